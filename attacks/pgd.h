@@ -1,0 +1,53 @@
+#pragma once
+
+#include <vector>
+
+#include "attacks/model.h"
+#include "attacks/threat_model.h"
+#include "attacks/victims.h"
+
+namespace moat::attacks {
+
+enum class Start {
+  center,    // the image itself
+  uniform,   // uniform in ball ∩ [0,1]^d (L∞); uniform in the ball, then clipped (L2)
+  gaussian,  // image + 0.001 N(0, 1), clipped (TRADES)
+};
+const char* name_of(Start start);
+
+// Which point comes back.
+enum class Keep {
+  last,   // the last iterate, as training uses it
+  worst,  // the first misclassified iterate, else the one of highest loss; the start counts too
+};
+
+// Projected gradient descent (Madry et al. 2018). FGSM is one step from the center, BIM many;
+// momentum makes it MIM (Dong et al. 2018).
+struct Pgd {
+  ThreatModel threat;
+  int steps = 10;
+  double step = 2.0 / 255;
+  int restarts = 1;
+  Start start = Start::uniform;
+  Loss loss = Loss::cross_entropy;
+  Gate gate = Gate::open;
+  Keep keep = Keep::worst;
+  double momentum = 0;
+  uint64_t seed = 0;
+  uint32_t iteration = 0;  // of training: makes the draws of one epoch differ from another's
+};
+
+Pgd fgsm(const ThreatModel& threat);
+
+struct PgdResult {
+  engine::Tensor adversarial;     // [n, h, w, c]
+  std::vector<int> fooled_at;     // Keep::worst: iterate that was misclassified first (0 = the
+                                  // start, counted through the restarts), -1 when none was
+  int64_t forwards = 0, backwards = 0;  // images
+};
+
+// Only the input gradient is computed. With Keep::worst fooled images leave the batch; what happens
+// to an image depends on the image, its id and the seed alone.
+PgdResult pgd(const Model& model, const Victims& victims, const Pgd& settings);
+
+}  // namespace moat::attacks

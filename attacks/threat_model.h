@@ -1,0 +1,15 @@
+#pragma once
+
+#include "engine/ops/ball.h"
+
+namespace moat::attacks {
+
+// What the attacker may do: move a picture by at most eps in one norm, staying in [0, 1].
+struct ThreatModel {
+  engine::Norm norm = engine::Norm::linf;
+  double eps = 8.0 / 255;  // pixels in [0, 1]
+};
+
+const char* name_of(engine::Norm norm);  // "linf", "l2"
+
+}  // namespace moat::attacks

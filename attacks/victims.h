@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace moat::attacks {
+
+// A batch under attack.
+struct Victims {
+  engine::Tensor images;     // float32 [n, h, w, c] in [0, 1], the centres of the balls
+  engine::Tensor labels;     // int32 [n]
+  engine::Tensor ids;        // int32 [n]: index in the data set, which random draws are keyed by
+  engine::Tensor reference;  // clean logits [n, classes] for the KL loss; undefined otherwise
+
+  int64_t size() const { return images.dim(0); }
+  Victims rows(const std::vector<int32_t>& index) const;
+};
+
+// int32 tensor of row numbers.
+engine::Tensor index_of(const std::vector<int32_t>& rows);
+
+// What an attack maximises, per image.
+enum class Loss {
+  cross_entropy,
+  margin,         // max_{i≠y} z_i - z_y
+  kl_divergence,  // KL(softmax reference ‖ softmax logits), the inner loss of TRADES
+};
+const char* name_of(Loss loss);
+engine::Tensor loss_of(Loss loss, const engine::Tensor& logits, const Victims& victims);
+
+}  // namespace moat::attacks

@@ -1,0 +1,187 @@
+"""The work of `moat bench train`, in plain PyTorch: what scripts/compare-pytorch measures us against.
+
+    python pytorch.py --case resnet18-at-step --threads 2 --repeats 3
+
+prints one JSON line. Both sides run the same networks on the same shapes; here with the settings a
+careful PyTorch user chooses: channels_last, parameters frozen during an attack, gradients by
+torch.autograd.grad with respect to the pixels alone. Images are random: time does not depend on them.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+
+from networks import MoeResNet, ResNet
+
+
+def set_trainable(parameters, trainable):
+    for parameter in parameters:
+        parameter.requires_grad_(trainable)
+
+
+def ball_step(x, gradient, center, eps, step):
+    x = x + step * gradient.sign()
+    return torch.min(torch.max(x, center - eps), center + eps).clamp(0, 1)
+
+
+def pgd(model, images, labels, eps, step, steps):
+    """Madry et al. 2018: uniform start, sign steps up the cross-entropy, norms in evaluation mode."""
+    set_trainable(model.parameters(), False)
+    model.eval()
+    x = (images + torch.empty_like(images).uniform_(-eps, eps)).clamp(0, 1)
+    for _ in range(steps):
+        x.requires_grad_(True)
+        loss = F.cross_entropy(model(x).float(), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
+        x = ball_step(x.detach(), gradient, images, eps, step)
+    model.train()
+    set_trainable(model.parameters(), True)
+    return x.detach()
+
+
+def kl(p_logits, q_logits):
+    """KL(softmax p || softmax q) per image."""
+    log_p, log_q = F.log_softmax(p_logits, 1), F.log_softmax(q_logits, 1)
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def trades_attack(model, images, eps, step, steps):
+    """Zhang et al. 2019: sign steps up the divergence from the clean prediction."""
+    set_trainable(model.parameters(), False)
+    model.eval()
+    with torch.no_grad():
+        clean = model(images).float()
+    x = (images + 0.001 * torch.randn_like(images)).clamp(0, 1)
+    for _ in range(steps):
+        x.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(kl(clean, model(x).float()).sum(), x)
+        x = ball_step(x.detach(), gradient, images, eps, step)
+    model.train()
+    return x.detach()
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=5e-4)
+
+
+def random_batch(count, channels, side, classes=10):
+    images = torch.rand(count, channels, side, side).to(memory_format=torch.channels_last)
+    return images, torch.randint(classes, (count,))
+
+
+class AdversarialTraining:
+    """Batches of PGD-10 plus a training step; `count` images make one repeat."""
+
+    def __init__(self, model, count, channels, side, eps, step, args):
+        self.model = model.to(memory_format=torch.channels_last)
+        self.optimizer = sgd(model.parameters())
+        self.images, self.labels = random_batch(count, channels, side)
+        self.eps, self.step, self.attack_steps = eps, step, args.attack_steps
+        self.batch = 128
+
+    def run(self):
+        for first in range(0, len(self.images), self.batch):
+            images = self.images[first : first + self.batch]
+            labels = self.labels[first : first + self.batch]
+            attacked = pgd(self.model, images, labels, self.eps, self.step, self.attack_steps)
+            loss = F.cross_entropy(self.model(attacked).float(), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+
+
+class AdvMoe:
+    """One AdvMoE iteration (Zhang et al. 2023) as its authors run it: every expert of every
+    convolution is computed and masked. TRADES at both levels: attack, expert step, attack, router step."""
+
+    def __init__(self, model, count, args):
+        self.model = model.to(memory_format=torch.channels_last)
+        self.router = list(model.router.parameters())
+        self.experts = [p for n, p in model.named_parameters() if not n.startswith("router.")]
+        self.levels = [(self.experts, sgd(self.experts)), (self.router, sgd(self.router))]
+        self.images, self.labels = random_batch(count, 3, 32)
+        self.eps, self.step, self.attack_steps = 8 / 255, 2 / 255, args.attack_steps
+        self.beta = 6.0
+
+    def run(self):
+        for parameters, optimizer in self.levels:
+            attacked = trades_attack(self.model, self.images, self.eps, self.step, self.attack_steps)
+            set_trainable(parameters, True)
+            clean = self.model(self.images)
+            loss = F.cross_entropy(clean, self.labels)
+            loss = loss + self.beta * kl(clean, self.model(attacked)).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+
+
+def digits_net():
+    return ResNet(blocks=[2, 2, 2], widths=[16, 32, 64], stem_width=16, in_channels=1, classes=10)
+
+
+def resnet18():
+    return ResNet([2, 2, 2, 2], [64, 128, 256, 512], stem_width=64, in_channels=3, classes=10)
+
+
+def moe_resnet18():
+    return MoeResNet([2, 2, 2, 2], [64, 128, 256, 512], stem_width=64, in_channels=3, classes=10,
+                     experts=2, ratio=0.5)
+
+
+DIGITS_TRAIN_IMAGES = 1079  # the rows i of 1,797 with i mod 5 < 3
+CASES = {
+    "digits-at-epoch": (
+        "float32",
+        lambda args: AdversarialTraining(digits_net(), DIGITS_TRAIN_IMAGES, 1, 8, 0.1, 0.025, args)),
+    "resnet18-at-step": (
+        "float32",
+        lambda args: AdversarialTraining(resnet18(), 128, 3, 32, 8 / 255, 2 / 255, args)),
+    "resnet18-at-step-bf16": (
+        "bfloat16",
+        lambda args: AdversarialTraining(resnet18(), 128, 3, 32, 8 / 255, 2 / 255, args)),
+    "advmoe-iteration": ("float32", lambda args: AdvMoe(moe_resnet18(), 128, args)),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--case", required=True, choices=CASES)
+    parser.add_argument("--threads", type=int, default=0, help="0: what PyTorch chooses")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--warm-up", type=int, default=1, help="repeats before the first timed one")
+    parser.add_argument("--attack-steps", type=int, default=10)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+
+    precision, make = CASES[args.case]
+    work = make(args)
+    seconds = []
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        for repeat in range(args.warm_up + args.repeats):
+            began = time.perf_counter()
+            work.run()
+            if repeat >= args.warm_up:
+                seconds.append(time.perf_counter() - began)
+    json.dump({
+        "name": args.case,
+        "seconds": statistics.median(seconds),
+        "images": len(work.images),
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "attack_steps": args.attack_steps,
+        "torch": torch.__version__,
+    }, sys.stdout)
+    print()
+
+
+if __name__ == "__main__":
+    main()

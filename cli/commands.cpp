@@ -1,0 +1,124 @@
+#include "cli/commands.h"
+
+#include <charconv>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "engine/error.h"
+#include "engine/hardware.h"
+#include "train/nearest.h"
+
+namespace moat::cli {
+
+namespace {
+
+// CLI11 would take -1 for 2^64 - 1.
+uint64_t parse_seed(const std::string& given) {
+  uint64_t seed = 0;
+  const char* end = given.data() + given.size();
+  const auto [stop, error] = std::from_chars(given.data(), end, seed);
+  if (error != std::errc() || stop != end)
+    throw engine::UsageError("--seed must be a whole number from 0 to 2^64 - 1, got '" + given +
+                             "'");
+  return seed;
+}
+
+// The last sub-command that was understood.
+const CLI::App& innermost(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? app : innermost(*chosen.front());
+}
+
+std::string path_of(const CLI::App& command) {
+  const std::string own = command.get_name();
+  return command.get_parent() ? path_of(*command.get_parent()) + " " + own : own;
+}
+
+std::vector<std::string> option_names(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::App* scope = &command; scope; scope = scope->get_parent())
+    for (const CLI::Option* option : scope->get_options())
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+std::vector<std::string> command_names(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::App* each : command.get_subcommands({})) names.push_back(each->get_name());
+  return names;
+}
+
+}  // namespace
+
+void add_global_options(CLI::App& app, Globals& globals) {
+  const std::string group = "Options of every command";
+  app.add_flag("--json", globals.json, "one JSON document on standard output")->group(group);
+  app.add_flag("--quiet", globals.quiet, "no progress")->group(group);
+  const auto read_seed = [&globals](const std::string& given) { globals.seed = parse_seed(given); };
+  app.add_option_function<std::string>("--seed", read_seed, "every random number follows from it")
+      ->group(group);
+  app.add_option("--device", globals.device, "cpu, cuda, cuda:<i> or auto")->group(group);
+  app.add_option("--precision", globals.precision, "fp32, tf32 or bf16")->group(group);
+  app.add_option("--threads", globals.threads, "CPU threads; all cores unless given")->group(group);
+}
+
+train::RunSettings with_globals(train::RunSettings run, const Globals& globals) {
+  if (globals.threads && *globals.threads < 1)
+    throw engine::UsageError(engine::text("--threads must be at least 1, got ", *globals.threads));
+  run.seed = globals.seed.value_or(run.seed);
+  run.device = globals.device.value_or(run.device);
+  run.precision = globals.precision.value_or(run.precision);
+  run.threads = globals.threads.value_or(run.threads);
+  return run;
+}
+
+void set_up(const train::RunSettings& run) {
+  engine::require_precision(engine::parse_precision(run.precision),
+                            engine::parse_device(run.device));
+  engine::set_threads(run.threads);
+}
+
+CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& text,
+                      std::function<void()> run) {
+  CLI::App& command = *app.add_subcommand(text.name, text.about);
+  const std::string example = std::string("  ") + text.example;
+  command.footer("Example:\n" + example);
+  CLI::App* top = &app;
+  while (top->get_parent()) top = top->get_parent();
+  const std::string before = top->get_footer();
+  top->footer((before.empty() ? "Examples:" : before) + "\n" + example);
+  command.callback([&globals, run = std::move(run)] {
+    set_up(with_globals({}, globals));
+    run();
+  });
+  return command;
+}
+
+void print(const Globals& globals, const nlohmann::ordered_json& document,
+           const std::string& people) {
+  if (globals.json)
+    std::cout << document.dump(2) << '\n';
+  else
+    std::cout << people;
+}
+
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& command = innermost(app);
+  const std::string help = "; see " + path_of(command) + " --help";
+  const std::vector<std::string> commands = command_names(command), extras = app.remaining(true);
+  const auto reason = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  const bool lacks_command = reason == CLI::ExitCodes::RequiredError && !commands.empty();
+  if (extras.empty() && lacks_command) return "a command must be given" + help;
+  if (extras.empty() || !(lacks_command || reason == CLI::ExitCodes::ExtrasError))
+    return error.what() + help;
+  const std::string given = extras.front().substr(0, extras.front().find('='));
+  if (given.starts_with("-"))
+    return "there is no option '" + given + "'" + train::suggestion(given, option_names(command)) +
+           help;
+  const std::string kind = commands.empty() ? "argument" : "command";
+  return "there is no " + kind + " '" + given + "'" + train::suggestion(given, commands) + help;
+}
+
+}  // namespace moat::cli

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "train/config.h"
+
+namespace moat::cli {
+
+// The options that every command takes; an absent one leaves the configuration alone.
+struct Globals {
+  bool json = false;   // one JSON document on standard output and nothing else there
+  bool quiet = false;  // no progress
+  std::optional<uint64_t> seed;
+  std::optional<std::string> device, precision;
+  std::optional<int> threads;
+};
+void add_global_options(CLI::App& app, Globals& globals);
+
+// The settings with the options given on the command line laid over them.
+train::RunSettings with_globals(train::RunSettings run, const Globals& globals);
+
+// Checks device and precision and sets the threads, once, before the first tensor is made.
+void set_up(const train::RunSettings& run);
+
+struct CommandText {
+  const char *name, *about, *example;
+};
+
+// Adds a sub-command that runs `run` after the global options have been checked and set up.
+CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& text,
+                      std::function<void()> run);
+
+// `document` for --json, else `people`; to standard output.
+void print(const Globals& globals, const nlohmann::ordered_json& document,
+           const std::string& people);
+
+// The line that explains a command line CLI11 could not read.
+std::string explain(const CLI::App& app, const CLI::ParseError& error);
+
+// One per file cli/<command>.cpp.
+void add_train(CLI::App& app, Globals& globals);
+void add_eval(CLI::App& app, Globals& globals);
+void add_attack(CLI::App& app, Globals& globals);
+void add_predict(CLI::App& app, Globals& globals);
+void add_report(CLI::App& app, Globals& globals);
+void add_bench(CLI::App& app, Globals& globals);
+void add_models(CLI::App& app, Globals& globals);
+void add_data(CLI::App& app, Globals& globals);
+void add_info(CLI::App& app, Globals& globals);
+
+}  // namespace moat::cli

@@ -1,0 +1,58 @@
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/table.h"
+#include "data/catalog.h"
+#include "engine/error.h"
+
+namespace moat::cli {
+
+namespace {
+
+void data_info(const Globals& globals, const data::DataConfig& config) {
+  nlohmann::ordered_json document = {{"name", config.name}};
+  Table splits({{"split"}, {"images", Align::right}, {"shape"}, {"SHA-256 of pixels and labels"}});
+  std::vector<std::vector<int64_t>> counts;
+  std::vector<std::string> classes;
+  for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test}) {
+    const data::ImageSet set = data::load(config, split);
+    const std::string hash = data::content_hash(set);
+    counts.push_back(data::class_counts(set));
+    classes = set.class_names;
+    splits.row({data::name_of(split), std::to_string(set.size()),
+                engine::text(set.height, "x", set.width, "x", set.channels), hash});
+    document["splits"][data::name_of(split)] = {
+        {"images", set.size()},     {"height", set.height},          {"width", set.width},
+        {"channels", set.channels}, {"class_counts", counts.back()}, {"sha256", hash}};
+  }
+  document["classes"] = classes;
+  Table per_class(
+      {{"class"}, {"train", Align::right}, {"validation", Align::right}, {"test", Align::right}});
+  for (size_t i = 0; i < classes.size(); ++i)
+    per_class.row({classes[i], std::to_string(counts[0][i]), std::to_string(counts[1][i]),
+                   std::to_string(counts[2][i])});
+  print(globals, document, splits.str() + "\n" + per_class.str());
+}
+
+}  // namespace
+
+void add_data(CLI::App& app, Globals& globals) {
+  CLI::App& data = *app.add_subcommand("data", "data sets");
+  data.require_subcommand(1);
+  const auto config = std::make_shared<data::DataConfig>();
+  const auto root = std::make_shared<std::string>();
+  CLI::App& info = add_command(data, globals,
+                               {"info", "what a data set holds: sizes, classes, content hashes",
+                                "moat data info imagefolder --root PATH"},
+                               [&globals, config, root] {
+                                 config->path = *root;
+                                 data_info(globals, *config);
+                               });
+  info.add_option("name", config->name, "digits, cifar10, cifar100, imagefolder or synthetic")
+      ->required();
+  info.add_option("--root", *root, "folder of the files");
+  info.add_option("--resize", config->resize, "side of an image folder's images; 0: as stored");
+}
+
+}  // namespace moat::cli

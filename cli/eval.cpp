@@ -1,0 +1,82 @@
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/session.h"
+#include "train/evaluation_report.h"
+#include "train/objective.h"
+#include "train/run_folder.h"
+
+namespace moat::cli {
+
+using engine::require;
+using engine::text;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct EvalOptions {
+  std::string subject, protocol, data, data_path;
+  std::vector<std::string> settings;
+};
+
+fs::path report_folder(const Subject& subject, const train::EvalSettings& eval) {
+  if (!eval.dir.empty()) return eval.dir;
+  require(!subject.run.empty(), [&] {
+    return text("'", subject.file.string(), "' is not in a run folder: say where the report goes ",
+                "with eval.dir=FOLDER");
+  });
+  return train::RunFolder(subject.run).evaluation(eval.protocol);
+}
+
+void eval_command(const EvalOptions& options, const Globals& globals) {
+  Subject subject = open_subject(options.subject);
+  train::Config config = subject.config;
+  if (!options.protocol.empty()) config.eval.protocol = options.protocol;
+  if (!options.data.empty()) config.data.name = options.data;
+  if (!options.data_path.empty()) config.data.path = options.data_path;
+  for (const std::string& setting : options.settings)
+    config = train::override_with(config, setting);
+  config.run = with_globals(config.run, globals);
+  config.run.precision = "fp32";  // verdicts are always float32
+  train::validate(config);
+  set_up(config.run);
+
+  models::Classifier& model = subject.loaded.model;
+  const attacks::ThreatModel threat{
+      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+      config.eval.eps > 0 ? config.eval.eps : config.train.eps};
+  const attacks::Protocol protocol = attacks::find_protocol(
+      config.eval.protocol, threat, config.run.seed, train::attack_model(model));
+  const fs::path folder = report_folder(subject, config.eval);
+  require(!fs::exists(folder / "report.json"), [&] {
+    return text("'", folder.string(),
+                "' holds a finished evaluation, which is never overwritten; choose another eval.dir");
+  });
+  const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
+  const train::Evaluation evaluation =
+      run_evaluation(model, set, protocol, config.eval.batch, globals);
+  const auto selected = subject.loaded.metadata.find("selected_on");
+  const train::EvaluationSubject on{
+      model, subject.file.string(), subject.sha256,
+      selected == subject.loaded.metadata.end() ? "unknown" : selected->second, set, threat};
+  train::write_evaluation(evaluation, on, folder);
+  print(globals, train::evaluation_report(evaluation, on),
+        evaluation_text(evaluation, set, folder));
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Globals& globals) {
+  const auto options = std::make_shared<EvalOptions>();
+  CLI::App& command = add_command(app, globals,
+                                  {"eval", "robust accuracy by a named protocol",
+                                   "moat eval runs/digits-advmoe-1 --protocol pgd-50@1"},
+                                  [options, &globals] { eval_command(*options, globals); });
+  command.add_option("run", options->subject, "run folder or checkpoint")->required();
+  command.add_option("--protocol", options->protocol, "pgd-50@1, pgd-20@1, pgd-10@1, fgsm@1");
+  command.add_option("--data", options->data, "data set; the run's own unless given");
+  command.add_option("--root", options->data_path, "folder of its files");
+  command.add_option("settings", options->settings, "eval.key=value …");
+}
+
+}  // namespace moat::cli

@@ -1,0 +1,71 @@
+#include <algorithm>
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "cli/commands.h"
+#include "engine/build_info.h"
+#include "engine/error.h"
+
+namespace moat::cli {
+
+namespace {
+
+enum ExitCode { kDone = 0, kFailed = 1, kBadUsage = 2 };
+
+int fail(ExitCode code, std::string message) {
+  std::replace_if(
+      message.begin(), message.end(),
+      [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, ' ');
+  std::cerr << "moat: " << message << '\n';
+  return code;
+}
+
+void add_commands(CLI::App& app, Globals& globals) {
+  add_train(app, globals);
+  add_eval(app, globals);
+  add_attack(app, globals);
+  add_predict(app, globals);
+  add_report(app, globals);
+  add_models(app, globals);
+  add_data(app, globals);
+  add_info(app, globals);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Adversarial training of mixtures of experts", "moat"};
+  const engine::BuildInfo& build = engine::build_info();
+  app.set_version_flag("--version", "moat " + build.version + " (" + build.revision + ")");
+  app.require_subcommand(1);
+  app.fallthrough();
+  Globals globals;
+  add_global_options(app, globals);
+  add_commands(app, globals);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() != 0) return fail(kBadUsage, explain(app, e));
+    app.exit(e);  // --help, --version
+  }
+  std::cout.flush();
+  engine::require(std::cout.good(), "standard output must be writable; is the disk full?");
+  return kDone;
+}
+
+}  // namespace
+
+}  // namespace moat::cli
+
+int main(int argc, char** argv) {
+  using namespace moat;
+  try {
+    return cli::run(argc, argv);
+  } catch (const engine::UsageError& e) {
+    return cli::fail(cli::kBadUsage, e.what());
+  } catch (const std::bad_alloc&) {
+    return cli::fail(cli::kFailed, "out of memory; a smaller batch needs less");
+  } catch (const std::exception& e) {
+    return cli::fail(cli::kFailed, e.what());
+  }
+}

@@ -1,0 +1,45 @@
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/report/headline.h"
+#include "cli/report/page.h"
+#include "engine/io/file.h"
+
+namespace moat::cli {
+
+namespace {
+
+struct ReportOptions {
+  std::vector<std::string> runs;
+  std::string out;
+};
+
+void report_command(const ReportOptions& options, const Globals& globals) {
+  std::vector<report::Run> runs;
+  for (const std::string& folder : options.runs) runs.push_back(report::read_run(folder));
+  const std::string out = !options.out.empty()     ? options.out
+                          : options.runs.size() == 1 ? options.runs[0] + "/report.html"
+                                                     : "report.html";
+  const std::string page = report::page(runs);
+  engine::write_file(out, [&](std::ostream& stream) { stream << page; });
+  std::string people = report::headline_table(runs).str() + "\n";
+  for (const std::string& note : report::headline_notes(runs)) people += note + "\n";
+  nlohmann::ordered_json document = report::headline_json(runs);
+  document["page"] = out;
+  print(globals, document, people + "report: " + out + "\n");
+}
+
+}  // namespace
+
+void add_report(CLI::App& app, Globals& globals) {
+  const auto o = std::make_shared<ReportOptions>();
+  CLI::App& command = add_command(app, globals,
+                                  {"report", "a table, and one self-contained HTML page, of runs",
+                                   "moat report runs/dense runs/moe --out report.html"},
+                                  [o, &globals] { report_command(*o, globals); });
+  command.add_option("runs", o->runs, "run folders")->required();
+  command.add_option("--out", o->out, "the page; RUN/report.html, or report.html for several runs");
+}
+
+}  // namespace moat::cli

@@ -1,0 +1,135 @@
+#include "cli/report/checks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "cli/number_format.h"
+#include "engine/error.h"
+#include "engine/io/file.h"
+#include "train/numbers.h"
+
+namespace moat::cli::report {
+
+using engine::text;
+
+namespace {
+
+constexpr double kLeastShare = 0.05;  // of the clean images, for each expert
+constexpr double kGateGap = 0.02;     // robust accuracy, open against blocked
+
+struct Warned {
+  std::string kind;
+  int times;
+  std::string last;
+};
+
+Verdict parse_verdict(const JsonView& status) {
+  const std::string word = status.str();
+  for (Verdict v : {Verdict::pass, Verdict::warn, Verdict::fail, Verdict::skip})
+    if (word == name_of(v)) return v;
+  status.fail("pass, warn, fail or skip");
+}
+
+Check order_check(const Evaluation& e) {
+  return {e.robust <= e.clean ? Verdict::pass : Verdict::fail, "order of accuracies",
+          text("SA ", percent(e.clean, e.n), ", RA ", percent(e.robust, e.n)),
+          "The worst over the attacks and the clean image cannot beat the clean image."};
+}
+
+Check share_check(const Evaluation& e, double share) {
+  return {share >= kLeastShare ? Verdict::pass : Verdict::warn, "expert use",
+          text("least used: ", percent(share, e.n), " %"),
+          text("Every expert should serve at least ", percent(kLeastShare, e.n),
+               " % of the images; a collapsed router makes the model a narrow dense net.")};
+}
+
+Check gate_check(const Evaluation& e, double open, double blocked) {
+  const bool masks = open - blocked > kGateGap;
+  return {masks ? Verdict::warn : Verdict::pass, "gate gradient",
+          text("open ", percent(open, e.n), ", blocked ", percent(blocked, e.n)),
+          masks ? "The attack is stronger with the gate's gradient blocked: the gate masks "
+                  "gradients, and the open number alone would flatter the model."
+                : "Attacking through the gate does not look stronger for the model than with the "
+                  "gate's gradient blocked."};
+}
+
+void add_verification(const Evaluation& e, std::vector<Check>& out) {
+  const JsonView root(e.report, e.folder / "report.json");
+  const auto verify = root.find("verify"), threat = root.find("threat");
+  if (!verify) return;
+  const std::string norm = threat ? threat->str_or("norm", "linf") : "linf";
+  const std::string key = norm == "l2" ? "largest_l2" : "largest_linf";
+  const double eps = threat ? threat->number_or("eps", NAN) : NAN;
+  if (const auto largest = verify->find(key); largest && !std::isnan(eps)) {
+    const double room = 1e-5 * std::max(1.0, eps);  // float32 rounding of x + δ
+    const bool inside = largest->number() <= eps + room;
+    out.push_back({inside ? Verdict::pass : Verdict::fail, "distance",
+                   text("largest ", norm, " ", brief(largest->number()), " of ", brief(eps)),
+                   "No adversarial image may be farther away than the radius."});
+  }
+  if (const auto changed = verify->find("changed_in_other_batches"))
+    out.push_back({changed->count() == 0 ? Verdict::pass : Verdict::fail, "batch independence",
+                   text(changed->count(), " of ", e.n, " changed"),
+                   "Adversarial images were judged again in other batches."});
+  if (const auto untouched = verify->find("model_untouched"))
+    out.push_back({untouched->json() == true ? Verdict::pass : Verdict::fail, "model untouched",
+                   untouched->json().dump(), "An attack must not change the model."});
+}
+
+}  // namespace
+
+const char* name_of(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::pass:
+      return "pass";
+    case Verdict::warn:
+      return "warn";
+    case Verdict::fail:
+      return "fail";
+    case Verdict::skip:
+      return "skip";
+  }
+  return "unknown";
+}
+
+std::vector<Check> checks(const Evaluation& e) {
+  std::vector<Check> out{order_check(e)};
+  if (const auto share = smallest_share(e)) out.push_back(share_check(e, *share));
+  if (e.gate_open() && e.gate_blocked())
+    out.push_back(gate_check(e, *e.gate_open(), *e.gate_blocked()));
+  add_verification(e, out);
+  const JsonView root(e.report, e.folder / "report.json");
+  if (const auto own = root.find("checks"))
+    for (const JsonView& c : own->items())
+      out.push_back({parse_verdict(c.at("status")), c.at("id").str(), c.str_or("value", ""),
+                     c.str_or("explain", "")});
+  return out;
+}
+
+std::vector<Check> training_warnings(const Run& run) {
+  const std::filesystem::path file = run.folder / "events.jsonl";
+  std::vector<Warned> out;
+  if (!std::filesystem::exists(file)) return {};
+  std::istringstream lines(engine::read_file(file, int64_t{256} << 20));
+  for (std::string line; std::getline(lines, line);) {
+    const Json event = Json::parse(line, nullptr, false);
+    const auto is_text = [&](const char* key) {
+      return event.is_object() && event.contains(key) && event[key].is_string();
+    };
+    if (!is_text("event") || !is_text("what")) continue;  // a torn line, or not a warning
+    const std::string kind = event["event"], what = event["what"];
+    auto same =
+        std::find_if(out.begin(), out.end(), [&](const Warned& w) { return w.kind == kind; });
+    if (same == out.end()) same = out.insert(out.end(), {kind, 0, ""});
+    ++same->times;
+    same->last = what;
+  }
+  std::vector<Check> list;
+  for (const Warned& w : out)
+    list.push_back({w.kind == "diverged" ? Verdict::fail : Verdict::warn, w.kind,
+                    text(w.times, w.times == 1 ? " time" : " times"), w.last});
+  return list;
+}
+
+}  // namespace moat::cli::report

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cli/report/run.h"
+
+namespace moat::cli::report {
+
+enum class Verdict { pass, warn, fail, skip };
+const char* name_of(Verdict verdict);
+
+struct Check {
+  Verdict verdict;
+  std::string subject;  // "expert use"
+  std::string value;    // what was found
+  std::string meaning;  // a sentence
+};
+
+// What can be judged from the files of an evaluation, followed by the report's own `checks`.
+std::vector<Check> checks(const Evaluation& evaluation);
+
+// The warnings that training wrote into events.jsonl, oldest first; equal kinds are counted, the
+// last one is kept.
+std::vector<Check> training_warnings(const Run& run);
+
+}  // namespace moat::cli::report

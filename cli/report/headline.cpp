@@ -1,0 +1,148 @@
+#include "cli/report/headline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "cli/number_format.h"
+#include "engine/error.h"
+#include "train/numbers.h"
+
+namespace moat::cli::report {
+
+using engine::text;
+
+namespace {
+
+constexpr const char* kNone = "–";
+
+bool is_routed(const std::vector<Run>& runs) {
+  for (const Run& run : runs)
+    for (const Evaluation& e : run.evaluations)
+      if (e.gate_open() || e.gate_blocked()) return true;
+  return false;
+}
+
+std::set<std::string> protocols(const std::vector<Run>& runs) {
+  std::set<std::string> out;
+  for (const Run& run : runs)
+    for (const Evaluation& e : run.evaluations) out.insert(e.protocol);
+  return out;
+}
+
+std::string norm_name(const std::string& norm) {
+  return norm == "linf" ? "L∞" : norm == "l2" ? "L2" : norm;
+}
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+Json number(const std::optional<double>& value) { return value ? Json(*value) : Json(nullptr); }
+
+}  // namespace
+
+Table headline_table(const std::vector<Run>& runs) {
+  const bool several = protocols(runs).size() > 1, routed = is_routed(runs);
+  std::vector<Column> columns{{"run"}, {"method"}, {"model"}};
+  if (several) columns.push_back({"protocol"});
+  for (const char* title : {"SA %", "RA %", "95 % interval"})
+    columns.push_back({title, Align::right});
+  if (routed) {
+    columns.push_back({"gate open", Align::right});
+    columns.push_back({"blocked", Align::right});
+  }
+  for (const char* title : {"parameters", "MACs/image", "training", "evaluation"})
+    columns.push_back({title, Align::right});
+
+  Table table(columns);
+  const auto row = [&](const Run& run, const Evaluation* e) {
+    const auto share = [&](const std::optional<double>& v) {
+      return v && e ? percent(*v, e->n) : std::string(kNone);
+    };
+    std::vector<std::string> cells{run.name, run.method, run.model};
+    if (several) cells.push_back(e ? e->protocol : kNone);
+    cells.push_back(e ? percent(e->clean, e->n) : kNone);
+    cells.push_back(e ? percent(e->robust, e->n) : kNone);
+    cells.push_back(e ? percent(e->robust_interval.low, e->n) + " … " +
+                            percent(e->robust_interval.high, e->n)
+                      : kNone);
+    if (routed) {
+      cells.push_back(share(e ? e->gate_open() : std::nullopt));
+      cells.push_back(share(e ? e->gate_blocked() : std::nullopt));
+    }
+    cells.push_back(count(run.parameters));
+    cells.push_back(count(run.macs));
+    cells.push_back(duration(run.train_seconds));
+    cells.push_back(e ? duration(e->seconds) : kNone);
+    table.row(std::move(cells));
+  };
+  for (const Run& run : runs) {
+    if (run.evaluations.empty()) row(run, nullptr);
+    for (const Evaluation& e : run.evaluations) row(run, &e);
+  }
+  return table;
+}
+
+std::vector<std::string> headline_notes(const std::vector<Run>& runs) {
+  std::vector<std::string> notes;
+  std::set<std::string> seen;
+  for (const Run& run : runs)
+    for (const Evaluation& e : run.evaluations) {
+      const JsonView root(e.report, e.folder / "report.json"), data = root.at("data");
+      const auto threat = root.find("threat");
+      const std::string norm = threat ? threat->str_or("norm", "") : "";
+      const double eps = threat ? threat->number_or("eps", NAN) : NAN;
+      const std::string radius = std::isnan(eps) ? ""
+                                 : norm == "l2"  ? brief(eps)
+                                                 : train::print_eps(eps);
+      const std::string note =
+          text("RA is the accuracy under ", e.protocol, radius.empty() ? "" : " within ",
+               norm_name(norm), norm.empty() ? "" : " ", radius, " on ", e.n, " ",
+               data.str_or("split", ""), " images of ", data.str_or("name", "the data"),
+               "; an image counts as robust when no attack of the protocol fools the model.");
+      if (seen.insert(note).second) notes.push_back(note);
+    }
+  if (!notes.empty())
+    notes.insert(notes.begin(),
+                 "SA is the accuracy on unchanged images. Intervals are Wilson's at 95 %.");
+  if (is_routed(runs))
+    notes.push_back(
+        "A routed model is attacked twice: with the gradient through the gate (open) and with the "
+        "gate's gradient blocked; RA counts the worse of the two for each image.");
+  notes.push_back("MACs are the multiply-adds that one image executes, router included.");
+  return notes;
+}
+
+Json headline_json(const std::vector<Run>& runs) {
+  Json list = Json::array();
+  const auto item = [&](const Run& run, const Evaluation* e) {
+    Json alone = Json::object();
+    if (e)
+      for (const auto& [name, accuracy] : e->alone) alone[name] = accuracy;
+    const auto interval = [&](const train::Interval& i) { return Json{i.low, i.high}; };
+    list.push_back(
+        {{"name", run.name},
+         {"dir", run.folder.string()},
+         {"method", run.method},
+         {"model", run.model},
+         {"protocol", e ? Json(e->protocol) : Json(nullptr)},
+         {"n", e ? Json(e->n) : Json(nullptr)},
+         {"sa", e ? Json(e->clean) : Json(nullptr)},
+         {"sa_ci", e ? interval(e->clean_interval) : Json(nullptr)},
+         {"ra", e ? Json(e->robust) : Json(nullptr)},
+         {"ra_ci", e ? interval(e->robust_interval) : Json(nullptr)},
+         {"alone", alone},
+         {"parameters", number(run.parameters)},
+         {"macs", number(run.macs)},
+         {"epochs", run.metrics.rows.size()},
+         {"train_seconds", number(run.train_seconds)},
+         {"eval_seconds", e ? number(e->seconds) : Json(nullptr)},
+         {"expert_share_min", e ? number(smallest_share(*e)) : Json(nullptr)},
+         {"route_flip_rate", e && e->experts ? number(e->experts->flip_rate) : Json(nullptr)}});
+  };
+  for (const Run& run : runs) {
+    if (run.evaluations.empty()) item(run, nullptr);
+    for (const Evaluation& e : run.evaluations) item(run, &e);
+  }
+  return {{"runs", list}};
+}
+
+}  // namespace moat::cli::report

@@ -1,0 +1,104 @@
+#include "cli/session.h"
+
+#include <nlohmann/json.hpp>
+
+#include "cli/table.h"
+#include "data/catalog.h"
+#include "engine/io/file.h"
+#include "engine/io/sha256.h"
+#include "train/run_folder.h"
+#include "train/statistics.h"
+
+namespace moat::cli {
+
+using engine::require;
+using engine::text;
+namespace fs = std::filesystem;
+
+ProgressStyle progress_style(const Globals& globals) {
+  return globals.json || globals.quiet ? ProgressStyle::off : progress_style_of_stderr();
+}
+
+namespace {
+
+// The folder above checkpoints/ when it is a run's.
+fs::path run_of(const fs::path& checkpoint) {
+  const fs::path root = fs::absolute(checkpoint).parent_path().parent_path();
+  return fs::exists(train::RunFolder(root).config()) ? root : fs::path{};
+}
+
+train::Config config_of(const fs::path& run) {
+  if (run.empty()) return {};
+  const fs::path file = train::RunFolder(run).config();
+  nlohmann::json document = nlohmann::json::parse(engine::read_file(file), nullptr, false);
+  require(document.is_object(), [&] { return text(file.string(), " must be a JSON object"); });
+  for (const char* key : {"tool", "machine", "architecture", "parameters", "macs"})
+    document.erase(key);
+  return train::overlay({}, document, file.string());
+}
+
+std::string percent(int64_t part, int64_t whole) {
+  const train::Interval i = train::wilson_interval(part, whole);
+  char line[64];
+  std::snprintf(line, sizeof line, "%.1f %%  [%.1f, %.1f]",
+                whole ? 100.0 * double(part) / double(whole) : 0.0, 100 * i.low, 100 * i.high);
+  return line;
+}
+
+}  // namespace
+
+Subject open_subject(const std::string& given) {
+  const fs::path file = train::checkpoint_of(given);
+  const std::string bytes = engine::read_file(file);
+  const fs::path run = run_of(file);
+  return {file, run,
+          engine::sha256({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
+          models::load_model(file), config_of(run)};
+}
+
+data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+                        const std::string& split, int64_t limit) {
+  data::ImageSet set = data::load({.name = config.data.name,
+                                   .path = config.data.path,
+                                   .resize = config.data.resize,
+                                   .limit = limit},
+                                  data::parse_split(split));
+  const models::ClassifierSettings& s = model.settings();
+  require(set.height == s.height && set.width == s.width && set.channels == s.channels &&
+              set.classes() == s.classes,
+          [&] {
+            return text("the model takes ", s.height, "x", s.width, "x", s.channels, " images of ",
+                        s.classes, " classes, data set '", set.name, "' has ", set.height, "x",
+                        set.width, "x", set.channels, " of ", set.classes(), "; choose data.name");
+          });
+  return set;
+}
+
+train::Evaluation run_evaluation(models::Classifier& model, const data::ImageSet& set,
+                                 const attacks::Protocol& protocol, int batch,
+                                 const Globals& globals) {
+  Progress progress(progress_style(globals), set.size());
+  progress.update(0, protocol.name);
+  return train::evaluate(model, set, protocol, batch,
+                         [&](int64_t done, int64_t clean, int64_t robust) {
+                           progress.update(done, protocol.name,
+                                           text(clean, " right, ", robust, " robust of ", done));
+                         });
+}
+
+std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& set,
+                            const fs::path& folder) {
+  Table table({{"on " + std::to_string(set.size()) + " images"},
+               {"accuracy  [95 % interval]", Align::right}});
+  table.row({"clean", percent(e.clean_correct(set), set.size())});
+  for (size_t a = 0; a < e.protocol.attacks.size(); ++a) {
+    int64_t resisted = 0;
+    for (const attacks::SampleResult& s : e.samples) resisted += s.resisted[a];
+    table.row({e.protocol.attacks[a].name, percent(resisted, set.size())});
+  }
+  table.row({"robust (" + e.protocol.name + ", worst per image)",
+             percent(e.robust_correct(set), set.size())});
+  return table.str() + "report: " + folder.string() + "\n";
+}
+
+}  // namespace moat::cli

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+#include "data/image_set.h"
+#include "models/checkpoint.h"
+#include "train/evaluate.h"
+
+namespace moat::cli {
+
+// off with --json or --quiet, else what standard error can show.
+ProgressStyle progress_style(const Globals& globals);
+
+// A checkpoint, or the last one of a run folder, with what its run says about it.
+struct Subject {
+  std::filesystem::path file;
+  std::filesystem::path run;  // empty: a checkpoint outside a run folder
+  std::string sha256;
+  models::LoadedModel loaded;
+  train::Config config;  // of the run; the defaults outside one
+};
+Subject open_subject(const std::string& run_or_checkpoint);
+
+// The images a model is attacked on; throws one line when they are not of the model's size.
+data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+                        const std::string& split, int64_t limit);
+
+// Runs a protocol with a progress bar.
+train::Evaluation run_evaluation(models::Classifier& model, const data::ImageSet& set,
+                                 const attacks::Protocol& protocol, int batch,
+                                 const Globals& globals);
+
+// "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its attacks.
+std::string evaluation_text(const train::Evaluation& evaluation, const data::ImageSet& set,
+                            const std::filesystem::path& folder);
+
+}  // namespace moat::cli

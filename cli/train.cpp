@@ -1,0 +1,141 @@
+#include "train/trainer.h"
+
+#include <cmath>
+#include <csignal>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/number_format.h"
+#include "cli/session.h"
+#include "cli/table.h"
+#include "data/catalog.h"
+#include "engine/nn/module.h"
+
+namespace moat::cli {
+
+using engine::text;
+using nlohmann::ordered_json;
+
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+extern "C" void on_interrupt(int) { interrupted = 1; }
+
+struct TrainOptions {
+  std::string preset, config, resume = "never";
+  bool dry_run = false, list_presets = false, list_settings = false;
+  std::vector<std::string> settings;
+};
+
+train::Config resolve(const TrainOptions& options, const Globals& globals) {
+  if (!options.preset.empty() && !options.config.empty())
+    throw engine::UsageError("give --preset or --config, not both");
+  if (options.preset.empty() && options.config.empty()) {
+    std::string known;
+    for (const train::PresetRow& row : train::presets())
+      known += (known.empty() ? "" : ", ") + row.name;
+    throw engine::UsageError("give --preset NAME or --config FILE; presets: " + known);
+  }
+  train::Config config = options.preset.empty() ? train::read_config({}, options.config)
+                                                : train::preset(options.preset);
+  for (const std::string& setting : options.settings)
+    config = train::override_with(config, setting);
+  config.run = with_globals(config.run, globals);
+  train::validate(config);
+  return config;
+}
+
+void print_plan(const train::Config& config, const Globals& globals) {
+  const data::ImageSet set = data::load(
+      {.name = config.data.name, .path = config.data.path, .resize = config.data.resize,
+       .limit = config.data.limit},
+      data::Split::train);
+  models::Classifier model(train::classifier_settings(config, set), config.run.seed);
+  const ordered_json document = ordered_json::parse(train::resolved_json(config, model));
+  print(globals, document,
+        text(document.dump(2), "\n", set.size(), " training images, ",
+             engine::count_parameters(model), " parameters, ",
+             count(static_cast<double>(model.cost().executed())),
+             " multiply-accumulates per image; nothing was written\n"));
+}
+
+std::string preset_table() {
+  Table table({{"preset"}, {"what it trains"}});
+  for (const train::PresetRow& row : train::presets()) table.row({row.name, row.about});
+  return table.str();
+}
+
+void train_command(const TrainOptions& options, const Globals& globals) {
+  if (options.list_presets || options.list_settings) {
+    std::cout << (options.list_presets ? preset_table() : train::describe_config());
+    return;
+  }
+  const train::Config config = resolve(options, globals);
+  set_up(config.run);
+  if (options.dry_run) return print_plan(config, globals);
+  if (options.resume != "never" && options.resume != "auto")
+    throw engine::UsageError("--resume must be auto or never, got '" + options.resume + "'");
+
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+  std::unique_ptr<Progress> progress;
+  train::TrainWatcher watcher;
+  watcher.batch = [&](int64_t done, int64_t total, int epoch, const train::StepStatistics& s) {
+    if (!progress)
+      progress = std::make_unique<Progress>(progress_style(globals), total, done - s.images);
+    std::string note = text("loss ", std::round(1e3 * s.loss / double(s.images)) / 1e3);
+    if (config.train.method != "natural")
+      note += text("  robust ", std::round(1e3 * double(s.robust_correct) / double(s.images)) / 10,
+                   " %");
+    progress->update(done, text(config.train.method, " epoch ", epoch + 1, "/", config.train.epochs),
+                     note);
+  };
+  const auto say = [&](const std::string& line) {
+    if (progress)
+      progress->finished(line);
+    else if (progress_style(globals) != ProgressStyle::off)
+      std::cerr << line << '\n';
+  };
+  watcher.epoch = say;
+  watcher.warning = [&](const std::string& line) { say("warning: " + line); };
+  watcher.stop_requested = [] { return interrupted != 0; };
+  const train::TrainOutcome outcome = train::train(
+      config, options.resume == "auto" ? train::Resume::automatic : train::Resume::never, watcher);
+  progress.reset();
+  if (outcome.interrupted)
+    throw engine::Error(text("stopped after epoch ", outcome.epochs, " of ", config.train.epochs,
+                             ", whose checkpoint is kept; continue with: moat train … run.dir=",
+                             outcome.folder.string(), " --resume auto"));
+  print(globals,
+        {{"run", outcome.folder.string()},
+         {"epochs", outcome.epochs},
+         {"was_finished", outcome.was_finished},
+         {"seconds", outcome.seconds}},
+        outcome.was_finished
+            ? text("already finished: ", outcome.folder.string(), "\n")
+            : text("trained ", outcome.epochs, " epochs, ", std::lround(outcome.seconds), " s: ",
+                   outcome.folder.string(), "\n"));
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Globals& globals) {
+  const auto options = std::make_shared<TrainOptions>();
+  CLI::App& command =
+      add_command(app, globals,
+                  {"train", "train a model and fill a run folder",
+                   "moat train --preset digits-advmoe train.epochs=30 run.dir=runs/mine"},
+                  [options, &globals] { train_command(*options, globals); });
+  command.add_option("--preset", options->preset, "a named configuration");
+  command.add_option("--config", options->config, "a JSON file of sections and keys");
+  command.add_option("--resume", options->resume,
+                     "auto: continue an unfinished run of the same settings; never");
+  command.add_flag("--dry-run", options->dry_run,
+                   "print the resolved configuration, parameters and cost, and stop");
+  command.add_flag("--presets", options->list_presets, "list the presets and stop");
+  command.add_flag("--settings", options->list_settings, "list every section.key and stop");
+  command.add_option("settings", options->settings, "section.key=value …");
+}
+
+}  // namespace moat::cli

@@ -1,0 +1,104 @@
+#include "data/image.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <string_view>
+
+#include "data/jpeg.h"
+#include "data/png.h"
+#include "engine/error.h"
+#include "engine/io/file.h"
+
+namespace moat::data {
+
+using engine::require;
+using engine::text;
+
+void require_reasonable_size(int64_t height, int64_t width) {
+  require(height > 0 && width > 0 && height <= kMaxImageSide && width <= kMaxImageSide &&
+              height * width <= kMaxImagePixels,
+          [&] {
+            return text("an image must have sides of 1 to ", kMaxImageSide, " and at most ",
+                        kMaxImagePixels, " pixels, this one claims ", width, "x", height);
+          });
+}
+
+Image decode_image(std::span<const uint8_t> bytes) {
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  if (head.starts_with("\xff\xd8")) return decode_jpeg(bytes);
+  if (head.starts_with("\x89PNG")) return decode_png(bytes);
+  throw engine::Error("neither a JPEG nor a PNG file");
+}
+
+Image read_image(const std::filesystem::path& path) {
+  const std::string bytes = engine::read_file(path);
+  try {
+    return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  } catch (const engine::Error& error) {
+    throw engine::Error(text(path.string(), ": ", error.what()), error.where());
+  }
+}
+
+namespace {
+// The source pixels that make one destination pixel: from, from + 1, …
+struct Taps {
+  int from = 0;
+  std::vector<float> weights;
+};
+
+std::vector<Taps> triangle_filter(int source, int destination) {
+  const double scale = static_cast<double>(source) / destination, support = std::max(scale, 1.0);
+  std::vector<Taps> out(static_cast<size_t>(destination));
+  for (int d = 0; d < destination; ++d) {
+    Taps& taps = out[static_cast<size_t>(d)];
+    const double centre = (d + 0.5) * scale;
+    taps.from = std::max(0, static_cast<int>(std::floor(centre - support)));
+    const int to = std::min(source, static_cast<int>(std::ceil(centre + support)));
+    std::vector<double> weights;
+    double sum = 0;
+    for (int s = taps.from; s < to; ++s) {
+      weights.push_back(std::max(0.0, 1 - std::abs(s + 0.5 - centre) / support));
+      sum += weights.back();
+    }
+    for (double w : weights) taps.weights.push_back(static_cast<float>(w / sum));
+  }
+  return out;
+}
+
+uint8_t rounded(float value) { return static_cast<uint8_t>(std::clamp(value + 0.5f, 0.f, 255.f)); }
+}  // namespace
+
+Image resized(const Image& image, int height, int width) {
+  require_reasonable_size(height, width);
+  if (height == image.height && width == image.width) return image;
+  const int channels = image.channels;
+  const auto columns = triangle_filter(image.width, width);
+  const auto rows = triangle_filter(image.height, height);
+
+  const size_t stride = static_cast<size_t>(width) * channels;
+  std::vector<float> across(static_cast<size_t>(image.height) * stride);  // rows still to reduce
+  for (int y = 0; y < image.height; ++y)
+    for (int x = 0; x < width; ++x) {
+      const Taps& taps = columns[static_cast<size_t>(x)];
+      float* to = across.data() + y * stride + static_cast<size_t>(x) * channels;
+      const uint8_t* from =
+          image.pixels.data() + (static_cast<size_t>(y) * image.width + taps.from) * channels;
+      for (float w : taps.weights)
+        for (int c = 0; c < channels; ++c) to[c] += w * *from++;
+    }
+
+  Image out{height, width, channels, std::vector<uint8_t>(height * stride)};
+  std::vector<float> line(stride);
+  for (int y = 0; y < height; ++y) {
+    const Taps& taps = rows[static_cast<size_t>(y)];
+    std::fill(line.begin(), line.end(), 0.f);
+    const float* from = across.data() + taps.from * stride;
+    for (float w : taps.weights)
+      for (float& value : line) value += w * *from++;
+    std::transform(line.begin(), line.end(), out.pixels.data() + y * stride, rounded);
+  }
+  return out;
+}
+
+}  // namespace moat::data

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <filesystem>
+
+#include "data/image_set.h"
+
+namespace moat::data {
+
+struct ImageFolderOptions {
+  int resize = 0;     // side of the square every image is resized to; 0: all must have one size
+  int64_t limit = 0;  // reads the first rows only; 0: all
+};
+
+// <root>/<split>/<class>/*.jpg, *.jpeg, *.png (in any case; other names and hidden files are not
+// images) as RGB. Splits are train, val or validation, test; where neither val nor validation
+// exists, the training images with is_held_out(id) are the validation split.
+//   class    number of its folder in train/ by sorted name
+//   id       number of the file in the split's folder, sorted by class, then file name
+//   row      the classes take turns, each in the order of its ids: the first rows hold every class
+// Throws, naming the file, on a damaged image, on one of another size when `resize` is 0, on an
+// empty class folder and on a class that train/ does not have.
+ImageSet image_folder(const std::filesystem::path& root, Split split,
+                      const ImageFolderOptions& options = {});
+
+}  // namespace moat::data

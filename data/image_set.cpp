@@ -1,0 +1,174 @@
+#include "data/image_set.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "engine/io/sha256.h"
+
+namespace moat::data {
+
+using engine::Dtype;
+using engine::require;
+using engine::Tensor;
+using engine::text;
+
+const char* name_of(Split split) {
+  switch (split) {
+    case Split::train:
+      return "train";
+    case Split::validation:
+      return "validation";
+    case Split::test:
+      return "test";
+  }
+  return "unknown";
+}
+
+Split parse_split(std::string_view name) {
+  if (name == "val") return Split::validation;
+  for (Split split : {Split::train, Split::validation, Split::test})
+    if (name == name_of(split)) return split;
+  throw engine::UsageError(text("split: must be train, validation or test, got \"", name, "\""));
+}
+
+void validate(const ImageSet& set) {
+  const auto message = [&](auto&&... parts) {
+    return text(set.name, " (", name_of(set.split), "): ", parts...);
+  };
+  require(set.size() > 0, [&] { return message("the split is empty"); });
+  require(set.classes() > 0, [&] { return message("the data set has no classes"); });
+  require(set.height > 0 && set.width > 0 && set.channels > 0, [&] {
+    return message("images must have a size, got ", set.height, "x", set.width, "x", set.channels);
+  });
+  require(set.max_value >= 1 && set.max_value <= 255,
+          [&] { return message("max_value must be between 1 and 255, got ", set.max_value); });
+  require(set.ids.size() == set.labels.size(), [&] {
+    return message("needs one id per label, got ", set.ids.size(), " for ", set.size());
+  });
+  require(static_cast<int64_t>(set.pixels.size()) == set.size() * set.image_bytes(), [&] {
+    return message("needs ", set.size() * set.image_bytes(), " bytes of pixels, got ",
+                   set.pixels.size());
+  });
+  for (int64_t i = 0; i < set.size(); ++i) {
+    const int32_t label = set.labels[static_cast<size_t>(i)];
+    require(label >= 0 && label < set.classes(), [&] {
+      return message("label ", label, " of row ", i, " is outside the ", set.classes(), " classes");
+    });
+  }
+  const auto top = std::max_element(set.pixels.begin(), set.pixels.end());
+  require(*top <= set.max_value, [&] {
+    return message("a pixel is ", int{*top}, ", the largest value allowed is ", set.max_value);
+  });
+}
+
+namespace {
+void require_row(const ImageSet& set, int32_t row) {
+  require(row >= 0 && row < set.size(),
+          [&] { return text(set.name, ": row ", row, " is outside the ", set.size(), " rows"); });
+}
+
+void require_all_pixels(const ImageSet& set) {
+  require(static_cast<int64_t>(set.pixels.size()) == set.size() * set.image_bytes() &&
+              set.ids.size() == set.labels.size(),
+          [&] { return text(set.name, ": pixels, labels and ids must have the same rows"); });
+}
+
+std::vector<int32_t> leading_rows(int64_t count) {
+  std::vector<int32_t> rows(static_cast<size_t>(count));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+}  // namespace
+
+ImageSet select(const ImageSet& set, std::span<const int32_t> rows) {
+  require_all_pixels(set);
+  ImageSet out;
+  out.height = set.height, out.width = set.width, out.channels = set.channels;
+  out.max_value = set.max_value;
+  out.class_names = set.class_names;
+  out.name = set.name;
+  out.split = set.split;
+  out.pixels.reserve(rows.size() * static_cast<size_t>(set.image_bytes()));
+  out.labels.reserve(rows.size());
+  out.ids.reserve(rows.size());
+  for (int32_t row : rows) {
+    require_row(set, row);
+    const auto image = set.image(row);
+    out.pixels.insert(out.pixels.end(), image.begin(), image.end());
+    out.labels.push_back(set.labels[static_cast<size_t>(row)]);
+    out.ids.push_back(set.ids[static_cast<size_t>(row)]);
+  }
+  return out;
+}
+
+ImageSet first_rows(const ImageSet& set, int64_t count) {
+  require(count >= 0, [&] { return text(set.name, ": cannot take ", count, " rows"); });
+  return select(set, leading_rows(std::min(count, set.size())));
+}
+
+Batch batch_of(const ImageSet& set, std::span<const int32_t> rows) {
+  require_all_pixels(set);
+  const int64_t n = static_cast<int64_t>(rows.size()), bytes = set.image_bytes();
+  Batch out{Tensor::empty({n, set.height, set.width, set.channels}), Tensor::empty({n}, Dtype::i32),
+            Tensor::empty({n}, Dtype::i32)};
+  std::array<float, 256> value;
+  for (size_t i = 0; i < value.size(); ++i)
+    value[i] = static_cast<float>(i) / static_cast<float>(set.max_value);
+
+  float* to = out.images.data_as<float>();
+  int32_t *labels = out.labels.data_as<int32_t>(), *ids = out.ids.data_as<int32_t>();
+  for (int64_t i = 0; i < n; ++i) {
+    const int32_t row = rows[static_cast<size_t>(i)];
+    require_row(set, row);
+    const uint8_t* from = set.image(row).data();
+    for (int64_t j = 0; j < bytes; ++j) to[i * bytes + j] = value[from[j]];
+    labels[i] = set.labels[static_cast<size_t>(row)];
+    ids[i] = set.ids[static_cast<size_t>(row)];
+  }
+  return out;
+}
+
+Batch batch_of(const ImageSet& set) { return batch_of(set, leading_rows(set.size())); }
+
+std::vector<int64_t> class_counts(const ImageSet& set) {
+  std::vector<int64_t> counts(set.class_names.size());
+  for (int32_t label : set.labels) ++counts.at(static_cast<size_t>(label));
+  return counts;
+}
+
+ChannelStatistics channel_statistics(const ImageSet& set) {
+  const size_t channels = static_cast<size_t>(set.channels);
+  std::vector<int64_t> sum(channels), sum_of_squares(channels);  // exact: integers
+  for (size_t i = 0; i < set.pixels.size(); i += channels)
+    for (size_t c = 0; c < channels; ++c) {
+      const int64_t v = set.pixels[i + c];
+      sum[c] += v;
+      sum_of_squares[c] += v * v;
+    }
+  ChannelStatistics out;
+  const double count = static_cast<double>(set.pixels.size()) / set.channels;
+  for (size_t c = 0; c < channels; ++c) {
+    const double mean = static_cast<double>(sum[c]) / count;
+    const double variance = static_cast<double>(sum_of_squares[c]) / count - mean * mean;
+    out.mean.push_back(mean / set.max_value);
+    out.deviation.push_back(std::sqrt(std::max(variance, 0.0)) / set.max_value);
+  }
+  return out;
+}
+
+std::string content_hash(const ImageSet& set) {
+  engine::Sha256 hash;
+  hash.update(set.pixels);
+  for (int32_t label : set.labels) {
+    const uint32_t v = static_cast<uint32_t>(label);
+    const std::array<uint8_t, 4> bytes = {static_cast<uint8_t>(v), static_cast<uint8_t>(v >> 8),
+                                          static_cast<uint8_t>(v >> 16),
+                                          static_cast<uint8_t>(v >> 24)};
+    hash.update(bytes);
+  }
+  return hash.hex();
+}
+
+}  // namespace moat::data

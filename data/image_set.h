@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace moat::data {
+
+enum class Split { train, validation, test };
+const char* name_of(Split split);
+Split parse_split(std::string_view name);  // also "val"; throws UsageError
+
+// Labelled images of one size, held in memory as they are in the files. A pixel means
+// value / max_value, in [0, 1].
+struct ImageSet {
+  std::vector<uint8_t> pixels = {};  // [n, height, width, channels]
+  std::vector<int32_t> labels = {};  // [n], below class_names.size()
+  std::vector<int32_t> ids = {};     // [n], index in the published data set: keys the random draws
+  int height = 0, width = 0, channels = 0;
+  int max_value = 255;
+  std::vector<std::string> class_names = {};
+  std::string name = {};
+  Split split = Split::train;
+
+  int64_t size() const { return static_cast<int64_t>(labels.size()); }
+  int64_t classes() const { return static_cast<int64_t>(class_names.size()); }
+  int64_t image_bytes() const { return int64_t{height} * width * channels; }
+  std::span<const uint8_t> image(int64_t row) const {
+    return {pixels.data() + row * image_bytes(), static_cast<size_t>(image_bytes())};
+  }
+};
+
+// Throws when the set is empty, has no class, or its members contradict each other.
+void validate(const ImageSet& set);
+
+// The rows named, in the order named.
+ImageSet select(const ImageSet& set, std::span<const int32_t> rows);
+
+// The first `count` rows; all when there are fewer.
+ImageSet first_rows(const ImageSet& set, int64_t count);
+
+// Where a published data set has no validation part, every tenth training row is one: the rule
+// depends on the row's index alone, so that no seed can move a sample between the parts.
+constexpr bool is_held_out(int64_t index) { return index % 10 == 9; }
+
+struct Batch {
+  engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]
+  engine::Tensor labels;  // int32 [n]
+  engine::Tensor ids;     // int32 [n]
+  int64_t size() const { return labels.size(); }
+};
+Batch batch_of(const ImageSet& set, std::span<const int32_t> rows);
+Batch batch_of(const ImageSet& set);  // all rows
+
+std::vector<int64_t> class_counts(const ImageSet& set);
+
+struct ChannelStatistics {
+  std::vector<double> mean, deviation;  // per channel, of pixels in [0, 1]; population deviation
+};
+ChannelStatistics channel_statistics(const ImageSet& set);
+
+// SHA-256 of the pixels followed by the labels as little-endian int32, in hexadecimal.
+std::string content_hash(const ImageSet& set);
+
+}  // namespace moat::data

@@ -1,0 +1,99 @@
+#include "data/jpeg.h"
+
+#include <csetjmp>
+#include <cstdio>
+
+#include <jpeglib.h>
+
+#include "engine/error.h"
+
+namespace moat::data {
+
+using engine::require;
+using engine::text;
+
+namespace {
+constexpr int kMaxScans = 500;  // a progressive file has about ten; more only burn time
+
+struct Failure : jpeg_error_mgr {
+  std::jmp_buf back;
+  char message[JMSG_LENGTH_MAX] = {};
+};
+
+[[noreturn]] void fail(j_common_ptr info) {
+  auto* failure = static_cast<Failure*>(info->err);
+  info->err->format_message(info, failure->message);
+  std::longjmp(failure->back, 1);
+}
+
+void fail_on_warning(j_common_ptr info, int level) {
+  if (level < 0) fail(info);
+}
+
+void limit_scans(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  auto* failure = static_cast<Failure*>(info->err);
+  std::snprintf(failure->message, sizeof(failure->message), "more than %d scans", kMaxScans);
+  std::longjmp(failure->back, 1);
+}
+
+// libjpeg leaves by longjmp: only the two functions that call setjmp let it work, and they hold
+// nothing with a destructor.
+class Decoder {
+ public:
+  Decoder() = default;
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+  ~Decoder() { jpeg_destroy_decompress(&info_); }
+
+  bool open(std::span<const uint8_t> bytes) {
+    info_.err = jpeg_std_error(&failure_);
+    failure_.error_exit = fail;
+    failure_.emit_message = fail_on_warning;
+    if (setjmp(failure_.back)) return false;
+    jpeg_create_decompress(&info_);
+    progress_.progress_monitor = limit_scans;
+    info_.progress = &progress_;
+    jpeg_mem_src(&info_, bytes.data(), static_cast<unsigned long>(bytes.size()));
+    jpeg_read_header(&info_, TRUE);
+    return true;
+  }
+
+  bool read(uint8_t* pixels) {
+    if (setjmp(failure_.back)) return false;
+    info_.out_color_space = JCS_RGB;
+    jpeg_start_decompress(&info_);
+    while (info_.output_scanline < info_.output_height) {
+      JSAMPROW row = pixels + size_t{3} * info_.output_width * info_.output_scanline;
+      jpeg_read_scanlines(&info_, &row, 1);
+    }
+    jpeg_finish_decompress(&info_);
+    return true;
+  }
+
+  const jpeg_decompress_struct& info() const { return info_; }
+  const char* message() const { return failure_.message; }
+
+ private:
+  jpeg_decompress_struct info_{};
+  jpeg_progress_mgr progress_{};
+  Failure failure_{};
+};
+}  // namespace
+
+Image decode_jpeg(std::span<const uint8_t> bytes) {
+  Decoder decoder;
+  const auto message = [&] { return text("damaged JPEG: ", decoder.message()); };
+  require(decoder.open(bytes), message);
+  const auto& info = decoder.info();
+  require_reasonable_size(info.image_height, info.image_width);
+  const auto space = info.jpeg_color_space;
+  require(space == JCS_GRAYSCALE || space == JCS_YCbCr || space == JCS_RGB,
+          "a JPEG must be gray, YCbCr or RGB, this one is CMYK or something else: convert it");
+  Image out{static_cast<int>(info.image_height), static_cast<int>(info.image_width), 3, {}};
+  out.pixels.resize(size_t{3} * info.image_height * info.image_width);
+  require(decoder.read(out.pixels.data()), message);
+  return out;
+}
+
+}  // namespace moat::data

@@ -1,0 +1,296 @@
+#include "engine/io/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <vector>
+
+#include "engine/io/file.h"
+
+namespace moat::engine {
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "safetensors are little-endian");
+
+using Json = nlohmann::json;
+
+constexpr uint64_t kMaxHeader = 100'000'000;  // bytes, the limit of the format
+constexpr uint64_t kAlignment = 8;            // of the first tensor in the file
+constexpr const char* kMetadata = "__metadata__";
+
+struct DtypeName {
+  Dtype dtype;
+  const char* name;
+};
+constexpr std::array<DtypeName, 6> kDtypes{{{Dtype::f64, "F64"},
+                                            {Dtype::f32, "F32"},
+                                            {Dtype::bf16, "BF16"},
+                                            {Dtype::i64, "I64"},
+                                            {Dtype::i32, "I32"},
+                                            {Dtype::u8, "U8"}}};
+
+// A string or JSON value of the file as one short line of printable ASCII.
+std::string shown(const Json& value) {
+  constexpr size_t longest = 80;
+  std::string line = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  if (line.size() > longest) line = line.substr(0, longest) + "…";
+  return line;
+}
+
+struct Entry {
+  std::string name;
+  Dtype dtype;
+  Shape shape;
+  uint64_t begin, end;  // bytes from the end of the header
+};
+
+// Checks one file; every failure is an Error that starts with its path.
+class Reader {
+ public:
+  explicit Reader(const std::filesystem::path& path) : path_(path) {}
+
+  SafeTensors read() {
+    open();
+    const Json header = parse(read_header());
+    SafeTensors content;
+    std::vector<Entry> entries;
+    for (const auto& [name, value] : header.items()) {
+      if (name == kMetadata)
+        content.metadata = metadata(value);
+      else
+        entries.push_back(entry(name, value));
+    }
+    check_layout(entries);
+    for (const Entry& e : entries) content.tensors.emplace(e.name, tensor(e));
+    return content;
+  }
+
+ private:
+  template <class... Parts>
+  void expect(bool ok, const Parts&... parts) const {
+    if (!ok) throw Error(text("safetensors ", path_, ": ", parts...));
+  }
+
+  void open() {
+    errno = 0;
+    std::error_code error;
+    const auto kind = std::filesystem::status(path_, error).type();
+    expect(kind != std::filesystem::file_type::not_found, "no such file");
+    expect(kind == std::filesystem::file_type::regular, "must be a regular file");
+    size_ = std::filesystem::file_size(path_, error);
+    expect(!error, error.message());
+    file_.open(path_, std::ios::binary);
+    expect(file_.is_open(), "cannot be opened: ", std::strerror(errno));
+  }
+
+  void read_bytes(void* to, uint64_t count) {
+    file_.read(static_cast<char*>(to), static_cast<std::streamsize>(count));
+    expect(file_.good() && static_cast<uint64_t>(file_.gcount()) == count,
+           "ended before its stated size of ", size_, " bytes");
+  }
+
+  std::string read_header() {
+    expect(size_ >= 8, "must begin with 8 bytes of header length, the file has ", size_);
+    uint64_t length;
+    read_bytes(&length, 8);
+    expect(length <= kMaxHeader, "header length must be at most ", kMaxHeader, ", got ", length);
+    expect(length <= size_ - 8, "header length must fit the file of ", size_, " bytes, got ",
+           length);
+    data_size_ = size_ - 8 - length;
+    std::string header(length, '\0');
+    if (length > 0) read_bytes(header.data(), length);
+    return header;
+  }
+
+  Json parse(const std::string& header) const {
+    constexpr int deepest = 3;  // header, tensor, shape
+    std::vector<std::set<std::string>> names;
+    const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+      expect(depth <= deepest, "header must not nest more than ", deepest, " levels");
+      switch (event) {
+        case Json::parse_event_t::object_start:
+          names.emplace_back();
+          break;
+        case Json::parse_event_t::object_end:
+          names.pop_back();
+          break;
+        case Json::parse_event_t::key:
+          expect(names.back().insert(value.get<std::string>()).second,
+                 "header names must be unique, got ", shown(value), " twice");
+          break;
+        default:
+          break;
+      }
+      return true;
+    };
+    try {
+      Json json = Json::parse(header, watch);
+      expect(json.is_object(), "header must be a JSON object, got ", shown(json));
+      return json;
+    } catch (const Json::parse_error& error) {
+      throw Error(text("safetensors ", path_, ": header must be JSON, it breaks at byte ",
+                       error.byte, " of ", header.size()));
+    } catch (const Json::exception&) {
+      throw Error(text("safetensors ", path_, ": header holds a number out of range"));
+    }
+  }
+
+  std::map<std::string, std::string> metadata(const Json& value) const {
+    expect(value.is_object(), kMetadata, " must be an object of strings, got ", shown(value));
+    std::map<std::string, std::string> out;
+    for (const auto& [key, item] : value.items()) {
+      expect(item.is_string(), kMetadata, " values must be strings, got ", shown(item), " for ",
+             shown(key));
+      out.emplace(key, item.get<std::string>());
+    }
+    return out;
+  }
+
+  Entry entry(const std::string& name, const Json& value) const {
+    const std::string who = "tensor " + shown(name) + ": ";
+    expect(value.is_object() && value.contains("dtype") && value.contains("shape") &&
+               value.contains("data_offsets"),
+           who, "must have dtype, shape and data_offsets, got ", shown(value));
+    Entry e{name, dtype(who, value["dtype"]), {}, 0, 0};
+    e.shape = shape(who, value["shape"], e.dtype);
+    const Json& offsets = value["data_offsets"];
+    expect(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() &&
+               offsets[1].is_number_unsigned(),
+           who, "data_offsets must be two integers that are not negative, got ", shown(offsets));
+    e.begin = offsets[0].get<uint64_t>();
+    e.end = offsets[1].get<uint64_t>();
+    expect(e.begin <= e.end && e.end <= data_size_, who, "data_offsets must rise and lie in the ",
+           data_size_, " bytes of data, got ", shown(offsets));
+    const uint64_t bytes = static_cast<uint64_t>(e.shape.count()) * kernels::size_of(e.dtype);
+    expect(e.end - e.begin == bytes, who, "data_offsets must span ", bytes, " bytes (",
+           shown(value["dtype"]), " ", e.shape.str(), "), got ", shown(offsets));
+    return e;
+  }
+
+  Dtype dtype(const std::string& who, const Json& value) const {
+    for (const DtypeName& d : kDtypes)
+      if (value == d.name) return d.dtype;
+    expect(false, who, "dtype must be F64, F32, BF16, I64, I32 or U8, got ", shown(value));
+    return {};
+  }
+
+  Shape shape(const std::string& who, const Json& value, Dtype dtype) const {
+    expect(value.is_array() && value.size() <= size_t{Shape::kMaxRank}, who,
+           "shape must be a list of at most ", Shape::kMaxRank, " extents, got ", shown(value));
+    Shape out;
+    // Extents of zero count as one, so that strides cannot overflow either.
+    uint64_t room =
+        static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / kernels::size_of(dtype);
+    for (const Json& item : value) {
+      expect(item.is_number_unsigned(), who, "shape must hold integers that are not negative, got ",
+             shown(value));
+      const uint64_t extent = item.get<uint64_t>();
+      expect(extent <= room, who, "shape must stay below 2^63 bytes, got ", shown(value));
+      if (extent > 0) room /= extent;
+      out.push_back(static_cast<int64_t>(extent));
+    }
+    return out;
+  }
+
+  // The tensors must cover the data exactly. Leaves the entries in file order.
+  void check_layout(std::vector<Entry>& entries) const {
+    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    });
+    uint64_t at = 0;
+    for (const Entry& e : entries) {
+      expect(e.begin == at, "tensor ", shown(e.name), ": data must begin at byte ", at,
+             ", where the tensor before it ends, got ", e.begin);
+      at = e.end;
+    }
+    expect(at == data_size_, "tensors must cover all ", data_size_, " bytes of data, they cover ",
+           at);
+  }
+
+  Tensor tensor(const Entry& e) {
+    const Tensor t = Tensor::empty(e.shape, e.dtype);
+    if (e.end > e.begin) read_bytes(t.data(), e.end - e.begin);
+    return t;
+  }
+
+  std::filesystem::path path_;
+  std::ifstream file_;
+  uint64_t size_ = 0, data_size_ = 0;
+};
+
+struct Named {
+  const std::string* name;
+  Tensor tensor;  // contiguous, on the host
+};
+
+// In the order of the file.
+std::vector<Named> laid_out(const std::filesystem::path& path, const SafeTensors& content) {
+  std::vector<Named> out;
+  for (const auto& [name, tensor] : content.tensors) {
+    require(tensor.defined() && name != kMetadata, [&] {
+      return text("safetensors ", path, ": tensor ", shown(name),
+                  " must be defined and not be called ", kMetadata);
+    });
+    out.push_back({&name, tensor.to(Device{}).contiguous()});
+  }
+  std::stable_sort(out.begin(), out.end(), [](const Named& a, const Named& b) {
+    return kernels::size_of(a.tensor.dtype()) > kernels::size_of(b.tensor.dtype());
+  });
+  return out;
+}
+
+std::string header_of(const std::filesystem::path& path, const SafeTensors& content,
+                      const std::vector<Named>& tensors) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!content.metadata.empty()) header[kMetadata] = content.metadata;
+  uint64_t at = 0;
+  for (const Named& item : tensors) {
+    const Shape& shape = item.tensor.shape();
+    const auto* dtype = std::find_if(kDtypes.begin(), kDtypes.end(), [&](const DtypeName& d) {
+      return d.dtype == item.tensor.dtype();
+    });
+    const uint64_t end = at + item.tensor.nbytes();
+    header[*item.name] = {{"dtype", dtype->name},
+                          {"shape", std::vector<int64_t>(shape.begin(), shape.end())},
+                          {"data_offsets", {at, end}}};
+    at = end;
+  }
+  std::string line;
+  try {
+    line = header.dump();
+  } catch (const Json::exception&) {
+    throw Error(text("safetensors ", path, ": names and metadata must be UTF-8"));
+  }
+  line.resize((line.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  require(line.size() <= kMaxHeader, [&] {
+    return text("safetensors ", path, ": header must have at most ", kMaxHeader, " bytes, got ",
+                line.size());
+  });
+  return line;
+}
+
+}  // namespace
+
+SafeTensors read_safetensors(const std::filesystem::path& path) { return Reader(path).read(); }
+
+void write_safetensors(const std::filesystem::path& path, const SafeTensors& content) {
+  const std::vector<Named> tensors = laid_out(path, content);
+  const std::string header = header_of(path, content, tensors);
+  write_file(path, [&](std::ostream& out) {
+    const uint64_t length = header.size();
+    out.write(reinterpret_cast<const char*>(&length), sizeof length);
+    out << header;
+    for (const Named& item : tensors)
+      out.write(static_cast<const char*>(item.tensor.data()),
+                static_cast<std::streamsize>(item.tensor.nbytes()));
+  });
+}
+
+}  // namespace moat::engine

@@ -1,0 +1,27 @@
+#include "engine/nn/init.h"
+
+namespace moat::engine {
+
+namespace {
+Tensor row_numbers(int64_t rows) {
+  Tensor t = Tensor::empty({rows}, Dtype::i32);
+  for (int64_t i = 0; i < rows; ++i) t.data_as<int32_t>()[i] = to_int(i);
+  return t;
+}
+// Rows are drawn flat, in memory order, whatever the rank.
+Shape flat_rows(const Shape& shape) {
+  return {shape[0], shape[0] ? shape.count() / shape[0] : 0};
+}
+}  // namespace
+
+Tensor init_normal(const Shape& shape, double deviation, InitStream& init) {
+  return random_normal(flat_rows(shape), row_numbers(shape[0]), init.take(), 0, deviation)
+      .reshaped(shape);
+}
+
+Tensor init_uniform(const Shape& shape, double bound, InitStream& init) {
+  return random_uniform(flat_rows(shape), row_numbers(shape[0]), init.take(), -bound, bound)
+      .reshaped(shape);
+}
+
+}  // namespace moat::engine

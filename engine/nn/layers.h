@@ -1,0 +1,72 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/nn/init.h"
+#include "engine/nn/module.h"
+#include "engine/ops/moe.h"
+#include "engine/ops/norm.h"
+#include "engine/ops/vision.h"
+
+namespace moat::engine {
+
+// train: batch norm uses and updates batch statistics. eval: running statistics, folded into the
+// convolution in front of it whenever no parameter is being differentiated (evaluation and attacks).
+enum class Mode { train, eval };
+
+// The image-level route of one forward pass: the batch is sorted by expert, and `gate` [rows] (or
+// undefined when the gate's gradient is blocked) multiplies every expert convolution.
+struct Route {
+  Segments segments;
+  Tensor gate;
+};
+
+struct BatchNorm : Module {
+  Tensor weight, bias;  // undefined for a norm without affine
+  Tensor running_mean, running_var;
+  BatchNormOptions options;
+
+  enum class Affine { yes, no };
+  explicit BatchNorm(int channels, Affine affine = Affine::yes);
+  Tensor forward(const Tensor& x, Mode mode, const Tensor& residual = {},
+                 Activation activation = Activation::none) const;
+  void visit(Visitor& v) override;
+};
+
+struct Linear : Module {
+  Tensor weight, bias;  // [out, in], [out]
+  Tensor forward(const Tensor& x) const;
+  void visit(Visitor& v) override;
+};
+
+// Convolution, batch norm, optional residual, activation: the unit residual nets are made of. With
+// experts > 1 the filter bank holds one filter per expert and forward() needs a route.
+class ConvNorm {
+ public:
+  Tensor filter;  // [experts · width, r, s, c_in]
+  BatchNorm norm;
+  Conv2dOptions options;
+  int experts = 1;
+
+  ConvNorm(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options);
+
+  Tensor forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
+                 Activation activation) const;
+  void visit(Visitor& v, const std::string& conv_name, const std::string& norm_name);
+
+ private:
+  const std::vector<PackedConv2d>& packed(int height, int width, Dtype dtype) const;
+
+  // Derived from the tensors above and rebuilt whenever one of them has been written.
+  struct Folded {
+    std::vector<uint64_t> versions;
+    int height = 0, width = 0;
+    Dtype dtype = Dtype::f32;
+    std::vector<PackedConv2d> experts;
+  };
+  mutable Folded folded_;
+};
+
+}  // namespace moat::engine

@@ -1,0 +1,199 @@
+#include "engine/ops/loss.h"
+
+#include "engine/dispatch.h"
+#include "engine/tape.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/kl_divergence.h"
+#include "kernels/margin.h"
+#include "kernels/softmax.h"
+
+namespace moat::engine {
+
+namespace {
+
+// The extents of a tensor seen as rows of its last axis.
+struct Rows {
+  int rows, columns;
+};
+
+Rows rows_of(const Tensor& x) {
+  int64_t rows = 1;
+  for (int axis = 0; axis + 1 < x.rank(); ++axis) rows *= x.dim(axis);
+  return {to_int(rows), to_int(x.dim(-1))};
+}
+
+void require_logits(const char* op, const Tensor& x) {
+  require(x.defined() && x.rank() == 2 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
+          [&] {
+            return text(op, ": logits must be float32 or float64 [rows, classes], got ",
+                        x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
+          });
+}
+
+void require_labels(const char* op, const Tensor& labels, const Tensor& logits) {
+  require(
+      labels.defined() && labels.dtype() == Dtype::i32 && labels.shape() == Shape{logits.dim(0)},
+      [&] {
+        return text(op, ": labels must be int32 [", logits.dim(0), "], got ",
+                    labels.defined() ? text(name_of(labels.dtype()), " ", labels.shape().str())
+                                     : "nothing");
+      });
+  const std::vector<int32_t> values = labels.to_vector<int32_t>();
+  for (size_t row = 0; row < values.size(); ++row)
+    require(values[row] >= 0 && values[row] < logits.dim(1), [&] {
+      return text(op, ": labels must be in [0, ", logits.dim(1), "), got ", values[row], " in row ",
+                  row);
+    });
+}
+
+Tensor softmax_rows(const char* op, const Tensor& logits, kernels::SoftmaxForm form) {
+  require(logits.defined() && logits.rank() >= 1 && is_floating(logits.dtype()), [&] {
+    return text(
+        op, ": logits must be floating with at least one axis, got ",
+        logits.defined() ? text(name_of(logits.dtype()), " ", logits.shape().str()) : "nothing");
+  });
+  const Tensor x = logits.contiguous(), y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const auto [rows, columns] = rows_of(x);
+  dispatch(x.device(), [&](auto on) {
+    return kernels::softmax(on, {.x = x.data(),
+                                 .y = y.data(),
+                                 .rows = rows,
+                                 .columns = columns,
+                                 .form = form,
+                                 .dtype = x.dtype()});
+  });
+  return recorded(op, {logits}, y, [y, form](const Tensors& d_outputs, const Needs&) -> Tensors {
+    const Tensor d_y = d_outputs[0].contiguous(),
+                 d_x = Tensor::empty(y.shape(), y.dtype(), y.device());
+    const auto [n, m] = rows_of(y);
+    const kernels::SoftmaxGrad args{.y = y.data(),
+                                    .d_y = d_y.data(),
+                                    .d_x = d_x.data(),
+                                    .rows = n,
+                                    .columns = m,
+                                    .form = form,
+                                    .dtype = y.dtype()};
+    dispatch(y.device(), [&](auto on) { return kernels::softmax_grad(on, args); });
+    return {d_x};
+  });
+}
+
+}  // namespace
+
+Tensor softmax(const Tensor& logits) {
+  return softmax_rows("softmax", logits, kernels::SoftmaxForm::softmax);
+}
+
+Tensor log_softmax(const Tensor& logits) {
+  return softmax_rows("log_softmax", logits, kernels::SoftmaxForm::log_softmax);
+}
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
+  require_logits("cross_entropy", logits);
+  require_labels("cross_entropy", labels, logits);
+  const Tensor z = logits.contiguous(), y = labels.contiguous(),
+               values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
+  const auto [rows, classes] = rows_of(z);
+  dispatch(z.device(), [&](auto on) {
+    return kernels::cross_entropy(on, {.logits = z.data(),
+                                       .labels = y.data_as<int32_t>(),
+                                       .values = values.data(),
+                                       .rows = rows,
+                                       .classes = classes,
+                                       .dtype = z.dtype()});
+  });
+  return recorded(
+      "cross_entropy", {logits}, values, [z, y](const Tensors& d_outputs, const Needs&) -> Tensors {
+        const Tensor d_values = d_outputs[0].contiguous(),
+                     d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
+        const auto [n, m] = rows_of(z);
+        const kernels::CrossEntropyGrad args{.logits = z.data(),
+                                             .labels = y.data_as<int32_t>(),
+                                             .d_values = d_values.data(),
+                                             .d_logits = d_z.data(),
+                                             .rows = n,
+                                             .classes = m,
+                                             .dtype = z.dtype()};
+        dispatch(z.device(), [&](auto on) { return kernels::cross_entropy_grad(on, args); });
+        return {d_z};
+      });
+}
+
+Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {
+  require_logits("kl_divergence", p_logits);
+  require_logits("kl_divergence", q_logits);
+  require(p_logits.shape() == q_logits.shape() && p_logits.dtype() == q_logits.dtype() &&
+              (p_logits.dim(1) > 0 || p_logits.dim(0) == 0),
+          [&] {
+            return text(
+                "kl_divergence: both logits must have one shape and dtype and a class, got ",
+                name_of(p_logits.dtype()), " ", p_logits.shape().str(), " and ",
+                name_of(q_logits.dtype()), " ", q_logits.shape().str());
+          });
+  const Tensor p = p_logits.contiguous(), q = q_logits.contiguous(),
+               values = Tensor::empty({p.dim(0)}, p.dtype(), p.device());
+  const auto [rows, classes] = rows_of(p);
+  dispatch(p.device(), [&](auto on) {
+    return kernels::kl_divergence(on, {.p = p.data(),
+                                       .q = q.data(),
+                                       .values = values.data(),
+                                       .rows = rows,
+                                       .classes = classes,
+                                       .dtype = p.dtype()});
+  });
+  return recorded("kl_divergence", {p_logits, q_logits}, values,
+                  [p, q](const Tensors& d_outputs, const Needs& needs) -> Tensors {
+                    const Tensor d_values = d_outputs[0].contiguous();
+                    Tensor d_p, d_q;
+                    if (needs[0]) d_p = Tensor::empty(p.shape(), p.dtype(), p.device());
+                    if (needs[1]) d_q = Tensor::empty(q.shape(), q.dtype(), q.device());
+                    const auto [n, m] = rows_of(p);
+                    const kernels::KlDivergenceGrad args{.p = p.data(),
+                                                         .q = q.data(),
+                                                         .d_values = d_values.data(),
+                                                         .d_p = d_p.data(),
+                                                         .d_q = d_q.data(),
+                                                         .rows = n,
+                                                         .classes = m,
+                                                         .dtype = p.dtype()};
+                    dispatch(p.device(),
+                             [&](auto on) { return kernels::kl_divergence_grad(on, args); });
+                    return {d_p, d_q};
+                  });
+}
+
+Tensor margin(const Tensor& logits, const Tensor& labels) {
+  require_logits("margin", logits);
+  require(logits.dim(1) >= 2 || logits.dim(0) == 0, [&] {
+    return text("margin: needs two classes or more, got logits ", logits.shape().str());
+  });
+  require_labels("margin", labels, logits);
+  const Tensor z = logits.contiguous(), y = labels.contiguous(),
+               values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
+  const auto [rows, classes] = rows_of(z);
+  dispatch(z.device(), [&](auto on) {
+    return kernels::margin(on, {.logits = z.data(),
+                                .labels = y.data_as<int32_t>(),
+                                .values = values.data(),
+                                .rows = rows,
+                                .classes = classes,
+                                .dtype = z.dtype()});
+  });
+  return recorded("margin", {logits}, values,
+                  [z, y](const Tensors& d_outputs, const Needs&) -> Tensors {
+                    const Tensor d_values = d_outputs[0].contiguous(),
+                                 d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
+                    const auto [n, m] = rows_of(z);
+                    const kernels::MarginGrad args{.logits = z.data(),
+                                                   .labels = y.data_as<int32_t>(),
+                                                   .d_values = d_values.data(),
+                                                   .d_logits = d_z.data(),
+                                                   .rows = n,
+                                                   .classes = m,
+                                                   .dtype = z.dtype()};
+                    dispatch(z.device(), [&](auto on) { return kernels::margin_grad(on, args); });
+                    return {d_z};
+                  });
+}
+
+}  // namespace moat::engine

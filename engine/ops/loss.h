@@ -1,0 +1,24 @@
+#pragma once
+
+#include "engine/tensor.h"
+
+namespace moat::engine {
+
+// Row-wise losses, one value per row (no mean: what happens to a sample depends on the sample
+// alone). logits [rows, classes]; labels int32 [rows] in [0, classes).
+
+Tensor softmax(const Tensor& logits);  // along the last axis, any leading axes
+Tensor log_softmax(const Tensor& logits);
+
+// log-sum-exp(z) - z_y.
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
+
+// KL(softmax p ‖ softmax q) of two rows of logits, differentiable in both, finite for any finite
+// logits: log-softmax on both sides, dKL/dp_i = P_i ((log P_i - log Q_i) - KL), dKL/dq = Q - P.
+Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits);
+
+// max_{i ≠ y} z_i - z_y, positive when misclassified (Carlini & Wagner 2017); needs two classes.
+// The gradient goes to the first maximum.
+Tensor margin(const Tensor& logits, const Tensor& labels);
+
+}  // namespace moat::engine

@@ -1,0 +1,222 @@
+#include "engine/ops/norm.h"
+
+#include "engine/dispatch.h"
+#include "engine/tape.h"
+#include "kernels/batch_norm.h"
+
+namespace moat::engine {
+
+namespace {
+
+// Per-channel tensors are float64 beside a float64 x, else float32.
+Dtype channel_dtype(const Tensor& x) { return x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
+
+kernels::NormActivation kernel_activation(Activation activation) {
+  return activation == Activation::relu ? kernels::NormActivation::relu
+                                        : kernels::NormActivation::none;
+}
+
+void require_channels(const char* name, const char* what, const Tensor& t, int64_t channels,
+                      Dtype dtype) {
+  require(t.shape() == Shape{channels} && t.dtype() == dtype, [&] {
+    return text(name, ": ", what, " must be ", name_of(dtype), " [", channels, "], got ",
+                name_of(t.dtype()), " ", t.shape().str());
+  });
+}
+
+// The operands of a norm, checked and contiguous.
+struct Operands {
+  Tensor x, gamma, beta, residual;
+  int64_t rows = 0, channels = 0;
+
+  Operands(const char* name, const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
+           const Tensor& residual_any)
+      : x(x_any.contiguous()) {
+    require(x.rank() >= 1 && is_floating(x.dtype()) && x.shape().back() > 0, [&] {
+      return text(name, ": x must be floating-point [..., channels], got ", name_of(x.dtype()), " ",
+                  x.shape().str());
+    });
+    channels = x.shape().back();
+    rows = x.size() / channels;
+    if (gamma_any.defined()) {
+      require_channels(name, "gamma", gamma_any, channels, channel_dtype(x));
+      gamma = gamma_any.contiguous();
+    }
+    if (beta_any.defined()) {
+      require_channels(name, "beta", beta_any, channels, channel_dtype(x));
+      beta = beta_any.contiguous();
+    }
+    if (!residual_any.defined()) return;
+    require(residual_any.shape() == x.shape() && residual_any.dtype() == x.dtype(), [&] {
+      return text(name, ": residual must be like x, ", name_of(x.dtype()), " ", x.shape().str(),
+                  ", got ", name_of(residual_any.dtype()), " ", residual_any.shape().str());
+    });
+    residual = residual_any.contiguous();
+  }
+
+  Tensor per_channel() const { return Tensor::empty({channels}, channel_dtype(x), x.device()); }
+};
+
+// What the gradient is computed from. x is undefined when it is not needed, y without a relu.
+struct Saved {
+  Tensor x, y, gamma, mean, inv_std;
+  int64_t rows, channels;
+  kernels::NormStatistics statistics;
+};
+
+Tensors norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& needs) {
+  const Tensor d_y = d_y_any.contiguous();
+  const auto like = [&](bool needed, const Tensor& model) {
+    return needed ? Tensor::empty(model.shape(), model.dtype(), model.device()) : Tensor{};
+  };
+  const Tensor d_x = like(needs[0], d_y), d_gamma = like(needs[1], s.inv_std),
+               d_beta = like(needs[2], s.inv_std), d_residual = like(needs[3], d_y);
+  const kernels::BatchNormGrad args{.d_y = d_y.data(),
+                                    .x = s.x.data(),
+                                    .y = s.y.data(),
+                                    .gamma = s.gamma.data(),
+                                    .mean = s.mean.data(),
+                                    .inv_std = s.inv_std.data(),
+                                    .d_x = d_x.data(),
+                                    .d_gamma = d_gamma.data(),
+                                    .d_beta = d_beta.data(),
+                                    .d_residual = d_residual.data(),
+                                    .rows = s.rows,
+                                    .channels = to_int(s.channels),
+                                    .statistics = s.statistics,
+                                    .dtype = d_y.dtype()};
+  dispatch(
+      d_y.device(), [&](auto on) { return kernels::batch_norm_grad_workspace(on, args); },
+      [&](auto on) { return kernels::batch_norm_grad(on, args); });
+  return {d_x, d_gamma, d_beta, d_residual};
+}
+
+}  // namespace
+
+Tensor batch_norm_train(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                        const Tensor& running_mean, const Tensor& running_var,
+                        const Tensor& residual, Activation activation,
+                        const BatchNormOptions& options) {
+  const char* name = "batch_norm_train";
+  const Operands in(name, x, gamma, beta, residual);
+  require(in.rows >= 2, [&] {
+    return text(name, ": batch statistics need at least two values per channel, got x ",
+                x.shape().str());
+  });
+  for (const Tensor* running : {&running_mean, &running_var}) {
+    if (!running->defined()) continue;
+    require_channels(name, "a running statistic", *running, in.channels, channel_dtype(x));
+    require(running->is_contiguous(), [&] {
+      return text(name, ": a running statistic must be contiguous, it is updated in place");
+    });
+  }
+  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const Tensor mean = in.per_channel(), inv_std = in.per_channel();
+  const kernels::BatchNormTrain args{.x = in.x.data(),
+                                     .gamma = in.gamma.data(),
+                                     .beta = in.beta.data(),
+                                     .residual = in.residual.data(),
+                                     .y = y.data(),
+                                     .mean = mean.data(),
+                                     .inv_std = inv_std.data(),
+                                     .running_mean = running_mean.data(),
+                                     .running_var = running_var.data(),
+                                     .rows = in.rows,
+                                     .channels = to_int(in.channels),
+                                     .momentum = options.momentum,
+                                     .epsilon = options.epsilon,
+                                     .activation = kernel_activation(activation),
+                                     .dtype = x.dtype()};
+  dispatch(
+      x.device(), [&](auto on) { return kernels::batch_norm_train_workspace(on, args); },
+      [&](auto on) { return kernels::batch_norm_train(on, args); });
+  const Saved saved{in.x,        activation == Activation::relu ? y : Tensor{},
+                    in.gamma,    mean,
+                    inv_std,     in.rows,
+                    in.channels, kernels::NormStatistics::batch};
+  return recorded(
+      name, {x, gamma, beta, residual}, y,
+      [saved](const Tensors& d_y, const Needs& needs) { return norm_grad(saved, d_y[0], needs); });
+}
+
+Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                       const Tensor& running_mean, const Tensor& running_var,
+                       const Tensor& residual, Activation activation,
+                       const BatchNormOptions& options) {
+  const char* name = "batch_norm_eval";
+  const Operands in(name, x, gamma, beta, residual);
+  require_channels(name, "running_mean", running_mean, in.channels, channel_dtype(x));
+  require_channels(name, "running_var", running_var, in.channels, channel_dtype(x));
+  const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  const Tensor mean = running_mean.contiguous(), var = running_var.contiguous(),
+               inv_std = in.per_channel();
+  const kernels::BatchNormEval args{.x = in.x.data(),
+                                    .gamma = in.gamma.data(),
+                                    .beta = in.beta.data(),
+                                    .mean = mean.data(),
+                                    .var = var.data(),
+                                    .residual = in.residual.data(),
+                                    .y = y.data(),
+                                    .inv_std = inv_std.data(),
+                                    .rows = in.rows,
+                                    .channels = to_int(in.channels),
+                                    .epsilon = options.epsilon,
+                                    .activation = kernel_activation(activation),
+                                    .dtype = x.dtype()};
+  dispatch(
+      x.device(), [&](auto on) { return kernels::batch_norm_eval_workspace(on, args); },
+      [&](auto on) { return kernels::batch_norm_eval(on, args); });
+  // Only the gradients of gamma and beta read x and the mean, which a later training step changes.
+  const bool sums = is_differentiated(gamma) || is_differentiated(beta);
+  const Saved saved{sums ? in.x : Tensor{},
+                    activation == Activation::relu ? y : Tensor{},
+                    in.gamma,
+                    sums ? mean.clone() : Tensor{},
+                    inv_std,
+                    in.rows,
+                    in.channels,
+                    kernels::NormStatistics::constant};
+  return recorded(
+      name, {x, gamma, beta, residual}, y,
+      [saved](const Tensors& d_y, const Needs& needs) { return norm_grad(saved, d_y[0], needs); });
+}
+
+FoldedConv fold_batch_norm(const Tensor& filter_any, const Tensor& gamma, const Tensor& beta,
+                           const Tensor& running_mean, const Tensor& running_var,
+                           const BatchNormOptions& options) {
+  const char* name = "fold_batch_norm";
+  require(filter_any.rank() == 4 &&
+              (filter_any.dtype() == Dtype::f32 || filter_any.dtype() == Dtype::f64),
+          [&] {
+            return text(name, ": filter must be float32 or float64 [c_out, r, s, c_in], got ",
+                        name_of(filter_any.dtype()), " ", filter_any.shape().str());
+          });
+  const Tensor filter = filter_any.contiguous();
+  const int64_t channels = filter.dim(0);
+  for (const Tensor* t : {&gamma, &beta})
+    if (t->defined()) require_channels(name, "gamma and beta", *t, channels, filter.dtype());
+  require_channels(name, "running_mean", running_mean, channels, filter.dtype());
+  require_channels(name, "running_var", running_var, channels, filter.dtype());
+  const Tensor scale = gamma.defined() ? gamma.contiguous() : Tensor{},
+               shift = beta.defined() ? beta.contiguous() : Tensor{},
+               mean = running_mean.contiguous(), var = running_var.contiguous();
+  const FoldedConv out{Tensor::empty(filter.shape(), filter.dtype(), filter.device()),
+                       Tensor::empty({channels}, filter.dtype(), filter.device())};
+  dispatch(filter.device(), [&](auto on) {
+    return kernels::batch_norm_fold(on,
+                                    {.filter = filter.data(),
+                                     .gamma = scale.data(),
+                                     .beta = shift.data(),
+                                     .mean = mean.data(),
+                                     .var = var.data(),
+                                     .folded = out.filter.data(),
+                                     .bias = out.bias.data(),
+                                     .channels = to_int(channels),
+                                     .filter_size = filter.dim(1) * filter.dim(2) * filter.dim(3),
+                                     .epsilon = options.epsilon,
+                                     .dtype = filter.dtype()});
+  });
+  return out;
+}
+
+}  // namespace moat::engine

@@ -1,0 +1,146 @@
+#include "engine/ops/vision.h"
+
+#include "engine/dispatch.h"
+#include "engine/ops/conv_shapes.h"
+#include "engine/ops/finite.h"
+#include "engine/tape.h"
+
+namespace moat::engine {
+
+using kernels::Conv2dGeometry;
+using kernels::FilterForm;
+using kernels::FilterUse;
+
+namespace {
+
+Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const void* filter, FilterForm form,
+                 const Tensor& bias, const Tensor& residual, Activation activation) {
+  const Tensor input = x.contiguous(), added = contiguous_or_undefined(residual);
+  const Tensor y = Tensor::empty(conv_output_shape(x.dim(0), g), g.dtype, x.device());
+  const kernels::Conv2d args{.x = input.data(),
+                             .filter = filter,
+                             .bias = bias.data(),
+                             .residual = added.data(),
+                             .y = y.data(),
+                             .n = to_int(x.dim(0)),
+                             .geometry = g,
+                             .form = form,
+                             .activation = conv_activation(activation)};
+  dispatch(
+      x.device(), [&](auto on) { return kernels::conv2d_workspace(on, args); },
+      [&](auto on) { return kernels::conv2d(on, args); });
+  return y;
+}
+
+Tensor input_grad(const Tensor& d_y, const Conv2dGeometry& g, const void* filter, FilterForm form) {
+  const Tensor d = d_y.contiguous();
+  const Tensor d_x = Tensor::empty({d.dim(0), g.height, g.width, g.c_in}, g.dtype, d.device());
+  const kernels::Conv2dInputGrad args{.d_y = d.data(),
+                                      .filter = filter,
+                                      .d_x = d_x.data(),
+                                      .n = to_int(d.dim(0)),
+                                      .geometry = g,
+                                      .form = form};
+  dispatch(
+      d.device(), [&](auto on) { return kernels::conv2d_input_grad_workspace(on, args); },
+      [&](auto on) { return kernels::conv2d_input_grad(on, args); });
+  return d_x;
+}
+
+Tensor weight_grad(const Tensor& x, const Tensor& d_y, const Conv2dGeometry& g) {
+  const Tensor d = d_y.contiguous();
+  const Tensor d_filter = Tensor::empty({g.c_out, g.r, g.s, g.c_in}, g.filter_dtype(), d.device());
+  const kernels::Conv2dWeightGrad args{.x = x.data(),
+                                       .d_y = d.data(),
+                                       .d_filter = d_filter.data(),
+                                       .n = to_int(x.dim(0)),
+                                       .geometry = g};
+  dispatch(
+      d.device(), [&](auto on) { return kernels::conv2d_weight_grad_workspace(on, args); },
+      [&](auto on) { return kernels::conv2d_weight_grad(on, args); });
+  return d_filter;
+}
+
+Tensor packed_for(FilterUse use, const Tensor& filter, const Conv2dGeometry& g) {
+  const Device device = filter.device();
+  size_t bytes = 0;
+  dispatch(device, [&](auto on) {
+    bytes = kernels::conv2d_packed_bytes(on, g, use);
+    return kernels::Status::ok;
+  });
+  const Tensor packed = Tensor::empty({static_cast<int64_t>(bytes)}, Dtype::u8, device);
+  const kernels::Conv2dPack args{
+      .filter = filter.data(), .packed = packed.data(), .geometry = g, .use = use};
+  dispatch(
+      device, [&](auto on) { return kernels::conv2d_pack_workspace(on, args); },
+      [&](auto on) { return kernels::conv2d_pack(on, args); });
+  return packed;
+}
+
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& options) {
+  const Conv2dGeometry g = conv_geometry("conv2d", x, filter, options, 1);
+  const Tensor input = x.contiguous(), weights = filter.contiguous();
+  const Tensor y = convolved(input, g, weights.data(), FilterForm::krsc, {}, {}, Activation::none);
+  const Tensor saved_x = is_differentiated(filter) ? input : Tensor{},
+               saved_filter = is_differentiated(x) ? weights : Tensor{};
+  return recorded(
+      "conv2d", {x, filter}, y,
+      [saved_x, saved_filter, g](const Tensors& d, const Needs& needs) -> Tensors {
+        return {needs[0] ? input_grad(d[0], g, saved_filter.data(), FilterForm::krsc) : Tensor{},
+                needs[1] ? weight_grad(saved_x, d[0], g) : Tensor{}};
+      });
+}
+
+PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dOptions& options,
+                         int height, int width, Dtype dtype) {
+  require(filter.rank() == 4, [&] {
+    return text("pack_conv2d: filter must be [c_out, r, s, c_in], got ", filter.shape().str());
+  });
+  const Tensor image = Tensor::empty({0, height, width, filter.dim(3)}, dtype, filter.device());
+  const Conv2dGeometry g = conv_geometry("pack_conv2d", image, filter, options, 1);
+  require(bias.shape() == Shape{filter.dim(0)} && bias.dtype() == filter.dtype(), [&] {
+    return text("pack_conv2d: bias must be ", name_of(filter.dtype()), " [", filter.dim(0),
+                "], got ", name_of(bias.dtype()), " ", bias.shape().str());
+  });
+  // The fused relu turns NaN into 0, so that a diverged model would look alive.
+  require(count_nonfinite(filter) == 0 && count_nonfinite(bias) == 0,
+          "pack_conv2d: filter and bias must be finite, the model holds NaN or infinity");
+  const Tensor weights = filter.detached().contiguous();
+  return {.filter = weights,
+          .forward = packed_for(FilterUse::forward, weights, g),
+          .input_grad = packed_for(FilterUse::input_grad, weights, g),
+          .bias = bias.detached().contiguous(),
+          .options = options,
+          .height = height,
+          .width = width,
+          .dtype = dtype};
+}
+
+Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& residual,
+                     Activation activation) {
+  const Conv2dGeometry g = packed_geometry("conv2d_packed", x, packed);
+  require_residual("conv2d_packed", residual, conv_output_shape(x.dim(0), g), g.dtype);
+  const FilterForm form = packed_form(packed);
+  const Tensor y = convolved(x, g, packed_filter(packed, FilterUse::forward).data(), form,
+                             packed.bias, residual, activation);
+  // Without activation the gradient needs no y.
+  const bool masks =
+      activation == Activation::relu && (is_differentiated(x) || is_differentiated(residual));
+  const Tensor saved_y = masks ? y : Tensor{},
+               saved_filter = packed_filter(packed, FilterUse::input_grad);
+  return recorded(
+      "conv2d_packed", {x, residual}, y,
+      [saved_y, saved_filter, g, form](const Tensors& d, const Needs& needs) -> Tensors {
+        const std::vector<int> all{0, to_int(d[0].dim(0))};
+        const Tensor d_pre =
+            saved_y.defined()
+                ? epilogue_grad(d[0], saved_y, {}, {}, all, Activation::relu, false).d_pre
+                : d[0];
+        return {needs[0] ? input_grad(d_pre, g, saved_filter.data(), form) : Tensor{},
+                needs[1] ? d_pre : Tensor{}};
+      });
+}
+
+}  // namespace moat::engine

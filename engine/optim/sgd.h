@@ -1,0 +1,24 @@
+#pragma once
+
+#include "engine/tensor.h"
+#include "kernels/sgd.h"
+
+namespace moat::engine {
+
+using kernels::MomentumForm;  // classic, nesterov
+
+struct SgdOptions {
+  double lr = 0.1;
+  double momentum = 0;
+  double weight_decay = 0;
+  MomentumForm form = MomentumForm::classic;
+};
+
+// One step of PyTorch's SGD, in place, over flat buffers of one shape (float32 or float64):
+//   g = gradients + weight_decay · weights, velocity = momentum · velocity + g,
+//   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity).
+// The velocity starts as zeros; it may be undefined without momentum.
+void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
+              const SgdOptions& options);
+
+}  // namespace moat::engine

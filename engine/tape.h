@@ -1,0 +1,82 @@
+#pragma once
+
+#include <functional>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace moat::engine {
+
+using Needs = std::vector<bool>;  // which inputs want a gradient
+// d_outputs -> d_inputs; an undefined tensor stands for a zero gradient. Pure: only the tape adds.
+using Vjp = std::function<Tensors(const Tensors& d_outputs, const Needs& needs)>;
+
+// Gradients by variable, as Tape::gradients() returns them.
+class Gradients {
+ public:
+  // The gradient of a watched tensor; undefined when the loss does not depend on it.
+  Tensor of(const Tensor& variable) const;
+
+ private:
+  friend class Tape;
+  Tensor take(VarId var);
+  void add(VarId var, const Tensor& gradient);
+  std::unordered_map<VarId, Tensor> by_var_;
+};
+
+// Records ops while it is alive; tapes nest, and nothing is recorded without one. Creation order is
+// topological order, so the backward pass is one reverse loop. A tape sees only variables born
+// after it: to an attack's inner tape the outer tape's parameters are constants, and no weight
+// gradient is ever computed for them.
+class Tape {
+ public:
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  static Tape* active();
+
+  // The same bytes, now a variable of this tape.
+  Tensor watch(const Tensor& x) const;
+  // True when `x` is a variable that this tape differentiates with respect to.
+  bool sees(const Tensor& x) const { return x.var() > first_var_; }
+
+  // Vector-Jacobian product: gradients of sum(output * seed) for every variable reached. The seed
+  // is 1 for a one-element output. Consumes the tape: saved tensors are freed on the way.
+  Gradients gradients(const Tensor& output, const Tensor& seed = {});
+
+  void record(const char* op, const Tensors& inputs, Tensors& outputs, Vjp vjp);
+
+ private:
+  struct Node {
+    const char* op;
+    std::vector<VarId> inputs, outputs;
+    Vjp vjp;
+  };
+  std::vector<Node> nodes_;
+  VarId first_var_;
+  Tape* outer_;
+};
+
+// Suspends recording: ops inside see no tape.
+class NoTapeScope {
+ public:
+  NoTapeScope();
+  ~NoTapeScope();
+  NoTapeScope(const NoTapeScope&) = delete;
+  NoTapeScope& operator=(const NoTapeScope&) = delete;
+
+ private:
+  Tape* outer_;
+};
+
+// True when the active tape would record an op with this input; ops use it to skip saving.
+bool is_differentiated(const Tensor& x);
+
+// Called at the end of every differentiable op: marks the outputs as variables if an input is one.
+Tensors recorded(const char* op, const Tensors& inputs, Tensors outputs, Vjp vjp);
+Tensor recorded(const char* op, const Tensors& inputs, const Tensor& output, Vjp vjp);
+
+}  // namespace moat::engine

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/target.h"
+
+namespace moat::kernels {
+
+// y[o, i] = sum over a of x[o, a, i], in float64 for every dtype: the sum is bound by memory, and
+// float64 keeps it exact to the last bit of a float32 for any realistic length. The order is fixed
+// by the shape: blocks of the axis, sums of the blocks in ascending order, so the bits do not
+// depend on the number of threads.
+struct Sum {
+  const void* x;  // [outer, axis, inner]
+  void* y;        // [outer, inner]
+  int64_t outer, axis, inner;
+  Dtype dtype;
+};
+size_t sum_workspace(Cpu, const Sum&);
+size_t sum_workspace(Cuda, const Sum&);
+Status sum(Cpu, const Sum&);
+Status sum(Cuda, const Sum&);
+
+// y[o, i] = max over a of x[o, a, i] and where it is: the lowest index at a tie; a NaN wins, the
+// first one if there are more.
+struct MaxAxis {
+  const void* x;   // [outer, axis, inner], axis > 0
+  void* y;         // [outer, inner] or nullptr
+  int32_t* index;  // [outer, inner]
+  int64_t outer, axis, inner;
+  Dtype dtype;
+};
+Status max_axis(Cpu, const MaxAxis&);
+Status max_axis(Cuda, const MaxAxis&);
+
+// d_x[o, a, i] = d_y[o, i] where a is index[o, i], else 0.
+struct MaxAxisGrad {
+  const void* d_y;       // [outer, inner]
+  const int32_t* index;  // [outer, inner]
+  void* d_x;             // [outer, axis, inner]
+  int64_t outer, axis, inner;
+  Dtype dtype;
+};
+Status max_axis_grad(Cpu, const MaxAxisGrad&);
+Status max_axis_grad(Cuda, const MaxAxisGrad&);
+
+}  // namespace moat::kernels

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "kernels/target.h"
+
+namespace moat::kernels {
+
+enum class MomentumForm { classic, nesterov };
+
+// PyTorch's SGD over a flat buffer, in place:
+//   g = gradients + weight_decay · weights
+//   velocity = momentum · velocity + g
+//   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity)
+// A velocity of zeros makes the first step PyTorch's. The gradients are not changed.
+struct Sgd {
+  void* weights;          // [count]
+  const void* gradients;  // [count]
+  void* velocity;         // [count]; nullptr only without momentum
+  int64_t count;
+  double lr, momentum, weight_decay;
+  MomentumForm form;
+  Dtype dtype;  // f32 or f64: master weights
+};
+Status sgd(Cpu, const Sgd&);
+Status sgd(Cuda, const Sgd&);
+
+}  // namespace moat::kernels

@@ -1,0 +1,73 @@
+#include "engine/ops/ball.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/ops/elementwise.h"
+#include "tests/op_case.h"
+
+namespace moat::tests {
+
+using namespace engine;
+
+namespace {
+
+// The step and both projections in plain float64, with no directed rounding.
+Tensor ball_reference(const Tensor& x, const Tensor& gradient, const Tensor& center,
+                      const BallStep& step) {
+  const Tensor y = Tensor::empty(x.shape(), Dtype::f64);
+  const int64_t images = x.dim(0), pixels = images ? x.size() / images : 0;
+  for (int64_t image = 0; image < images; ++image) {
+    const int64_t at = image * pixels;
+    const auto norm_of = [&](const std::vector<double>& v) {
+      double square = 0;
+      for (double value : v) square += value * value;
+      return std::sqrt(square);
+    };
+    std::vector<double> g(f64(gradient) + at, f64(gradient) + at + pixels), offset(g.size());
+    const double length = norm_of(g) + 1e-12;
+    for (size_t i = 0; i < g.size(); ++i) {
+      const double direction =
+          step.norm == Norm::l2 ? g[i] / length : double((g[i] > 0) - (g[i] < 0));
+      offset[i] = f64(x)[size_t(at) + i] + step.step * direction - f64(center)[size_t(at) + i];
+      if (step.norm == Norm::linf) offset[i] = std::clamp(offset[i], -step.eps, step.eps);
+    }
+    const double shrink =
+        step.norm == Norm::l2 ? std::min(1.0, step.eps / std::max(norm_of(offset), 1e-300)) : 1;
+    for (size_t i = 0; i < g.size(); ++i)
+      f64(y)[size_t(at) + i] =
+          std::clamp(f64(center)[size_t(at) + i] + shrink * offset[i], 0.0, 1.0);
+  }
+  return y;
+}
+
+OpCase ball_case(const Shape& shape, const BallStep& step) {
+  const Tensor center = clamp(affine(randn(shape, 10), 0.3, 0.5), 0, 1);
+  const Tensor x = clamp(add(center, scale(randn(shape, 11), step.eps)), 0, 1);
+  return {
+      .name = std::string("ball_step ") + (step.norm == Norm::linf ? "linf " : "l2 ") + shape.str(),
+      .inputs = {x, randn(shape, 12), center},
+      .op = [=](const Tensors& in) { return Tensors{ball_step(in[0], in[1], in[2], step)}; },
+      .reference =
+          [=](const Tensors& in) { return Tensors{ball_reference(in[0], in[1], in[2], step)}; },
+      .f32 = 3e-7,  // rounding to float32 in [0, 1] and one directed ulp on top
+      .bytes = 16.0 * static_cast<double>(x.size())};
+}
+
+}  // namespace
+
+std::vector<OpCase> ball_cases(Scale scale) {
+  std::vector<OpCase> out;
+  for (const BallStep& step : {BallStep{.norm = Norm::linf, .eps = 8.0 / 255, .step = 2.0 / 255},
+                               {.norm = Norm::l2, .eps = 0.5, .step = 0.1}}) {
+    if (scale == Scale::bench) {
+      out.push_back(ball_case({512, 32, 32, 3}, step));
+      continue;
+    }
+    for (const Shape& shape : {Shape{4, 8, 8, 3}, {3, 7, 5, 1}, {0, 4, 4, 3}, {2, 0}, {1, 1}, {5}})
+      out.push_back(ball_case(shape, step));
+  }
+  return out;
+}
+
+}  // namespace moat::tests

@@ -1,0 +1,302 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "engine/error.h"
+#include "tests/scratch_folder.h"
+#include "train/field.h"
+#include "train/nearest.h"
+#include "train/numbers.h"
+
+namespace moat::train {
+
+using Catch::Matchers::Contains;
+using engine::UsageError;
+using nlohmann::json;
+using tests::ScratchFolder;
+using tests::write_bytes;
+
+namespace {
+
+// The message of the UsageError that `action` must throw; it is one line.
+template <class Action>
+std::string message_of(Action&& action) {
+  try {
+    action();
+  } catch (const UsageError& e) {
+    const std::string message = e.what();
+    CHECK(message.find('\n') == message.npos);
+    return message;
+  }
+  FAIL("no UsageError");
+  return "";
+}
+std::string override_message(const std::string& assignment) {
+  return message_of([&] { override_with(Config{}, assignment); });
+}
+std::string document_message(const std::string& document) {
+  return message_of([&] { overlay(Config{}, json::parse(document), "run.json"); });
+}
+Config with(Config config, std::initializer_list<const char*> assignments) {
+  for (const char* assignment : assignments) config = override_with(config, assignment);
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("numbers are written plainly or as a fraction", "[config]") {
+  CHECK(parse_number("8/255", "x") == 8.0 / 255);
+  CHECK(parse_number("0.031", "x") == 0.031);
+  CHECK(parse_number("1e-2", "x") == 1e-2);
+  CHECK(parse_number("-3", "x") == -3);
+  for (const char* bad : {"", "/", "8/", "/255", "8/0", "1/2/3", "nan", "inf", "1e999", "0x10",
+                          "8 ", " 8", "8,5", "1e-2x", "8//255", "1/1e-999"}) {
+    INFO(bad);
+    CHECK_THAT(message_of([&] { parse_number(bad, "--eps"); }), Contains("--eps must be a number"));
+  }
+}
+
+TEST_CASE("a radius of 8 is most likely 8/255", "[config]") {
+  CHECK(parse_eps("8/255", "--eps") == 8.0 / 255);
+  CHECK(parse_eps("3", "--eps", "l2") == 3);
+  CHECK_THAT(message_of([] { parse_eps("8", "--eps"); }),
+             Contains("got 8; did you mean 8/255 = 0.0314?"));
+  CHECK_THAT(message_of([] { parse_eps("8", "--eps", "l2"); }), Contains("did you mean 8/255"));
+  CHECK_THAT(message_of([] { parse_eps("-0.1", "--eps"); }), !Contains("did you mean"));
+  CHECK_THAT(message_of([] { require_eps(std::nan(""), "eps"); }), Contains("got nan"));
+}
+
+TEST_CASE("a radius is printed both ways", "[config]") {
+  CHECK(print_eps(8.0 / 255) == "0.0314 (8/255)");
+  CHECK(print_eps(0.1) == "0.1 (25.5/255)");
+  CHECK(print_eps(0) == "0 (0/255)");
+}
+
+TEST_CASE("a radius close to a usual one earns a note", "[config]") {
+  CHECK_THAT(eps_note(0.031).value(), Contains("write 8/255 if that is meant"));
+  CHECK_THAT(eps_note(0.0157).value(), Contains("4/255"));
+  for (double plain : {0.0, 0.1, 0.3, 8.0 / 255, 16.0 / 255, 0.05, 0.03, 1.0})
+    CHECK_FALSE(eps_note(plain).has_value());
+}
+
+TEST_CASE("edit distance counts a swap of neighbours once", "[config]") {
+  CHECK(edit_distance("", "") == 0);
+  CHECK(edit_distance("", "abc") == 3);
+  CHECK(edit_distance("kitten", "sitting") == 3);
+  CHECK(edit_distance("epohcs", "epochs") == 1);
+  CHECK(edit_distance("ca", "abc") == 3);
+}
+
+TEST_CASE("suggestions are near, in order and few", "[config]") {
+  const std::vector<std::string> known{"demo-dense", "demo-moe", "demo-advmoe", "cifar10-at"};
+  CHECK(nearest("demo-mo", known).front() == "demo-moe");
+  CHECK(nearest("cifar-10-at", known) == std::vector<std::string>{"cifar10-at"});
+  CHECK(nearest("xyzzy", known).empty());
+  CHECK(nearest("", known).empty());
+  CHECK(nearest(std::string(100000, 'a'), known).empty());
+  CHECK(suggestion("demo-advmo", known) == "; did you mean demo-advmoe?");
+  CHECK(nearest("demo", {"demo1", "demo2", "demo3", "demo4"}).size() == 3);
+}
+
+TEST_CASE("every setting is read, written and described", "[config]") {
+  const std::string description = describe_config();
+  std::vector<std::string> names;
+  for (const Field& field : fields()) {
+    INFO(field.name());
+    CHECK(std::count(names.begin(), names.end(), field.name()) == 0);
+    names.push_back(field.name());
+    CHECK_FALSE(field.meaning.empty());
+    CHECK_THAT(description, Contains(field.name() + " = "));
+
+    // Its slot is its own: setting it changes this entry of the document and no other.
+    Config config;
+    const json before = to_json(config);
+    const json other = field.rule.kind == Rule::choice ? json(field.rule.choices.back())
+                       : type_of(field) == "text"      ? json("elsewhere")
+                       : type_of(field) == "true or false"
+                           ? json(!before[field.section][field.key].get<bool>())
+                       : type_of(field) == "number" ? json(0.5)
+                                                    : json(1);
+    assign(field, config, other, "");
+    json expected = before;
+    expected[field.section][field.key] = other;
+    CHECK(to_json(config) == expected);
+  }
+}
+
+TEST_CASE("a written configuration reads back as itself", "[config]") {
+  for (const PresetRow& row : presets()) {
+    const Config config =
+        with(preset(row.name), {"run.seed=18446744073709551615", "run.dir=a b/ü"});
+    const json document = json::parse(to_json(config).dump());
+    CHECK(to_json(overlay(Config{}, document, "config.json")) == document);
+    CHECK(document["preset"] == row.name);
+  }
+}
+
+TEST_CASE("presets are valid and say what they mean", "[config]") {
+  for (const PresetRow& row : presets()) {
+    INFO(row.name);
+    CHECK_NOTHROW(validate(preset(row.name)));
+    CHECK_FALSE(row.about.empty());
+  }
+  CHECK_NOTHROW(validate(Config{}));
+  const Config cifar = preset("cifar10-advmoe");
+  CHECK(cifar.model.name == "moe-resnet18");
+  CHECK(cifar.data.name == "cifar10");
+  CHECK(cifar.data.augment == "crop-flip");
+  CHECK(cifar.train.method == "advmoe");
+  CHECK(cifar.train.eps == 8.0 / 255);
+  CHECK(cifar.train.step == 2.0 / 255);
+  CHECK(cifar.train.epochs == 100);
+  json alias = to_json(preset("demo")), demo = to_json(preset("demo-advmoe"));
+  alias.erase("preset");
+  demo.erase("preset");
+  CHECK(alias == demo);
+  CHECK_THAT(message_of([] { preset("digits-admvoe"); }), Contains("did you mean digits-advmoe"));
+  CHECK_THAT(message_of([] { preset("xyzzy"); }), Contains("there are digits-natural, "));
+}
+
+TEST_CASE("a setting on the command line is read as its type", "[config]") {
+  const Config config =
+      with(Config{}, {"train.eps=8/255", "train.epochs=3", "model.score_norm=false",
+                      "run.dir=runs/a=b", "train.learning_rate=1e-2", "data.path="});
+  CHECK(config.train.eps == 8.0 / 255);
+  CHECK(config.train.epochs == 3);
+  CHECK_FALSE(config.model.score_norm);
+  CHECK(config.run.dir == "runs/a=b");
+  CHECK(config.train.learning_rate == 1e-2);
+  CHECK(config.data.path.empty());
+}
+
+TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
+  const auto [assignment, expected] = GENERATE(table<std::string, std::string>({
+      {"train.epochs", "section.key=value, got 'train.epochs'"},
+      {"", "section.key=value"},
+      {"=3", "there is no setting ''"},
+      {"train.epoch=3", "there is no setting 'train.epoch'; did you mean train.epochs?"},
+      {"epochs=3", "did you mean train.epochs or train.warmup_epochs?"},
+      {"trian.epochs=3", "did you mean train.epochs?"},
+      {"model.weight_decay=0", "did you mean train.weight_decay?"},
+      {"train.epochs=0", "train.epochs must be a whole number from 1 to 1000000, got 0"},
+      {"train.epochs=-1", "got -1"},
+      {"train.epochs=2.5", "whole number"},
+      {"train.epochs=99999999999999999999", "whole number"},
+      {"train.epochs=", "got \"\""},
+      {"train.batch=0", "train.batch must be a whole number from 1 to 65536, got 0"},
+      {"model.ratio=1.5", "model.ratio must be a number from 0 to 1, got \"1.5\""},
+      {"model.ratio=-0.5", "model.ratio must be"},
+      {"model.ratio=nan", "model.ratio must be a number"},
+      {"model.experts=65", "model.experts must be a whole number from 0 to 64, got 65"},
+      {"model.released=yes", "model.released must be true or false, got \"yes\""},
+      {"train.method=advmeo",
+       "natural, at, trades or advmoe, got \"advmeo\"; did you mean advmoe?"},
+      {"train.eps=8", "train.eps must be from 0 to 1 in linf, to 5 in l2"},
+      {"train.eps=8", "did you mean 8/255 = 0.0314?"},
+      {"train.eps=-0.1", "train.eps must be from 0"},
+      {"train.step=nan", "train.step must be a number"},
+      {"train.learning_rate=0", "above 0"},
+      {"train.momentum=1", "below 1"},
+      {"run.seed=-1", "run.seed must be a whole number, got \"-1\""},
+      {"run.dir=a\nb", "run.dir must be text"},
+      {"run.dir=\xff", "run.dir must be text"},
+      {"run.precision=fp16", "fp32, tf32 or bf16"},
+      {"model.name=resnet19", "did you mean resnet18"},
+  }));
+  INFO(assignment);
+  CHECK_THAT(override_message(assignment), Contains(expected));
+}
+
+TEST_CASE("a document is laid over the base, or over the preset it names", "[config]") {
+  Config base;
+  base.train.batch = 32;
+  const auto document =
+      json::parse(R"({"train": {"eps": "4/255", "epochs": 7}, "tool": {"x": 1}})");
+  const Config config = overlay(base, document, "run.json");
+  CHECK(config.train.eps == 4.0 / 255);
+  CHECK(config.train.epochs == 7);
+  CHECK(config.train.batch == 32);
+  const auto started =
+      overlay(base, json::parse(R"({"preset": "cifar10-at", "train": {"epochs": 7}})"), "run.json");
+  CHECK(started.data.name == "cifar10");
+  CHECK(started.train.epochs == 7);
+  CHECK(started.preset == "cifar10-at");
+}
+
+TEST_CASE("a bad document says where and what", "[config]") {
+  const auto [document, expected] = GENERATE(table<std::string, std::string>({
+      {R"([])", "run.json: must be a JSON object of sections: model, data, train, eval or run"},
+      {R"("x")", "must be a JSON object"},
+      {R"({"trian": {}})", "run.json: there is no section 'trian'"},
+      {R"({"trian": {}})", "did you mean train?"},
+      {R"({"train": []})", "run.json: train must be an object"},
+      {R"({"train": {"epoch": 3}})", "run.json: there is no setting 'train.epoch'; did you mean"},
+      {R"({"train": {"epochs": "3"}})", "must be a whole number from 1 to 1000000, got \"3\""},
+      {R"({"train": {"epochs": 3.0}})", "whole number"},
+      {R"({"train": {"epochs": null}})", "got null"},
+      {R"({"train": {"epochs": [1, 2]}})", "got [1,2]"},
+      {R"({"train": {"epochs": 1e300}})", "whole number"},
+      {R"({"train": {"epochs": 18446744073709551615}})", "whole number"},
+      {R"({"train": {"eps": 8}})", "did you mean 8/255 = 0.0314?"},
+      {R"({"train": {"eps": true}})", "train.eps must be a number"},
+      {R"({"train": {"eps": "eight"}})", "run.json: train.eps must be a number"},
+      {R"({"model": {"released": 1}})", "true or false, got 1"},
+      {R"({"model": {"name": 3}})", "model.name must be"},
+      {R"({"preset": 3})", "preset must be the name"},
+      {R"({"preset": "demo-mo"})", "did you mean"},
+  }));
+  INFO(document);
+  CHECK_THAT(document_message(document), Contains(expected));
+}
+
+TEST_CASE("a long bad value is cut in the message", "[config]") {
+  CHECK(override_message("train.epochs=" + std::string(100000, 'x')).size() < 300);
+}
+
+TEST_CASE("configuration files that are none are refused", "[config]") {
+  const ScratchFolder folder;
+  const auto file = folder / "run.json";
+  const auto message = [&] { return message_of([&] { read_config(Config{}, file); }); };
+  CHECK_THAT(message(), Contains("run.json: must be a JSON file"));
+  for (const char* broken : {"", "{", "{\"train\": {\"epochs\": 3}", "{\"train\": nan}", "{}}",
+                             "{\"a\": \"\xff\"}", "{\"train\":\n{\n,\n}}"}) {
+    write_bytes(file, broken);
+    CHECK_THAT(message(), Contains("run.json: must be a JSON document"));
+  }
+  write_bytes(file, std::string(100000, '['));
+  CHECK_THAT(message(), Contains("must be a JSON document"));
+  write_bytes(file, R"({"train": {"epochs": 3, "epochs": 4}})");
+  CHECK_THAT(message(), Contains("the key 'epochs' stands there twice"));
+  write_bytes(file, std::string((1 << 20) + 1, ' '));
+  CHECK_THAT(message(), Contains("at most 1048576 bytes"));
+  write_bytes(file, R"({"train": {"epochs": 3}, "eval": {"limit": 4}})");
+  CHECK(read_config(Config{}, file).train.epochs == 3);
+  CHECK_THAT(message_of([&] { read_config(Config{}, folder.path()); }), Contains("must be a JSON"));
+}
+
+TEST_CASE("values and combinations are checked together at the end", "[config]") {
+  const auto message = [](std::initializer_list<const char*> assignments) {
+    return message_of([&] { validate(with(Config{}, assignments)); });
+  };
+  CHECK_NOTHROW(validate(with(Config{}, {"train.eps=3", "train.norm=l2"})));
+  CHECK_THAT(message({"train.eps=3"}), Contains("did you mean 3/255"));
+  CHECK_THAT(message({"train.eps=0"}), Contains("train.eps must be above 0"));
+  CHECK_NOTHROW(validate(with(Config{}, {"train.eps=0", "train.method=natural"})));
+  CHECK_THAT(message({"train.warmup_epochs=20"}), Contains("below train.epochs = 20"));
+  CHECK_THAT(message({"train.method=advmoe"}), Contains("needs a mixture of experts"));
+  CHECK_THAT(message({"model.experts=4"}), Contains("digits-resnet is dense"));
+  CHECK_NOTHROW(validate(with(Config{}, {"model.name=digits-moe-resnet", "model.experts=4"})));
+
+  Config config;
+  config.train.learning_rate = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THAT(message_of([&] { validate(config); }), Contains("train.learning_rate must be"));
+  config = {};
+  config.train.batch = 0;
+  CHECK_THAT(message_of([&] { validate(config); }), Contains("train.batch must be"));
+}
+
+}  // namespace moat::train

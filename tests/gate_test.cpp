@@ -1,0 +1,177 @@
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+
+#include "engine/ops/loss.h"
+#include "engine/ops/moe.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape.h"
+#include "kernels/sigmoid.h"
+#include "tests/op_case.h"
+
+namespace moat::tests {
+
+using namespace engine;
+
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr GateForm kForms[] = {GateForm::softmax_topk, GateForm::softmax_topk_renorm,
+                               GateForm::topk_softmax, GateForm::sigmoid_topk};
+
+Gate gate_of(const std::vector<float>& row, int k, GateForm form, const Tensor& bias = {}) {
+  return topk_gate(Tensor::from(row, {1, static_cast<int64_t>(row.size())}), k, form, bias);
+}
+
+std::vector<int32_t> experts_of(const Gate& gate) { return gate.experts.to_vector<int32_t>(); }
+std::vector<float> weights_of(const Gate& gate) { return gate.weights.to_vector<float>(); }
+
+}  // namespace
+
+TEST_CASE("gate: ties go to the lowest index", "[gate]") {
+  for (GateForm form : kForms) {
+    const Gate gate = gate_of({1, 3, 3, 0, 3}, 2, form);
+    CHECK(experts_of(gate) == std::vector<int32_t>{1, 2});
+    CHECK(gate.margin.item() == 0);
+  }
+}
+
+TEST_CASE("gate: a NaN logit counts as -inf", "[gate]") {
+  for (GateForm form : kForms) {
+    const Gate gate = gate_of({kNan, 1, kNan, 2}, 3, form);
+    CHECK(experts_of(gate) == std::vector<int32_t>{3, 1, 0});
+    CHECK(weights_of(gate)[2] == 0);
+    CHECK(std::isfinite(weights_of(gate)[0]));
+  }
+}
+
+TEST_CASE("gate: a row of NaN picks the lowest experts with equal weights", "[gate]") {
+  for (GateForm form : kForms) {
+    const Gate gate = gate_of({kNan, kNan, kNan, kNan}, 2, form);
+    CHECK(experts_of(gate) == std::vector<int32_t>{0, 1});
+    const float weight = form == GateForm::softmax_topk   ? 0.25f
+                         : form == GateForm::sigmoid_topk ? 0.f
+                                                          : 0.5f;
+    CHECK(weights_of(gate) == std::vector<float>{weight, weight});
+    CHECK(gate.margin.item() == 0);
+    CHECK(gate.log_sum_exp.item() == -kInf);
+  }
+}
+
+TEST_CASE("gate: infinite logits share the probability", "[gate]") {
+  const Gate gate = gate_of({kInf, 0, kInf, -kInf}, 3, GateForm::softmax_topk);
+  CHECK(experts_of(gate) == std::vector<int32_t>{0, 2, 1});
+  CHECK(weights_of(gate) == std::vector<float>{0.5f, 0.5f, 0});
+  CHECK(gate.margin.item() == kInf);
+  CHECK(gate.log_sum_exp.item() == kInf);
+}
+
+TEST_CASE("gate: the bias selects and does not weigh; -inf stays last", "[gate]") {
+  const Tensor bias = Tensor::from<float>({0, 0, 1, 100}, {4});
+  const Gate gate = gate_of({2, 1, 0, -kInf}, 2, GateForm::sigmoid_topk, bias);
+  CHECK(experts_of(gate) == std::vector<int32_t>{2, 0});
+  CHECK(weights_of(gate)[0] == 0.5f);
+  CHECK(weights_of(gate)[1] == Approx(1 / (1 + std::exp(-2.0))));
+  CHECK(gate.margin.item() == Approx(1 / (1 + std::exp(-2.0)) - 1 / (1 + std::exp(-1.0))));
+}
+
+TEST_CASE("gate: every k of 4096 experts, and the margin of the last", "[gate]") {
+  const Tensor logits = randn({2, 4096}, 1).to(Dtype::f32);
+  const Gate all = topk_gate(logits, 4096, GateForm::softmax_topk);
+  CHECK(all.margin.to_vector<float>() == std::vector<float>{kInf, kInf});
+  const auto experts = experts_of(all);
+  const float* z = logits.data_as<float>();
+  for (size_t j = 1; j < 4096; ++j) REQUIRE(z[experts[j - 1]] >= z[experts[j]]);
+  const Gate some = topk_gate(logits, 1000, GateForm::softmax_topk);
+  CHECK(some.margin.to_vector<float>()[0] == z[experts[999]] - z[experts[1000]]);
+}
+
+TEST_CASE("gate: weights are finite and sum to one for logits of 1e5", "[gate]") {
+  for (GateForm form : {GateForm::softmax_topk_renorm, GateForm::topk_softmax}) {
+    const auto weights = weights_of(gate_of({-1e5f, 1e5f, 1e5f, 0}, 2, form));
+    CHECK(weights == std::vector<float>{0.5f, 0.5f});
+  }
+}
+
+TEST_CASE("gate: a token's result does not depend on the others", "[gate]") {
+  const Tensor logits = randn({5000, 16}, 2).to(Dtype::f32);
+  for (GateForm form : kForms) {
+    const Gate all = topk_gate(logits, 3, form);
+    const Gate one = topk_gate(logits.sliced(0, 4321, 4322), 3, form);
+    for (size_t j = 0; j < 3; ++j) {
+      CHECK(experts_of(one)[j] == experts_of(all)[4321 * 3 + j]);
+      CHECK(weights_of(one)[j] == weights_of(all)[4321 * 3 + j]);
+    }
+  }
+}
+
+TEST_CASE("gate: renormalised softmax is the softmax of the chosen, top-1 has no gradient",
+          "[gate]") {
+  const Tensor logits = randn({7, 9}, 3);
+  CHECK(topk_gate(logits, 3, GateForm::softmax_topk_renorm).weights.to_vector<double>() ==
+        topk_gate(logits, 3, GateForm::topk_softmax).weights.to_vector<double>());
+  Tape tape;
+  const Tensor x = tape.watch(logits);
+  const Tensor d = tape.gradients(sum(topk_gate(x, 1, GateForm::topk_softmax).weights)).of(x);
+  for (double v : d.to_vector<double>()) CHECK(v == 0);
+}
+
+TEST_CASE("the selection sigmoid is within 2 ulp and rises", "[gate]") {
+  float before = 0;
+  for (float x = -86; x <= 86; x += 0.0137f) {
+    const float y = kernels::portable_sigmoid(x);
+    const double exact = 1 / (1 + std::exp(-double{x}));
+    const double ulp = double{std::nextafter(y, kInf)} - y;
+    REQUIRE(std::abs(y - exact) <= 2 * ulp);
+    REQUIRE(y >= before);
+    before = y;
+    const double exact64 = static_cast<double>(1 / (1 + std::exp(-static_cast<long double>(x))));
+    REQUIRE(kernels::portable_sigmoid(double{x}) == Approx(exact64).epsilon(5e-16));
+  }
+  CHECK(kernels::portable_sigmoid(kInf) == 1);
+  CHECK(kernels::portable_sigmoid(0.f) == 0.5f);
+  CHECK(kernels::portable_sigmoid(-kInf) < 1e-37f);
+}
+
+TEST_CASE("straight-through: value 1, gradient of the score or of its softmax", "[gate]") {
+  const Tensor scores = randn({4, 3}, 4), experts = Tensor::from<int32_t>({2, 0, 1, 1}, {4});
+  const Tensor seed = randn({4}, 5);
+  const auto gradient = [&](auto op) {
+    Tape tape;
+    const Tensor x = tape.watch(scores);
+    const Tensor y = op(x);
+    return tape.gradients(y, y.rank() == 1 ? seed : Tensor{}).of(x).template to_vector<double>();
+  };
+  const auto raw = gradient(
+      [&](const Tensor& x) { return straight_through_gate(x, experts, StraightThrough::raw); });
+  const auto soft = gradient(
+      [&](const Tensor& x) { return straight_through_gate(x, experts, StraightThrough::softmax); });
+  for (int64_t t = 0; t < 4; ++t) {
+    const double* z = f64(scores) + t * 3;
+    const int e = experts.data_as<int32_t>()[t];
+    const double total = std::exp(z[0]) + std::exp(z[1]) + std::exp(z[2]);
+    for (int i = 0; i < 3; ++i) {
+      const double p = std::exp(z[i]) / total, chosen = std::exp(z[e]) / total;
+      const auto at = size_t(t * 3 + i);
+      CHECK(raw[at] == (i == e ? f64(seed)[t] : 0));
+      CHECK(soft[at] == Approx(f64(seed)[t] * chosen * ((i == e) - p)).epsilon(1e-12));
+    }
+  }
+}
+
+TEST_CASE("gates say what must hold", "[gate]") {
+  const Tensor logits = Tensor::zeros({2, 3});
+  CHECK_THROWS_WITH(topk_gate(logits, 4, GateForm::softmax_topk),
+                    "topk_gate: k must be in [1, 3], the number of experts, got 4");
+  CHECK_THROWS_WITH(topk_gate(logits, 0, GateForm::softmax_topk), Catch::Contains("got 0"));
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::softmax_topk, Tensor::zeros({3})),
+                    Catch::Contains("sigmoid_topk"));
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::sigmoid_topk, Tensor::zeros({2})),
+                    "topk_gate: bias must be float32 [3], got float32 [2]");
+  CHECK_THROWS_WITH(
+      straight_through_gate(logits, Tensor::from<int32_t>({0, 3}, {2}), StraightThrough::raw),
+      "straight_through_gate: experts must be in [0, 3), got 3 in row 1");
+}
+
+}  // namespace moat::tests

@@ -1,0 +1,3 @@
+#include <engine/tensor.h>
+
+#include "tensor.h"

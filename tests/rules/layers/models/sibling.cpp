@@ -1,0 +1,1 @@
+#include "attacks/attack.h"

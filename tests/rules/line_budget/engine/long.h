@@ -1,0 +1,5 @@
+int one();
+int two();
+int three();
+int four();
+int five();

@@ -1,0 +1,35 @@
+# sources(OUT pattern…): the files below ROOT's rooms that match, relative to ROOT, in name order. The
+# planted violations under tests/rules are nobody's sources, unless ROOT is one of them.
+cmake_minimum_required(VERSION 3.25)
+
+if(NOT DEFINED ROOT)
+  message(FATAL_ERROR "say which tree to check: cmake -D ROOT=<repository> -P ${CMAKE_SCRIPT_MODE_FILE}")
+endif()
+get_filename_component(ROOT "${ROOT}" ABSOLUTE)
+
+set(rooms kernels engine models attacks data train cli bench tests examples)
+
+function(sources out)
+  set(found)
+  foreach(pattern IN LISTS ARGN)
+    file(GLOB_RECURSE matches RELATIVE "${ROOT}" "${ROOT}/${pattern}")
+    list(APPEND found ${matches})
+  endforeach()
+  list(FILTER found EXCLUDE REGEX "^(build|runs|\\.git|tests/rules/(layers|line_budget|format))/")
+  list(SORT found)
+  if(NOT found)
+    message(FATAL_ERROR "no sources below ${ROOT}: is it the repository?")
+  endif()
+  set(${out} ${found} PARENT_SCOPE)
+endfunction()
+
+function(cxx_sources out)
+  set(patterns)
+  foreach(room IN LISTS rooms)
+    foreach(ending h c cpp cu cuh)
+      list(APPEND patterns "${room}/*.${ending}")
+    endforeach()
+  endforeach()
+  sources(found ${patterns})
+  set(${out} ${found} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,128 @@
+#include "engine/tape.h"
+
+#include <catch2/catch.hpp>
+
+#include "engine/ops/elementwise.h"
+#include "engine/ops/reduce.h"
+
+using namespace moat::engine;
+using Catch::Matchers::Contains;
+
+namespace {
+
+Tensor value(double v) { return Tensor::full({1}, v); }
+
+// x · w, counting how often the gradient of either side is asked for.
+Tensor counted_product(const Tensor& x, const Tensor& w, int& d_x, int& d_w) {
+  const Tensor y = mul(x.detached(), w.detached());
+  return recorded("counted", {x, w}, y, [=, &d_x, &d_w](const Tensors& d, const Needs& needs) {
+    d_x += needs[0];
+    d_w += needs[1];
+    return Tensors{needs[0] ? mul(d[0], w) : Tensor{}, needs[1] ? mul(d[0], x) : Tensor{}};
+  });
+}
+
+}  // namespace
+
+TEST_CASE("nothing is recorded without a tape, or for constants") {
+  CHECK(add(value(1), value(2)).var() == 0);
+  Tape tape;
+  CHECK(Tape::active() == &tape);
+  CHECK(add(value(1), value(2)).var() == 0);
+  CHECK(add(tape.watch(value(1)), value(2)).var() != 0);
+  {
+    const NoTapeScope none;
+    CHECK(Tape::active() == nullptr);
+    CHECK_FALSE(is_differentiated(tape.watch(value(1))));
+  }
+  CHECK(Tape::active() == &tape);
+  CHECK_FALSE(is_differentiated(value(1)));
+  CHECK_FALSE(is_differentiated(Tensor{}));
+}
+
+TEST_CASE("gradients add up where a variable is used more than once") {
+  Tape tape;
+  const Tensor x = tape.watch(value(3));
+  const Tensor y = mul(x, x);          // 9
+  const Tensor z = add(mul(y, x), y);  // x^3 + x^2
+  CHECK(tape.gradients(z).of(x).item() == 3 * 9 + 2 * 3);
+}
+
+TEST_CASE("what the output does not depend on has no gradient") {
+  Tape tape;
+  const Tensor x = tape.watch(value(3)), unused = tape.watch(value(4));
+  const Tensor dead_end = exp(x);
+  CHECK(dead_end.defined());
+  const Gradients grads = tape.gradients(scale(x, 2));
+  CHECK(grads.of(x).item() == 2);
+  CHECK_FALSE(grads.of(unused).defined());
+  Tape other;
+  CHECK_FALSE(other.gradients(value(1)).of(x).defined());
+}
+
+TEST_CASE("the seed must have the output's shape; a single value needs none") {
+  Tape tape;
+  const Tensor x = tape.watch(Tensor::full({2, 3}, 1));
+  const Tensor y = scale(x, 3);
+  CHECK_THROWS_WITH(tape.gradients(y), Contains("[2, 3]"));
+  CHECK_THROWS_WITH(tape.gradients(y, Tensor::zeros({3, 2})), Contains("[2, 3]"));
+  const auto d = tape.gradients(y, Tensor::full({2, 3}, 2)).of(x).to_vector<float>();
+  CHECK(d == std::vector<float>(6, 6.0f));
+}
+
+TEST_CASE("a watched tensor that is the output has the seed as its gradient") {
+  Tape tape;
+  const Tensor x = tape.watch(value(5));
+  CHECK(tape.gradients(x).of(x).item() == 1);
+}
+
+TEST_CASE("an inner tape sees nothing of the outer one and computes no weight gradient") {
+  Tape outer;
+  const Tensor weight = outer.watch(value(2));
+  int d_x = 0, d_w = 0;
+  {
+    Tape inner;
+    CHECK(Tape::active() == &inner);
+    CHECK(outer.sees(weight));
+    CHECK_FALSE(inner.sees(weight));
+    const Tensor x = inner.watch(value(3));
+    const Gradients grads = inner.gradients(counted_product(x, weight, d_x, d_w));
+    CHECK(grads.of(x).item() == 2);
+    CHECK_FALSE(grads.of(weight).defined());
+    CHECK(d_x == 1);
+    CHECK(d_w == 0);
+  }
+  CHECK(Tape::active() == &outer);
+  const Gradients grads = outer.gradients(counted_product(value(3), weight, d_x, d_w));
+  CHECK(grads.of(weight).item() == 3);
+  CHECK(d_x == 1);
+  CHECK(d_w == 1);
+}
+
+TEST_CASE("the backward pass itself is not recorded and frees what was saved") {
+  Tape tape;
+  const Tensor x = tape.watch(Tensor::full({1 << 16}, 2));
+  const Tensor loss = sum(exp(exp(x)));
+  const size_t before = memory_use().live;
+  const Tensor d = tape.gradients(loss).of(x);
+  CHECK(d.var() == 0);
+  // Two saved exponentials are gone, one gradient is there.
+  CHECK(memory_use().live < before);
+  CHECK_FALSE(tape.gradients(loss).of(x).defined());  // consumed
+}
+
+TEST_CASE("a VJP with the wrong number of gradients is named") {
+  Tape tape;
+  const Tensor x = tape.watch(value(1));
+  const Tensor y =
+      recorded("crooked", {x}, value(1), [](const Tensors&, const Needs&) { return Tensors{}; });
+  CHECK_THROWS_WITH(tape.gradients(y), Contains("crooked"));
+}
+
+TEST_CASE("an undefined gradient counts as zero") {
+  Tape tape;
+  const Tensor x = tape.watch(value(3));
+  const Tensor y = recorded("stop", {x}, value(1),
+                            [](const Tensors&, const Needs&) { return Tensors{Tensor{}}; });
+  CHECK(tape.gradients(add(y, x)).of(x).item() == 1);
+}

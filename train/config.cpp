@@ -1,0 +1,160 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "engine/error.h"
+#include "models/zoo.h"
+#include "train/field.h"
+#include "train/nearest.h"
+#include "train/numbers.h"
+
+namespace moat::train {
+
+using engine::text;
+using engine::UsageError;
+using nlohmann::json;
+
+namespace {
+
+constexpr uintmax_t kLargestFile = 1 << 20;  // bytes; a configuration has two thousand
+
+std::vector<std::string> section_names() {
+  std::vector<std::string> names;
+  for (const Field& field : fields())
+    if (names.empty() || names.back() != field.section) names.push_back(field.section);
+  return names;
+}
+
+// `name` is "section.key".
+const Field& find_field(const std::string& name, const std::string& origin) {
+  std::vector<std::string> names, same_key;
+  const std::string key = name.substr(name.find('.') + 1);
+  for (const Field& field : fields()) {
+    if (field.name() == name) return field;
+    names.push_back(field.name());
+    if (field.key == key) same_key.push_back(field.name());
+  }
+  std::string hint = suggestion(name, names);
+  if (hint.empty() && !same_key.empty()) hint = "; did you mean " + listed(same_key) + "?";
+  throw UsageError(origin + "there is no setting '" + name + "'" + hint);
+}
+
+// Like json::parse, but an object with the same key twice is an error: the second one would win
+// without a word.
+json parse_document(const std::string& document, const std::string& origin) {
+  std::vector<std::set<std::string>> open_objects;
+  std::string twice;
+  const auto watch = [&](int, json::parse_event_t event, json& value) {
+    if (event == json::parse_event_t::object_start) open_objects.emplace_back();
+    if (event == json::parse_event_t::object_end) open_objects.pop_back();
+    if (event == json::parse_event_t::key && !open_objects.back().insert(value).second)
+      twice = value;
+    return true;
+  };
+  json parsed;
+  try {
+    parsed = json::parse(document, watch);
+  } catch (const json::exception& e) {
+    const char* reason = std::strchr(e.what(), ']');  // after "[json.exception.parse_error.101]"
+    throw UsageError(origin + "must be a JSON document:" + (reason ? reason + 1 : e.what()));
+  }
+  if (!twice.empty()) throw UsageError(origin + "the key '" + twice + "' stands there twice");
+  return parsed;
+}
+
+}  // namespace
+
+Config overlay(const Config& base, const json& document, const std::string& origin) {
+  const std::string at = origin + ": ";
+  if (!document.is_object())
+    throw UsageError(at + "must be a JSON object of sections: " + listed(section_names()));
+  Config config = base;
+  if (const auto start = document.find("preset"); start != document.end()) {
+    if (!start->is_string()) throw UsageError(at + "preset must be the name of a preset");
+    if (!start->get<std::string>().empty()) config = preset(*start);
+  }
+  for (const auto& [section, keys] : document.items()) {
+    if (section == "preset" || section == "tool") continue;
+    const std::vector<std::string> known = section_names();
+    if (std::find(known.begin(), known.end(), section) == known.end())
+      throw UsageError(at + "there is no section '" + section + "', only " + listed(known) +
+                       suggestion(section, known));
+    if (!keys.is_object()) throw UsageError(at + section + " must be an object of settings");
+    for (const auto& [key, value] : keys.items())
+      assign(find_field(section + "." + key, at), config, value, at);
+  }
+  return config;
+}
+
+Config read_config(const Config& base, const std::filesystem::path& file) {
+  const std::string origin = file.string();
+  std::error_code failed;
+  if (!std::filesystem::is_regular_file(file, failed))
+    throw UsageError(origin + ": must be a JSON file with a configuration, there is none");
+  const uintmax_t size = std::filesystem::file_size(file, failed);
+  if (failed || size > kLargestFile)
+    throw UsageError(text(origin, ": a configuration must have at most ", kLargestFile,
+                          " bytes, the file has ", size));
+  std::ifstream in(file, std::ios::binary);
+  const std::string document{std::istreambuf_iterator<char>(in), {}};
+  if (!in) throw UsageError(origin + ": cannot be read");
+  return overlay(base, parse_document(document, origin + ": "), origin);
+}
+
+Config override_with(const Config& base, const std::string& assignment) {
+  const size_t equals = assignment.find('=');
+  if (equals == assignment.npos)
+    throw UsageError("a setting must be written section.key=value, got '" + assignment + "'");
+  const Field& field = find_field(assignment.substr(0, equals), "");
+  Config config = base;
+  assign(field, config, parse(field, assignment.substr(equals + 1)), "");
+  return config;
+}
+
+json to_json(const Config& config) {
+  json document = {{"preset", config.preset}};
+  for (const Field& field : fields()) document[field.section][field.key] = value_of(field, config);
+  return document;
+}
+
+void validate(const Config& config) {
+  for (const Field& field : fields()) check(field, config);
+  const TrainSettings& train = config.train;
+  require_eps(train.eps, "train.eps", train.norm);
+  require_eps(train.step, "train.step", train.norm);
+  require_eps(config.eval.eps, "eval.eps", train.norm);
+  const auto must = [](bool holds, const std::string& message) {
+    if (!holds) throw UsageError(message);
+  };
+  must(train.eps > 0 || train.method == "natural",
+       "train.eps must be above 0 for train.method=" + train.method +
+           "; train without an attack with train.method=natural");
+  must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
+                                                train.epochs, ", got ", train.warmup_epochs));
+  const models::ClassifierSettings& row = models::find_model(config.model.name).settings;
+  const int experts = config.model.experts > 0 ? config.model.experts : row.experts;
+  must(!row.router_blocks.empty() || config.model.experts <= 1,
+       "model.experts needs a mixture of experts, and " + config.model.name +
+           " is dense; take the moe form of the model (moat models lists them)");
+  must(train.method != "advmoe" || experts > 1,
+       "train.method=advmoe needs a mixture of experts, and " + config.model.name +
+           " has no router to train; take the moe form of the model or train.method=trades");
+}
+
+std::string describe_config() {
+  std::string lines;
+  for (const Field& field : fields()) {
+    const std::string range = range_of(field);
+    lines += field.name() + " = " + value_of(field, Config{}).dump() + "\n    " + field.meaning +
+             " [" + type_of(field) + (range.empty() ? "" : ", " + range) + "]\n";
+  }
+  return lines;
+}
+
+}  // namespace moat::train

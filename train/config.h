@@ -1,0 +1,107 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace moat::train {
+
+// Every setting of a run, one struct. It is filled as defaults < preset < file < section.key=value,
+// checked once, and written resolved into the run folder.
+
+struct ModelSettings {
+  std::string name = "digits-resnet";  // a row of the zoo (models/zoo.h)
+  std::string gate = "softmax";        // softmax | straight-through: the gradient of the hard gate
+  int experts = 0;                     // 0: as the zoo row says
+  double ratio = 0;        // width of an expert relative to the dense net; 0: as the row
+  bool released = false;   // the authors' widths and initialisation (AdvMoE release)
+  bool score_norm = true;  // batch norm without affine on the router's scores
+  std::string normalize = "none";  // none | data: the model's own normaliser, from the train split
+};
+
+struct DataSettings {
+  std::string name = "digits";
+  std::string path;              // root of the files; empty for bundled sets
+  int resize = 0;                // image folders: side after resizing, 0 = as stored
+  int64_t limit = 0;             // first n training images, 0 = all
+  std::string augment = "none";  // none | crop-flip
+  int crop_padding = 4;
+};
+
+struct TrainSettings {
+  std::string method = "at";  // natural | at | trades | advmoe
+  int epochs = 20;
+  int batch = 128;
+  double eps = 0.1;              // radius of the training attack, pixels in [0, 1]
+  double step = 0;               // step size; 0: eps / 4
+  int steps = 10;                // steps of the training attack
+  std::string norm = "linf";     // linf | l2
+  std::string gate = "blocked";  // gradient through the gate in the training attack:
+                                 // through | blocked | alternate (from iteration to iteration)
+  double beta = 6;               // weight of the KL term (TRADES, AdvMoE)
+  double balance = 0.1;          // weight of the router's balance loss (MoE)
+  double learning_rate = 0.1;
+  double router_learning_rate = 0;  // 0: as learning_rate
+  double momentum = 0.9;
+  double weight_decay = 5e-4;
+  std::string schedule = "cosine";  // cosine | step | constant
+  int warmup_epochs = 0;
+  double label_smoothing = 0;
+  double clip_norm = 0;  // gradient norm limit per parameter group, 0 = none
+};
+
+struct EvalSettings {
+  std::string protocol = "pgd-50@1";
+  double eps = 0;              // 0: as train.eps
+  std::string split = "test";  // train | validation | test
+  int64_t limit = 0;           // first n images, 0 = all
+  int batch = 256;
+  std::string dir;            // where the report goes; empty: <run>/eval/<protocol>
+  int validation_steps = 10;  // PGD steps of the per-epoch check on the validation split
+  int validation_every = 1;   // epochs between such checks
+};
+
+struct RunSettings {
+  std::string dir;  // empty: runs/<preset>-<n>
+  uint64_t seed = 0;
+  std::string device = "auto";     // cpu | cuda | cuda:<i> | auto
+  std::string precision = "fp32";  // fp32 | tf32 | bf16
+  int threads = 0;                 // 0: all cores
+  int checkpoint_every = 0;  // epochs between kept epoch-N checkpoints; last and best always exist
+};
+
+struct Config {
+  ModelSettings model;
+  DataSettings data;
+  TrainSettings train;
+  EvalSettings eval;
+  RunSettings run;
+  std::string preset;  // where it started; "" for a file
+};
+
+// The presets, in the order they are listed to people.
+struct PresetRow {
+  std::string name, about;
+};
+const std::vector<PresetRow>& presets();
+Config preset(const std::string& name);  // throws UsageError that names the nearest ones
+
+// Lays a JSON document (sections of keys) over `base`, or over the preset that its entry "preset"
+// names; an entry "tool" (what wrote the document) is skipped. Numbers may be written as text like
+// "8/255". Unknown sections and keys, wrong types and values out of range throw a one-line
+// UsageError that names `origin`, the key, what must hold, what was given and the nearest known
+// key. Nothing is said yet about combinations: see validate().
+Config overlay(const Config& base, const nlohmann::json& document, const std::string& origin);
+Config read_config(const Config& base, const std::filesystem::path& file);
+// One "section.key=value"; the value is read as the key's type ("8/255" for numbers).
+Config override_with(const Config& base, const std::string& assignment);
+
+nlohmann::json to_json(const Config& config);
+void validate(const Config& config);  // ranges and combinations; throws UsageError
+
+// A line per key: name, type, default, range, meaning; for people.
+std::string describe_config();
+
+}  // namespace moat::train

@@ -1,0 +1,162 @@
+#include "train/evaluation_report.h"
+
+#include "attacks/threat_model.h"
+#include "engine/io/file.h"
+#include "train/evaluation_files.h"
+#include "train/machine.h"
+#include "train/statistics.h"
+
+namespace moat::train {
+
+using namespace engine;
+using nlohmann::ordered_json;
+
+namespace {
+
+double fraction(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
+
+ordered_json interval(int64_t part, int64_t whole) {
+  const Interval i = wilson_interval(part, whole);
+  return {i.low, i.high};
+}
+
+ordered_json protocol_json(const attacks::Protocol& protocol) {
+  ordered_json list = ordered_json::array();
+  for (const attacks::NamedAttack& a : protocol.attacks)
+    list.push_back({{"name", a.name},
+                    {"steps", a.settings.steps},
+                    {"step", a.settings.step},
+                    {"restarts", a.settings.restarts},
+                    {"gate", attacks::name_of(a.settings.gate)},
+                    {"loss", attacks::name_of(a.settings.loss)},
+                    {"start", attacks::name_of(a.settings.start)},
+                    {"momentum", a.settings.momentum},
+                    {"keep", "worst of all iterates and the start"},
+                    {"batch_norm", "evaluation mode"},
+                    {"precision", "float32"},
+                    {"seed", a.settings.seed}});
+  return {{"name", protocol.name}, {"attacks", list}};
+}
+
+ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
+  const int64_t n = set.size(), clean = e.clean_correct(set), robust = e.robust_correct(set);
+  ordered_json alone = ordered_json::object();
+  for (size_t a = 0; a < e.protocol.attacks.size(); ++a) {
+    int64_t resisted = 0;
+    for (const attacks::SampleResult& s : e.samples) resisted += s.resisted[a];
+    alone[e.protocol.attacks[a].name] = fraction(resisted, n);
+  }
+  ordered_json per_class = ordered_json::array();
+  for (size_t c = 0; c < set.class_names.size(); ++c) {
+    int64_t count = 0, right = 0, resisting = 0;
+    for (size_t i = 0; i < e.samples.size(); ++i) {
+      if (set.labels[i] != static_cast<int32_t>(c)) continue;
+      ++count;
+      right += e.samples[i].is_correct(set.labels[i]);
+      resisting += e.samples[i].is_robust(set.labels[i]);
+    }
+    per_class.push_back({{"class", set.class_names[c]},
+                         {"n", count},
+                         {"clean", fraction(right, count)},
+                         {"robust", fraction(resisting, count)}});
+  }
+  return {{"clean", fraction(clean, n)},
+          {"robust", fraction(robust, n)},
+          {"ci95", {{"clean", interval(clean, n)}, {"robust", interval(robust, n)}}},
+          {"alone", alone},
+          {"per_class", per_class}};
+}
+
+ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
+  const auto experts = static_cast<size_t>(on.model.settings().experts);
+  if (experts < 2) return nullptr;
+  const size_t classes = on.set.class_names.size();
+  using Counts = std::vector<int64_t>;
+  Counts clean(experts), adversarial(experts);
+  std::vector<Counts> clean_by_class(classes, Counts(experts)), adversarial_by_class = clean_by_class;
+  int64_t flips = 0;
+  for (size_t i = 0; i < e.samples.size(); ++i) {
+    const auto from = static_cast<size_t>(e.samples[i].clean_route),
+               to = static_cast<size_t>(e.samples[i].adversarial_route),
+               label = static_cast<size_t>(on.set.labels[i]);
+    ++clean[from];
+    ++adversarial[to];
+    ++clean_by_class[label][from];
+    ++adversarial_by_class[label][to];
+    flips += from != to;
+  }
+  return {{"experts", experts},
+          {"usage_clean", clean},
+          {"usage_adversarial", adversarial},
+          {"class_by_expert_clean", clean_by_class},
+          {"class_by_expert_adversarial", adversarial_by_class},
+          {"route_flip_rate", fraction(flips, static_cast<int64_t>(e.samples.size()))},
+          {"usage_entropy", normalized_entropy(clean)}};
+}
+
+ordered_json verify_json(const Evaluation& e) {
+  double linf = 0, l2 = 0;
+  for (const attacks::SampleResult& s : e.samples) {
+    linf = std::max(linf, s.linf);
+    l2 = std::max(l2, s.l2);
+  }
+  return {{"largest_linf", linf},
+          {"largest_l2", l2},
+          {"changed_in_other_batches", e.verified_differently},
+          {"model_untouched", e.fingerprint_before == e.fingerprint_after}};
+}
+
+ordered_json model_json(const EvaluationSubject& on) {
+  const models::ClassifierSettings& s = on.model.settings();
+  const auto cost = on.model.cost();
+  return {{"file", on.file},
+          {"sha256", on.sha256},
+          {"selected_on", on.selected_on},
+          {"arch", s.name},
+          {"parameters", count_parameters(on.model)},
+          {"macs",
+           {{"executed", cost.executed()}, {"path", cost.path}, {"router", cost.router},
+            {"all_experts", cost.all_experts}}},
+          {"moe", s.experts < 2 ? ordered_json(nullptr)
+                                : ordered_json{{"experts", s.experts},
+                                               {"gate", s.gate == models::GateForm::raw
+                                                            ? "straight-through"
+                                                            : "softmax"}}}};
+}
+
+}  // namespace
+
+ordered_json evaluation_report(const Evaluation& e, const EvaluationSubject& on) {
+  const double eps = on.threat.eps;
+  return {{"schema", 1},
+          {"tool", tool_json()},
+          {"machine", machine_json()},
+          {"model", model_json(on)},
+          {"data",
+           {{"name", on.set.name},
+            {"split", data::name_of(on.set.split)},
+            {"n", on.set.size()},
+            {"sha256", data::content_hash(on.set)}}},
+          {"threat",
+           {{"norm", attacks::name_of(on.threat.norm)},
+            {"eps", eps},
+            {"eps_255", eps * 255},
+            {"domain", {0, 1}}}},
+          {"protocol", protocol_json(e.protocol)},
+          {"results", results_json(e, on.set)},
+          {"moe", moe_json(e, on)},
+          {"cost", {{"forward", e.forwards}, {"backward", e.backwards}, {"seconds", e.seconds}}},
+          {"verify", verify_json(e)}};
+}
+
+void write_evaluation(const Evaluation& e, const EvaluationSubject& on,
+                      const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  write_samples(folder / "per_sample.csv", e, on.set);
+  write_pictures(folder, e, on.set);
+  // Last: a folder with a report is complete.
+  write_file(folder / "report.json",
+             [&](std::ostream& out) { out << evaluation_report(e, on).dump(2) << '\n'; });
+}
+
+}  // namespace moat::train

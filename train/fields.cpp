@@ -1,0 +1,161 @@
+#include "data/catalog.h"
+#include "models/zoo.h"
+#include "train/field.h"
+
+namespace moat::train {
+
+namespace {
+
+Rule between(double low, double high) { return {Rule::closed, low, high, {}}; }
+Rule above(double low, double high) { return {Rule::open_low, low, high, {}}; }
+Rule below(double low, double high) { return {Rule::open_high, low, high, {}}; }
+Rule one_of(std::vector<std::string> choices) { return {Rule::choice, 0, 0, std::move(choices)}; }
+const Rule kRadius{Rule::radius, 0, 0, {}};
+const Rule kAny{};
+constexpr double kMany = 1e9;
+
+std::vector<std::string> model_names() {
+  std::vector<std::string> names;
+  for (const models::ZooRow& row : models::zoo()) names.push_back(row.settings.name);
+  return names;
+}
+
+std::vector<std::string> data_names() {
+  std::vector<std::string> names;
+  for (const data::CatalogEntry& entry : data::catalog()) names.emplace_back(entry.name);
+  return names;
+}
+
+// Where a member of a section lives.
+template <auto section, auto member>
+Slot in(Config& config) {
+  return &((config.*section).*member);
+}
+
+std::vector<Field> model_fields() {
+  using S = ModelSettings;
+  constexpr auto kSection = &Config::model;
+  return {
+      {"model", "name", in<kSection, &S::name>, one_of(model_names()),
+       "row of the zoo (moat models)"},
+      {"model", "gate", in<kSection, &S::gate>, one_of({"softmax", "straight-through"}),
+       "gradient of the hard gate: of the softmax of the scores, or of the raw scores"},
+      {"model", "experts", in<kSection, &S::experts>, between(0, 64),
+       "experts; 0: as the zoo says"},
+      {"model", "ratio", in<kSection, &S::ratio>, between(0, 1),
+       "width of an expert relative to the dense net; 0: as the zoo says"},
+      {"model", "released", in<kSection, &S::released>, kAny,
+       "widths and initialisation as the AdvMoE authors released them"},
+      {"model", "score_norm", in<kSection, &S::score_norm>, kAny,
+       "batch norm without affine on the router's scores: keeps every expert in use"},
+      {"model", "normalize", in<kSection, &S::normalize>, one_of({"none", "data"}),
+       "mean and deviation inside the model: none, or of the training images"},
+  };
+}
+
+std::vector<Field> data_fields() {
+  using S = DataSettings;
+  constexpr auto kSection = &Config::data;
+  return {
+      {"data", "name", in<kSection, &S::name>, one_of(data_names()),
+       "data set (moat data info NAME)"},
+      {"data", "path", in<kSection, &S::path>, kAny, "folder of its files; empty for bundled sets"},
+      {"data", "resize", in<kSection, &S::resize>, between(0, 4096),
+       "side of an image folder's images after resizing; 0: as stored"},
+      {"data", "limit", in<kSection, &S::limit>, between(0, kMany),
+       "use the first n training images; 0: all"},
+      {"data", "augment", in<kSection, &S::augment>, one_of({"none", "crop-flip"}),
+       "random crop of the padded image and horizontal flip"},
+      {"data", "crop_padding", in<kSection, &S::crop_padding>, between(0, 64),
+       "pixels added on each side before the crop"},
+  };
+}
+
+std::vector<Field> train_fields() {
+  using S = TrainSettings;
+  constexpr auto kSection = &Config::train;
+  return {
+      {"train", "method", in<kSection, &S::method>, one_of({"natural", "at", "trades", "advmoe"}),
+       "training method"},
+      {"train", "epochs", in<kSection, &S::epochs>, between(1, 1e6),
+       "passes over the training split"},
+      {"train", "batch", in<kSection, &S::batch>, between(1, 65536), "images per step"},
+      {"train", "eps", in<kSection, &S::eps>, kRadius, "radius of the training attack"},
+      {"train", "step", in<kSection, &S::step>, kRadius,
+       "step size of the training attack; 0: eps / 4"},
+      {"train", "steps", in<kSection, &S::steps>, between(1, 1000), "steps of the training attack"},
+      {"train", "norm", in<kSection, &S::norm>, one_of({"linf", "l2"}), "norm of the ball"},
+      {"train", "gate", in<kSection, &S::gate>, one_of({"through", "blocked", "alternate"}),
+       "the training attack's gradient goes through the gate, is blocked there, or in turns"},
+      {"train", "beta", in<kSection, &S::beta>, between(0, 1e4),
+       "weight of the KL term (trades, advmoe)"},
+      {"train", "balance", in<kSection, &S::balance>, between(0, 1e4),
+       "weight of the router's balance loss (MoE)"},
+      {"train", "learning_rate", in<kSection, &S::learning_rate>, above(0, 100),
+       "learning rate of SGD at the start of the schedule"},
+      {"train", "router_learning_rate", in<kSection, &S::router_learning_rate>, between(0, 100),
+       "the router's; 0: as learning_rate"},
+      {"train", "momentum", in<kSection, &S::momentum>, below(0, 1), "momentum of SGD"},
+      {"train", "weight_decay", in<kSection, &S::weight_decay>, between(0, 1),
+       "L2 penalty added to the gradient"},
+      {"train", "schedule", in<kSection, &S::schedule>, one_of({"cosine", "step", "constant"}),
+       "course of the learning rate"},
+      {"train", "warmup_epochs", in<kSection, &S::warmup_epochs>, between(0, 1e6),
+       "epochs of linear warm-up"},
+      {"train", "label_smoothing", in<kSection, &S::label_smoothing>, below(0, 1),
+       "probability spread over all classes"},
+      {"train", "clip_norm", in<kSection, &S::clip_norm>, between(0, kMany),
+       "limit of the gradient norm per parameter group; 0: none"},
+  };
+}
+
+std::vector<Field> eval_fields() {
+  using S = EvalSettings;
+  constexpr auto kSection = &Config::eval;
+  return {
+      {"eval", "protocol", in<kSection, &S::protocol>, one_of({"pgd-50@1"}), "named evaluation"},
+      {"eval", "eps", in<kSection, &S::eps>, kRadius, "radius; 0: as train.eps"},
+      {"eval", "split", in<kSection, &S::split>, one_of({"train", "validation", "test"}),
+       "images to evaluate on"},
+      {"eval", "limit", in<kSection, &S::limit>, between(0, kMany), "first n images; 0: all"},
+      {"eval", "batch", in<kSection, &S::batch>, between(1, 65536),
+       "images at a time; results do not depend on it"},
+      {"eval", "dir", in<kSection, &S::dir>, kAny,
+       "folder of the report; empty: <run>/eval/<protocol>"},
+      {"eval", "validation_steps", in<kSection, &S::validation_steps>, between(1, 1000),
+       "PGD steps of the check on the validation split while training"},
+      {"eval", "validation_every", in<kSection, &S::validation_every>, between(1, 1e6),
+       "epochs between such checks"},
+  };
+}
+
+std::vector<Field> run_fields() {
+  using S = RunSettings;
+  constexpr auto kSection = &Config::run;
+  return {
+      {"run", "dir", in<kSection, &S::dir>, kAny, "run folder; empty: runs/<preset>-<n>"},
+      {"run", "seed", in<kSection, &S::seed>, kAny, "every random number follows from it"},
+      {"run", "device", in<kSection, &S::device>, kAny, "cpu, cuda, cuda:<i> or auto"},
+      {"run", "precision", in<kSection, &S::precision>, one_of({"fp32", "tf32", "bf16"}),
+       "number format of products and convolutions"},
+      {"run", "threads", in<kSection, &S::threads>, between(0, 65536), "CPU threads; 0: all cores"},
+      {"run", "checkpoint_every", in<kSection, &S::checkpoint_every>, between(0, 1e6),
+       "epochs between kept epoch-N checkpoints; last and best are always kept"},
+  };
+}
+
+std::vector<Field> all_fields() {
+  std::vector<Field> all;
+  for (auto* section : {model_fields, data_fields, train_fields, eval_fields, run_fields})
+    for (Field& field : section()) all.push_back(std::move(field));
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Field>& fields() {
+  static const std::vector<Field> table = all_fields();
+  return table;
+}
+
+}  // namespace moat::train

@@ -1,0 +1,26 @@
+#include "train/learner.h"
+
+namespace moat::train {
+
+Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed)
+    : model(settings, seed), experts(model.expert_parameters()) {
+  if (model.is_routed()) router.emplace(model.router_parameters());
+}
+
+std::vector<engine::FlatParameters*> Learner::groups() {
+  std::vector<engine::FlatParameters*> out{&experts};
+  if (router) out.push_back(&*router);
+  return out;
+}
+
+void StepStatistics::add(const StepStatistics& other) {
+  loss += other.loss;
+  images += other.images;
+  clean_correct += other.clean_correct;
+  robust_correct += other.robust_correct;
+  clean_seen += other.clean_seen;
+  usage.resize(std::max(usage.size(), other.usage.size()));
+  for (size_t e = 0; e < other.usage.size(); ++e) usage[e] += other.usage[e];
+}
+
+}  // namespace moat::train

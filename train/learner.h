@@ -1,0 +1,48 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "data/image_set.h"
+#include "engine/optim/flat.h"
+#include "models/classifier.h"
+#include "train/config.h"
+
+namespace moat::train {
+
+// A model with its optimizer state: everything a step changes. Parameters form two groups, the two
+// levels of AdvMoE: `experts` is all of the net but its router.
+struct Learner {
+  models::Classifier model;
+  engine::FlatParameters experts;
+  std::optional<engine::FlatParameters> router;
+
+  Learner(const models::ClassifierSettings& settings, uint64_t seed);
+  std::vector<engine::FlatParameters*> groups();
+};
+
+// What the loop tells a step.
+struct StepSettings {
+  const TrainSettings& train;
+  uint64_t seed = 0;
+  int epoch = 0;
+  int64_t iteration = 0;  // since the start of the run
+  double learning_rate = 0, router_learning_rate = 0;
+};
+
+// What a step tells the loop. Sums over images, so that steps add up to an epoch.
+struct StepStatistics {
+  double loss = 0;  // of the last update of the step, summed over images
+  int64_t images = 0, clean_correct = 0, robust_correct = 0;
+  int64_t clean_seen = 0;           // images whose clean prediction the step computed anyway
+  std::vector<int64_t> usage;       // images per expert
+  void add(const StepStatistics& other);
+};
+
+// A loss, a score or a gradient stopped being finite; the parameters have not been touched.
+class Diverged : public engine::Error {
+ public:
+  using engine::Error::Error;
+};
+
+}  // namespace moat::train

@@ -1,0 +1,132 @@
+#include "train/objective.h"
+
+#include "engine/ops/elementwise.h"
+#include "engine/ops/finite.h"
+#include "engine/ops/loss.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape.h"
+
+namespace moat::train {
+
+using namespace engine;
+using attacks::Gate;
+using models::GateGradient;
+
+attacks::Model attack_model(const models::Classifier& model) {
+  return {.forward =
+              [&model](const Tensor& images, Gate gate) {
+                const models::Prediction p = model.forward(
+                    images, Mode::eval,
+                    gate == Gate::open ? GateGradient::open : GateGradient::blocked);
+                return attacks::Outputs{p.logits, p.experts};
+              },
+          .routed = model.is_routed()};
+}
+
+namespace {
+Gate training_gate(const StepSettings& step) {
+  if (step.train.gate == "alternate") return step.iteration % 2 ? Gate::blocked : Gate::open;
+  return step.train.gate == "through" ? Gate::open : Gate::blocked;
+}
+}  // namespace
+
+Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
+                       const StepSettings& step, int round) {
+  const NoTapeScope not_recorded;
+  const attacks::Model model = attack_model(learner.model);
+  const bool is_kl = loss == attacks::Loss::kl_divergence;
+  const Gate gate = training_gate(step);
+  const attacks::Victims victims{
+      batch.images, batch.labels, batch.ids,
+      is_kl ? model.forward(batch.images, gate).logits : Tensor{}};
+  const double eps = step.train.eps;
+  // The draws of each epoch and round are their own: two rounds per epoch share no counter.
+  return attacks::pgd(
+             model, victims,
+             {.threat = {.norm = step.train.norm == "l2" ? Norm::l2 : Norm::linf, .eps = eps},
+              .steps = step.train.steps,
+              .step = step.train.step > 0 ? step.train.step : eps / 4,
+              .start = is_kl ? attacks::Start::gaussian : attacks::Start::uniform,
+              .loss = loss,
+              .gate = gate,
+              .keep = attacks::Keep::last,
+              .seed = step.seed,
+              .iteration = static_cast<uint32_t>(2 * step.epoch + round + 1)})
+      .adversarial;
+}
+
+Tensor mean_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing) {
+  const Tensor hard = mean(cross_entropy(logits, labels));
+  if (smoothing == 0) return hard;
+  const Tensor uniform = scale(mean(log_softmax(logits)), -1);
+  return add(scale(hard, 1 - smoothing), scale(uniform, smoothing));
+}
+
+Tensor balance_loss(const models::Prediction& prediction) {
+  const int64_t experts = prediction.scores.dim(1), rows = prediction.scores.dim(0);
+  std::vector<float> share(static_cast<size_t>(experts), 0);
+  for (int32_t e : prediction.experts.to_vector<int32_t>())
+    share[static_cast<size_t>(e)] += 1.0f / static_cast<float>(rows);
+  const Tensor mean_probability = mean(softmax(prediction.scores), 0);
+  return scale(sum(mul(mean_probability, Tensor::from(share, {experts}))),
+               static_cast<double>(experts));
+}
+
+TradesTerms trades_terms(const models::Classifier& model, const data::Batch& batch,
+                         const Tensor& adversarial, const TrainSettings& settings) {
+  TradesTerms terms;
+  terms.clean = model.forward(batch.images, Mode::train);
+  terms.adversarial = model.forward(adversarial, Mode::train);
+  const Tensor natural =
+      mean_cross_entropy(terms.clean.logits, batch.labels, settings.label_smoothing);
+  const Tensor robust = mean(kl_divergence(terms.clean.logits, terms.adversarial.logits));
+  terms.loss = add(natural, scale(robust, settings.beta));
+  return terms;
+}
+
+void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>& groups,
+             const std::vector<double>& learning_rates, const TrainSettings& settings) {
+  if (count_nonfinite(loss) > 0) throw Diverged("the loss is not finite");
+  const Gradients gradients = tape.gradients(loss);
+  for (FlatParameters* group : groups) {
+    group->collect(gradients);
+    const std::string culprit = group->nonfinite_gradient();
+    if (!culprit.empty()) throw Diverged(text("the gradient of ", culprit, " is not finite"));
+    if (settings.clip_norm > 0) group->clip_gradient(settings.clip_norm);
+  }
+  for (size_t g = 0; g < groups.size(); ++g)
+    groups[g]->step({.lr = learning_rates[g],
+                     .momentum = settings.momentum,
+                     .weight_decay = settings.weight_decay});
+}
+
+void check_scores(const models::Prediction& prediction) {
+  if (prediction.scores.defined() && count_nonfinite(prediction.scores) > 0)
+    throw Diverged("a router score is not finite");
+}
+
+namespace {
+int64_t correct(const Tensor& logits, const Tensor& labels) {
+  const Tensor predicted = argmax(logits.detached(), 1);
+  const int32_t* p = predicted.data_as<int32_t>();
+  const int32_t* y = labels.data_as<int32_t>();
+  int64_t n = 0;
+  for (int64_t i = 0; i < labels.size(); ++i) n += p[i] == y[i];
+  return n;
+}
+}  // namespace
+
+void count_clean(StepStatistics& to, const models::Prediction& prediction, const Tensor& labels) {
+  to.clean_correct += correct(prediction.logits, labels);
+  to.clean_seen += labels.size();
+}
+
+void count_robust(StepStatistics& to, const models::Prediction& prediction, const Tensor& labels) {
+  to.images += labels.size();
+  to.robust_correct += correct(prediction.logits, labels);
+  if (!prediction.experts.defined()) return;
+  to.usage.resize(static_cast<size_t>(prediction.scores.dim(1)));
+  for (int32_t e : prediction.experts.to_vector<int32_t>()) ++to.usage[static_cast<size_t>(e)];
+}
+
+}  // namespace moat::train

@@ -1,0 +1,91 @@
+#include "train/run_folder.h"
+
+#include <nlohmann/json.hpp>
+
+#include "engine/error.h"
+#include "engine/io/file.h"
+
+namespace moat::train {
+
+using engine::Error;
+using engine::text;
+using nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path chosen_root(const Config& config) {
+  if (!config.run.dir.empty()) return config.run.dir;
+  const std::string stem = config.preset.empty() ? "run" : config.preset;
+  for (int n = 1;; ++n) {
+    const fs::path root = fs::path("runs") / text(stem, "-", n);
+    if (!fs::exists(root)) return root;
+  }
+}
+
+// The settings that decide what is computed: not where it is kept, nor how long it runs on.
+ordered_json deciding(const std::string& json, const fs::path& origin) {
+  ordered_json j = ordered_json::parse(json, nullptr, false);
+  engine::require(j.is_object(), [&] { return text(origin.string(), " must be a JSON object"); });
+  for (const char* key : {"tool", "machine", "preset"}) j.erase(key);
+  if (j.contains("run") && j["run"].is_object())
+    for (const char* key : {"dir", "threads", "checkpoint_every"}) j["run"].erase(key);
+  return j;
+}
+
+void require_same(const std::string& before, const std::string& now, const fs::path& origin) {
+  const ordered_json a = deciding(before, origin).flatten(), b = deciding(now, origin).flatten();
+  for (const auto& [key, value] : b.items())
+    engine::require(a.contains(key) && a[key] == value, [&] {
+      return text(origin.string(), ": the run was started with ", key, " = ",
+                  a.contains(key) ? a[key].dump() : "nothing", ", now it is ", value.dump(),
+                  "; resume with the same settings or choose another run.dir");
+    });
+}
+
+}  // namespace
+
+OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume) {
+  const RunFolder folder(chosen_root(config));
+  const std::string root = folder.root().string();
+  engine::require(!fs::exists(folder.root()) || fs::is_directory(folder.root()),
+                  [&] { return text("run.dir must be a folder, '", root, "' is a file"); });
+  const auto state = peek_state(folder.state());
+  if (state && state->epoch >= config.train.epochs) {
+    if (resume == Resume::automatic) return {folder, *state, true};
+    throw Error(text("'", root, "' holds a finished run (", state->epoch,
+                     " epochs), which is never overwritten; choose another run.dir"));
+  }
+  const bool begun = fs::exists(folder.config());
+  if (begun && resume == Resume::never)
+    throw Error(text("'", root, "' holds an unfinished run (", state ? state->epoch : 0, " of ",
+                     config.train.epochs,
+                     " epochs); continue it with --resume auto or choose another run.dir"));
+  engine::require(begun || !fs::exists(folder.root()) || fs::is_empty(folder.root()), [&] {
+    return text("run.dir must be a new or empty folder, '", root, "' holds other files");
+  });
+  if (begun) require_same(engine::read_file(folder.config()), config_json, folder.config());
+  std::error_code failed;
+  fs::create_directories(folder.root() / "checkpoints", failed);
+  engine::require(!failed, [&] {
+    return text("cannot make the run folder '", root, "': ", failed.message());
+  });
+  if (!begun)
+    engine::write_file(folder.config(), [&](std::ostream& out) { out << config_json; });
+  return {folder, state.value_or(RunState{}), false};
+}
+
+fs::path checkpoint_of(const fs::path& given) {
+  engine::require(fs::exists(given), [&] {
+    return text("a run folder or checkpoint must exist, there is no '", given.string(), "'");
+  });
+  if (!fs::is_directory(given)) return given;
+  const fs::path last = RunFolder(given).checkpoint("last");
+  engine::require(fs::exists(last), [&] {
+    return text("'", given.string(), "' must be a run folder with a checkpoint; it has no ",
+                "checkpoints/last.safetensors");
+  });
+  return last;
+}
+
+}  // namespace moat::train

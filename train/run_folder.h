@@ -1,0 +1,48 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "train/config.h"
+#include "train/run_state.h"
+
+namespace moat::train {
+
+// Paths of one run.
+class RunFolder {
+ public:
+  explicit RunFolder(std::filesystem::path root) : root_(std::move(root)) {}
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path config() const { return root_ / "config.json"; }
+  std::filesystem::path metrics() const { return root_ / "metrics.csv"; }
+  std::filesystem::path events() const { return root_ / "events.jsonl"; }
+  std::filesystem::path checkpoint(const std::string& name) const {
+    return root_ / "checkpoints" / (name + ".safetensors");
+  }
+  std::filesystem::path state() const { return checkpoint("last.state"); }
+  std::filesystem::path evaluation(const std::string& protocol) const {
+    return root_ / "eval" / protocol;
+  }
+
+ private:
+  std::filesystem::path root_;
+};
+
+enum class Resume { never, automatic };
+
+struct OpenedRun {
+  RunFolder folder;
+  RunState state;  // epoch 0 for a fresh run
+  bool is_finished = false;
+};
+
+// Finds or makes the folder of a run and writes config.json: run.dir as given, else
+// runs/<preset>-<n> with the first free n. A finished run is never touched: an Error, or with
+// Resume::automatic is_finished. An unfinished one is continued with Resume::automatic when its
+// configuration is the same, and is an Error otherwise.
+OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume);
+
+// A run folder stands for its last checkpoint wherever a checkpoint is asked for.
+std::filesystem::path checkpoint_of(const std::filesystem::path& run_or_checkpoint);
+
+}  // namespace moat::train

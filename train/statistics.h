@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace moat::train {
+
+struct Interval {
+  double low, high;
+};
+
+// Wilson score interval of a proportion, successes of trials (Wilson 1927), by default at 95 %.
+// No trials: [0, 1], nothing is known.
+Interval wilson_interval(int64_t successes, int64_t trials, double z = 1.959963984540054);
+
+struct MeanDeviation {
+  double mean, deviation;  // sample standard deviation (n - 1); 0 for fewer than two values
+};
+
+// Of no values: mean and deviation are NaN.
+MeanDeviation mean_deviation(std::span<const double> values);
+
+// Shannon entropy of counts divided by its largest value log(size): 1 uniform, 0 all in one place.
+// One place or no counts: 0.
+double normalized_entropy(std::span<const int64_t> counts);
+
+}  // namespace moat::train

@@ -1,0 +1,44 @@
+#include "engine/ops/elementwise.h"
+#include "engine/tape.h"
+#include "train/methods.h"
+#include "train/objective.h"
+
+namespace moat::train {
+
+using namespace engine;
+
+namespace {
+// Cross-entropy (and balance) on the given images; every parameter moves.
+StepStatistics supervised_step(Learner& learner, const Tensor& images, const data::Batch& batch,
+                               const StepSettings& step) {
+  Tape tape;
+  const auto groups = learner.groups();
+  for (FlatParameters* group : groups) group->watch(tape);
+  const models::Prediction p = learner.model.forward(images, Mode::train);
+  check_scores(p);
+  Tensor loss = mean_cross_entropy(p.logits, batch.labels, step.train.label_smoothing);
+  if (learner.router && step.train.balance > 0)
+    loss = add(loss, scale(balance_loss(p), step.train.balance));
+  descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train);
+  StepStatistics out;
+  out.loss = loss.item() * static_cast<double>(batch.size());
+  count_robust(out, p, batch.labels);
+  return out;
+}
+}  // namespace
+
+StepStatistics natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
+  StepStatistics out = supervised_step(learner, batch.images, batch, step);
+  out.clean_correct = out.robust_correct;  // the images are the clean ones
+  out.clean_seen = out.images;
+  out.robust_correct = 0;
+  return out;
+}
+
+StepStatistics at_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
+  const Tensor adversarial =
+      training_attack(learner, batch, attacks::Loss::cross_entropy, step);
+  return supervised_step(learner, adversarial, batch, step);
+}
+
+}  // namespace moat::train

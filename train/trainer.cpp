@@ -1,0 +1,261 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "data/catalog.h"
+#include "data/loader.h"
+#include "engine/ops/elementwise.h"
+#include "models/checkpoint.h"
+#include "models/zoo.h"
+#include "train/evaluate.h"
+#include "train/machine.h"
+#include "train/methods.h"
+#include "train/objective.h"
+#include "train/run_log.h"
+#include "train/schedule.h"
+#include "train/statistics.h"
+#include "train/tfevents.h"
+#include "train/validation.h"
+
+namespace moat::train {
+
+using namespace engine;
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr double kCollapsedShare = 0.01;  // of an epoch's images
+
+double ratio(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
+
+data::DataConfig data_config(const DataSettings& s) {
+  return {.name = s.name, .path = s.path, .resize = s.resize, .limit = s.limit};
+}
+
+data::LoaderOptions loader_options(const Config& c) {
+  const bool augment = c.data.augment == "crop-flip";
+  return {.batch = c.train.batch,
+          .seed = c.run.seed,
+          .augmentation = {.crop_padding = augment ? c.data.crop_padding : 0,
+                           .flip = augment ? data::Flip::horizontal : data::Flip::none}};
+}
+
+// One run in progress.
+class Run {
+ public:
+  Run(const Config& config, const TrainWatcher& watcher)
+      : config_(config),
+        watcher_(watcher),
+        train_set_(data::load(data_config(config.data), data::Split::train)),
+        validation_set_(data::load(data_config(config.data), data::Split::validation)),
+        step_(find_method(config.train.method)),
+        learner_(classifier_settings(config, train_set_), config.run.seed) {
+    if (config.run.precision == "bf16") learner_.model.activations = Dtype::bf16;
+  }
+
+  Learner& learner() { return learner_; }
+
+  TrainOutcome to_the_end(const OpenedRun& opened) {
+    const auto start = std::chrono::steady_clock::now();
+    folder_ = opened.folder;
+    state_ = opened.state;
+    if (state_.epoch > 0) state_ = load_state(folder_.state(), learner_);
+    state_.threads = config_.run.threads;
+    EventLog events(folder_.events());
+    MetricsLog metrics(folder_.metrics(), state_.epoch);
+    TfEvents board(folder_.root(), state_.epoch);
+    events_ = &events;
+    events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
+    const data::Loader loader(train_set_, loader_options(config_));
+    bool interrupted = false;
+    while (state_.epoch < config_.train.epochs && !interrupted) {
+      const auto epoch_start = std::chrono::steady_clock::now();
+      const auto statistics = one_epoch(loader);
+      interrupted = !statistics;
+      if (interrupted) break;
+      Columns row = columns_of(*statistics);
+      ++state_.epoch;
+      validate(row);
+      const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - epoch_start;
+      row.emplace_back("seconds", spent.count());
+      log(row, metrics, board);
+      save();
+    }
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    events.write(interrupted ? "interrupted" : "finished",
+                 {{"epoch", state_.epoch}, {"seconds", spent.count()}});
+    return {folder_.root(), state_.epoch, interrupted, false, spent.count()};
+  }
+
+ private:
+  // Nothing when the watcher asked to stop: the state on disk is the last epoch's.
+  std::optional<StepStatistics> one_epoch(const data::Loader& loader) {
+    StepStatistics sum;
+    const double factor = schedule_factor(config_.train, state_.epoch);
+    const double lr = config_.train.learning_rate;
+    const double router_lr =
+        config_.train.router_learning_rate > 0 ? config_.train.router_learning_rate : lr;
+    StepSettings step{.train = config_.train,
+                      .seed = config_.run.seed,
+                      .epoch = state_.epoch,
+                      .iteration = state_.iteration,
+                      .learning_rate = lr * factor,
+                      .router_learning_rate = router_lr * factor};
+    data::Epoch batches = loader.epoch(state_.epoch);
+    for (const data::Batch& batch : batches) {
+      sum.add(guarded(batch, step));
+      ++step.iteration;
+      const int64_t n = train_set_.size();
+      if (watcher_.batch)
+        watcher_.batch(state_.epoch * n + sum.images, config_.train.epochs * n, state_.epoch, sum);
+      if (watcher_.stop_requested && watcher_.stop_requested()) return std::nullopt;
+    }
+    state_.iteration = step.iteration;
+    return sum;
+  }
+
+  StepStatistics guarded(const data::Batch& batch, const StepSettings& step) {
+    try {
+      return step_(learner_, batch, step);
+    } catch (const Diverged& diverged) {
+      events_->write("diverged", {{"epoch", step.epoch}, {"iteration", step.iteration},
+                                  {"what", diverged.what()}});
+      throw Error(text("training diverged in epoch ", step.epoch + 1, ", iteration ",
+                       step.iteration, ": ", diverged.what(),
+                       "; the state before this epoch is kept in '", folder_.root().string(),
+                       "', a lower train.learning_rate or train.clip_norm=1 may help"));
+    }
+  }
+
+  Columns columns_of(const StepStatistics& s) {
+    Columns row;
+    row.emplace_back("lr", config_.train.learning_rate * schedule_factor(config_.train, state_.epoch));
+    row.emplace_back("train_loss", s.images ? s.loss / double(s.images) : 0);
+    if (s.clean_seen) row.emplace_back("train_clean", ratio(s.clean_correct, s.clean_seen));
+    if (config_.train.method != "natural")
+      row.emplace_back("train_robust", ratio(s.robust_correct, s.images));
+    for (size_t e = 0; e < s.usage.size(); ++e) {
+      const double share = ratio(s.usage[e], s.images);
+      row.emplace_back(text("share_", e), share);
+      if (share < kCollapsedShare)
+        warn("expert_unused", text("epoch ", state_.epoch + 1, ": expert ", e, " served ",
+                                   100 * share, " % of the images; the router may be collapsing"));
+    }
+    if (!s.usage.empty()) row.emplace_back("entropy", normalized_entropy(s.usage));
+    return row;
+  }
+
+  void validate(Columns& row) {
+    const int every = config_.eval.validation_every;
+    const bool is_due = every > 0 && (state_.epoch % every == 0 || state_.epoch == 1 ||
+                                      state_.epoch == config_.train.epochs);
+    if (!is_due) return;
+    const Validation v = validate_on(learner_.model, validation_set_, config_);
+    row.emplace_back("val_clean", v.clean);
+    row.emplace_back("val_robust", v.robust);
+    const double score = config_.train.method == "natural" ? v.clean : v.robust;
+    if (score > state_.best) {
+      state_.best = score;
+      state_.best_epoch = state_.epoch;
+      write_weights("best");
+    } else if (score < state_.best - 0.05) {
+      warn("overfitting", text("epoch ", state_.epoch, ": validation accuracy ", score,
+                               " is below the best, ", state_.best, " of epoch ",
+                               state_.best_epoch, "; checkpoints/best keeps that one"));
+    }
+  }
+
+  void log(const Columns& row, MetricsLog& metrics, TfEvents& board) {
+    const int epoch = state_.epoch - 1;
+    metrics.row(epoch, row);
+    ordered_json fields = {{"epoch", epoch}};
+    std::string line = text("epoch ", state_.epoch, "/", config_.train.epochs);
+    for (const auto& [name, value] : row) {
+      board.scalar(name, epoch, value);
+      fields[name] = value;
+      line += text("  ", name, " ", std::round(value * 1e4) / 1e4);
+    }
+    events_->write("epoch", fields);
+    if (watcher_.epoch) watcher_.epoch(line);
+  }
+
+  void warn(const char* event, const std::string& line) {
+    events_->write(event, {{"epoch", state_.epoch}, {"what", line}});
+    if (watcher_.warning) watcher_.warning(line);
+  }
+
+  void write_weights(const std::string& name) {
+    write_safetensors(folder_.checkpoint(name),
+                      models::to_file(learner_.model,
+                                      {{"method", config_.train.method},
+                                       {"data", config_.data.name},
+                                       {"epoch", std::to_string(state_.epoch)},
+                                       {"selected_on", name == "best" ? "validation" : "none"}}));
+  }
+
+  // The state comes last: it is what a resume believes.
+  void save() {
+    write_weights("last");
+    if (config_.run.checkpoint_every > 0 && state_.epoch % config_.run.checkpoint_every == 0)
+      write_weights(text("epoch-", state_.epoch));
+    save_state(folder_.state(), learner_, state_);
+  }
+
+  const Config& config_;
+  const TrainWatcher& watcher_;
+  data::ImageSet train_set_, validation_set_;
+  Step step_;
+  Learner learner_;
+  RunFolder folder_{""};
+  RunState state_;
+  EventLog* events_ = nullptr;
+};
+
+}  // namespace
+
+models::ClassifierSettings classifier_settings(const Config& config, const data::ImageSet& set) {
+  models::ClassifierSettings s = models::find_model(config.model.name).settings;
+  const bool is_moe = s.experts > 1;
+  require(is_moe || (config.model.experts <= 1), [&] {
+    return text("model.experts needs a MoE model, '", s.name, "' is dense; see `moat models`");
+  });
+  if (config.model.experts > 0) s.experts = config.model.experts;
+  if (config.model.ratio > 0) s.ratio = config.model.ratio;
+  if (is_moe && s.gate == models::GateForm::softmax && config.model.gate == "straight-through")
+    s.gate = models::GateForm::raw;
+  s.score_norm = s.score_norm && config.model.score_norm;
+  s.height = set.height;
+  s.width = set.width;
+  s.channels = set.channels;
+  s.classes = static_cast<int>(set.classes());
+  if (config.model.normalize == "data") {
+    const data::ChannelStatistics statistics = data::channel_statistics(set);
+    s.mean = statistics.mean;
+    s.deviation = statistics.deviation;
+  }
+  return s;
+}
+
+std::string resolved_json(const Config& config, models::Classifier& model) {
+  ordered_json j = {{"tool", tool_json()}, {"machine", machine_json()}};
+  const ordered_json settings = ordered_json(to_json(config));
+  for (const auto& [key, value] : settings.items()) j[key] = value;
+  const auto cost = model.cost();
+  j["architecture"] = ordered_json::parse(models::architecture_json(model.settings()));
+  j["parameters"] = count_parameters(model);
+  j["macs"] = {{"executed", cost.executed()}, {"path", cost.path}, {"router", cost.router},
+               {"all_experts", cost.all_experts}};
+  return j.dump(2) + "\n";
+}
+
+TrainOutcome train(const Config& config, Resume resume, const TrainWatcher& watcher) {
+  Run run(config, watcher);
+  const OpenedRun opened = open_run(config, resolved_json(config, run.learner().model), resume);
+  if (opened.is_finished)
+    return {opened.folder.root(), opened.state.epoch, false, true, 0};
+  return run.to_the_end(opened);
+}
+
+}  // namespace moat::train

@@ -1,0 +1,22 @@
+#include "train/validation.h"
+
+#include "train/evaluate.h"
+#include "train/objective.h"
+
+namespace moat::train {
+
+Validation validate_on(models::Classifier& model, const data::ImageSet& set,
+                       const Config& config) {
+  const attacks::ThreatModel threat{
+      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf, config.train.eps};
+  attacks::Protocol protocol =
+      attacks::find_protocol("pgd-10@1", threat, config.run.seed, attack_model(model));
+  for (attacks::NamedAttack& attack : protocol.attacks)
+    attack.settings.steps = config.eval.validation_steps;
+  const Evaluation e = evaluate(model, set, protocol, config.eval.batch);
+  const auto n = static_cast<double>(set.size());
+  return {static_cast<double>(e.clean_correct(set)) / n,
+          static_cast<double>(e.robust_correct(set)) / n};
+}
+
+}  // namespace moat::train

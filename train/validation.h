@@ -1,0 +1,18 @@
+#pragma once
+
+#include "data/image_set.h"
+#include "models/classifier.h"
+#include "train/config.h"
+
+namespace moat::train {
+
+struct Validation {
+  double clean = 0, robust = 0;  // fractions
+};
+
+// Clean and robust accuracy on the validation split: PGD of eval.validation_steps steps of eps/4 in
+// the training ball, a routed model with the gate open and blocked, worst per image. It chooses the
+// best checkpoint; the test split never does.
+Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config);
+
+}  // namespace moat::train
