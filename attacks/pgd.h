@@ -40,9 +40,9 @@ struct Pgd {
 Pgd fgsm(const ThreatModel& threat);
 
 struct PgdResult {
-  engine::Tensor adversarial;     // [n, h, w, c]
-  std::vector<int> fooled_at;     // Keep::worst: iterate that was misclassified first (0 = the
-                                  // start, counted through the restarts), -1 when none was
+  engine::Tensor adversarial;  // [n, h, w, c]
+  std::vector<int> fooled_at;  // Keep::worst: iterate that was misclassified first (0 = the
+                               // start, counted through the restarts), -1 when none was
   int64_t forwards = 0, backwards = 0;  // images
 };
 

@@ -17,9 +17,10 @@ struct Row {
   const char* attack;
   int steps;  // 0: FGSM
 };
-constexpr Row kProtocols[] = {
-    {"pgd-50@1", "pgd-50", 50}, {"pgd-20@1", "pgd-20", 20}, {"pgd-10@1", "pgd-10", 10},
-    {"fgsm@1", "fgsm", 0}};
+constexpr Row kProtocols[] = {{"pgd-50@1", "pgd-50", 50},
+                              {"pgd-20@1", "pgd-20", 20},
+                              {"pgd-10@1", "pgd-10", 10},
+                              {"fgsm@1", "fgsm", 0}};
 
 Pgd settings_of(const Row& row, const ThreatModel& threat, uint64_t seed) {
   Pgd a = fgsm(threat);

@@ -12,8 +12,8 @@ struct NamedAttack {
   Pgd settings;
 };
 
-// A named, versioned set of attacks; an image counts as robust when it is classified correctly clean
-// and resists every one of them. A name with its version never changes meaning.
+// A named, versioned set of attacks; an image counts as robust when it is classified correctly
+// clean and resists every one of them. A name with its version never changes meaning.
 struct Protocol {
   std::string name;  // "pgd-50@1"
   std::vector<NamedAttack> attacks;
@@ -21,18 +21,18 @@ struct Protocol {
 
 std::vector<std::string> protocol_names();
 
-// pgd-k@1: k steps of eps/4, one restart, uniform start in ball ∩ box, summed cross-entropy, float32,
-// worst over all iterates and the start. A routed model meets it twice, with the gradient through the
-// gate and with the gate's gradient blocked; both count. fgsm@1: one step of eps from the image.
-// Throws UsageError for an unknown name.
+// pgd-k@1: k steps of eps/4, one restart, uniform start in ball ∩ box, summed cross-entropy,
+// float32, worst over all iterates and the start. A routed model meets it twice, with the gradient
+// through the gate and with the gate's gradient blocked; both count. fgsm@1: one step of eps from
+// the image. Throws UsageError for an unknown name.
 Protocol find_protocol(const std::string& name, const ThreatModel& threat, uint64_t seed,
                        const Model& model);
 
 struct SampleResult {
   int clean_prediction = -1, adversarial_prediction = -1;
-  int fooled_by = -1;  // index into Protocol::attacks, -1: robust, or misclassified clean
-  int iteration = -1;  // iterate that fooled it first
-  float margin = 0;    // max_{i≠y} z_i - z_y at the adversarial point
+  int fooled_by = -1;       // index into Protocol::attacks, -1: robust, or misclassified clean
+  int iteration = -1;       // iterate that fooled it first
+  float margin = 0;         // max_{i≠y} z_i - z_y at the adversarial point
   double linf = 0, l2 = 0;  // its distance
   int clean_route = -1, adversarial_route = -1;
   std::vector<bool> resisted;  // per attack

@@ -35,10 +35,10 @@ Value choose(const std::string& given, const char* what,
 
 attacks::Pgd settings_of(const AttackOptions& o, const train::Config& config, uint64_t seed) {
   const double eps = o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm);
-  attacks::Pgd a = attacks::fgsm(
-      {choose<engine::Norm>(o.norm, "--norm",
-                            {{"linf", engine::Norm::linf}, {"l2", engine::Norm::l2}}),
-       eps});
+  attacks::Pgd a =
+      attacks::fgsm({choose<engine::Norm>(o.norm, "--norm",
+                                          {{"linf", engine::Norm::linf}, {"l2", engine::Norm::l2}}),
+                     eps});
   if (choose<int>(o.attack, "--attack", {{"pgd", 0}, {"fgsm", 1}}) == 0) {
     a.steps = o.steps;
     a.step = o.step.empty() ? eps / 4 : train::parse_number(o.step, "--step");
@@ -55,12 +55,13 @@ attacks::Pgd settings_of(const AttackOptions& o, const train::Config& config, ui
   if (a.steps < 1 || a.restarts < 1 || !(a.step >= 0) || o.batch < 1 || o.limit < 0 ||
       !(a.momentum >= 0))
     throw engine::UsageError(
-        "--steps, --restarts and --batch must be at least 1, --step, --momentum and --limit at least 0");
+        "--steps, --restarts and --batch must be at least 1, --step, --momentum and --limit at "
+        "least 0");
   return a;
 }
 
 void attack_command(const AttackOptions& options, const Globals& globals) {
-  Subject subject = open_subject(options.subject);
+  Subject subject = open_subject(options.subject, globals);
   train::Config config = subject.config;
   if (!options.data.empty()) config.data.name = options.data;
   if (!options.data_path.empty()) config.data.path = options.data_path;
@@ -74,12 +75,11 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   });
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.split, options.limit);
-  const attacks::Protocol protocol{
-      options.attack, {{text(options.attack, "-", settings.steps), settings}}};
-  const train::Evaluation evaluation =
-      run_evaluation(model, set, protocol, options.batch, globals);
-  const train::EvaluationSubject on{model,     subject.file.string(), subject.sha256,
-                                    "unknown", set,                   settings.threat};
+  const attacks::Protocol protocol{options.attack,
+                                   {{text(options.attack, "-", settings.steps), settings}}};
+  const train::Evaluation evaluation = run_evaluation(model, set, protocol, options.batch, globals);
+  const train::EvaluationSubject on{model, subject.file.string(), subject.sha256, "unknown",
+                                    set,   settings.threat};
   train::write_evaluation(evaluation, on, folder);
   print(globals, train::evaluation_report(evaluation, on),
         evaluation_text(evaluation, set, folder));

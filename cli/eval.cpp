@@ -29,7 +29,10 @@ fs::path report_folder(const Subject& subject, const train::EvalSettings& eval) 
 }
 
 void eval_command(const EvalOptions& options, const Globals& globals) {
-  Subject subject = open_subject(options.subject);
+  if (globals.precision.value_or("fp32") != "fp32")
+    throw engine::UsageError("a protocol is always run in fp32, got --precision " +
+                             *globals.precision + "; moat attack takes it");
+  Subject subject = open_subject(options.subject, globals);
   train::Config config = subject.config;
   if (!options.protocol.empty()) config.eval.protocol = options.protocol;
   if (!options.data.empty()) config.data.name = options.data;
@@ -37,7 +40,6 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   for (const std::string& setting : options.settings)
     config = train::override_with(config, setting);
   config.run = with_globals(config.run, globals);
-  config.run.precision = "fp32";  // verdicts are always float32
   train::validate(config);
   set_up(config.run);
 
@@ -49,16 +51,21 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
       config.eval.protocol, threat, config.run.seed, train::attack_model(model));
   const fs::path folder = report_folder(subject, config.eval);
   require(!fs::exists(folder / "report.json"), [&] {
-    return text("'", folder.string(),
-                "' holds a finished evaluation, which is never overwritten; choose another eval.dir");
+    return text(
+        "'", folder.string(),
+        "' holds a finished evaluation, which is never overwritten; choose another eval.dir");
   });
   const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
   const train::Evaluation evaluation =
       run_evaluation(model, set, protocol, config.eval.batch, globals);
   const auto selected = subject.loaded.metadata.find("selected_on");
   const train::EvaluationSubject on{
-      model, subject.file.string(), subject.sha256,
-      selected == subject.loaded.metadata.end() ? "unknown" : selected->second, set, threat};
+      model,
+      subject.file.string(),
+      subject.sha256,
+      selected == subject.loaded.metadata.end() ? "unknown" : selected->second,
+      set,
+      threat};
   train::write_evaluation(evaluation, on, folder);
   print(globals, train::evaluation_report(evaluation, on),
         evaluation_text(evaluation, set, folder));

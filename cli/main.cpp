@@ -28,6 +28,7 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_attack(app, globals);
   add_predict(app, globals);
   add_report(app, globals);
+  add_bench(app, globals);
   add_models(app, globals);
   add_data(app, globals);
   add_info(app, globals);

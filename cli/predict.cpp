@@ -26,8 +26,7 @@ struct Input {
   Tensor labels;  // int32; undefined without
 };
 
-Input read_input(const std::string& path, const models::ClassifierSettings& s,
-                 bool needs_labels) {
+Input read_input(const std::string& path, const models::ClassifierSettings& s, bool needs_labels) {
   const SafeTensors file = read_safetensors(path);
   const auto images = file.tensors.find("images"), labels = file.tensors.find("labels");
   require(images != file.tensors.end() && images->second.dtype() == Dtype::f32 &&
@@ -36,12 +35,14 @@ Input read_input(const std::string& path, const models::ClassifierSettings& s,
           [&] {
             return text(path, ": 'images' must be float32 [n, ", s.channels, ", ", s.height, ", ",
                         s.width, "], got ",
-                        images == file.tensors.end() ? "none" : images->second.shape().str());
+                        images == file.tensors.end() ? "none"
+                                                     : text(name_of(images->second.dtype()), " ",
+                                                            images->second.shape().str()));
           });
   const float* pixels = images->second.data_as<float>();
-  require(std::all_of(pixels, pixels + images->second.size(),
-                      [](float p) { return p >= 0 && p <= 1; }),
-          [&] { return path + ": pixels must lie in [0, 1]; the model normalises them itself"; });
+  require(
+      std::all_of(pixels, pixels + images->second.size(), [](float p) { return p >= 0 && p <= 1; }),
+      [&] { return path + ": pixels must lie in [0, 1]; the model normalises them itself"; });
   Input input{nhwc_from_nchw(images->second), {}};
   if (!needs_labels) return input;
   const int64_t n = images->second.dim(0);
@@ -60,7 +61,7 @@ void predict_command(const PredictOptions& options, const Globals& globals) {
   require(!fs::exists(options.output), [&] {
     return text("'", options.output, "' exists and is never overwritten; choose another --out");
   });
-  const Subject subject = open_subject(options.subject);
+  const Subject subject = open_subject(options.subject, globals);
   const models::Classifier& model = subject.loaded.model;
   const Input input = read_input(options.input, model.settings(), options.gradients);
   Tensors logits, routes, gradients;
@@ -96,7 +97,8 @@ void add_predict(CLI::App& app, Globals& globals) {
        "moat predict runs/digits-at-1 --input X.safetensors --out Y.safetensors --gradients"},
       [o, &globals] { predict_command(*o, globals); });
   command.add_option("run", o->subject, "run folder or checkpoint")->required();
-  command.add_option("--input", o->input, "safetensors: images [n,c,h,w] in [0,1], labels int64 [n]")
+  command
+      .add_option("--input", o->input, "safetensors: images [n,c,h,w] in [0,1], labels int64 [n]")
       ->required();
   command.add_option("--out", o->output, "safetensors to write")->required();
   command.add_flag("--gradients", o->gradients,

@@ -18,7 +18,7 @@ struct ReportOptions {
 void report_command(const ReportOptions& options, const Globals& globals) {
   std::vector<report::Run> runs;
   for (const std::string& folder : options.runs) runs.push_back(report::read_run(folder));
-  const std::string out = !options.out.empty()     ? options.out
+  const std::string out = !options.out.empty()       ? options.out
                           : options.runs.size() == 1 ? options.runs[0] + "/report.html"
                                                      : "report.html";
   const std::string page = report::page(runs);

@@ -4,6 +4,7 @@
 
 #include "cli/table.h"
 #include "data/catalog.h"
+#include "engine/hardware.h"
 #include "engine/io/file.h"
 #include "engine/io/sha256.h"
 #include "train/run_folder.h"
@@ -47,13 +48,17 @@ std::string percent(int64_t part, int64_t whole) {
 
 }  // namespace
 
-Subject open_subject(const std::string& given) {
+Subject open_subject(const std::string& given, const Globals& globals) {
   const fs::path file = train::checkpoint_of(given);
   const std::string bytes = engine::read_file(file);
   const fs::path run = run_of(file);
-  return {file, run,
-          engine::sha256({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
-          models::load_model(file), config_of(run)};
+  Subject subject{file, run,
+                  engine::sha256({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
+                  models::load_model(file), config_of(run)};
+  subject.config.run.precision = globals.precision.value_or("fp32");
+  subject.loaded.model.activations =
+      engine::activation_dtype(engine::parse_precision(subject.config.run.precision));
+  return subject;
 }
 
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
@@ -79,11 +84,10 @@ train::Evaluation run_evaluation(models::Classifier& model, const data::ImageSet
                                  const Globals& globals) {
   Progress progress(progress_style(globals), set.size());
   progress.update(0, protocol.name);
-  return train::evaluate(model, set, protocol, batch,
-                         [&](int64_t done, int64_t clean, int64_t robust) {
-                           progress.update(done, protocol.name,
-                                           text(clean, " right, ", robust, " robust of ", done));
-                         });
+  return train::evaluate(
+      model, set, protocol, batch, [&](int64_t done, int64_t clean, int64_t robust) {
+        progress.update(done, protocol.name, text(clean, " right, ", robust, " robust of ", done));
+      });
 }
 
 std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& set,

@@ -22,7 +22,8 @@ struct Subject {
   models::LoadedModel loaded;
   train::Config config;  // of the run; the defaults outside one
 };
-Subject open_subject(const std::string& run_or_checkpoint);
+// Computes in the --precision given; in fp32 unless given, whatever the run was trained in.
+Subject open_subject(const std::string& run_or_checkpoint, const Globals& globals);
 
 // The images a model is attacked on; throws one line when they are not of the model's size.
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
@@ -33,7 +34,8 @@ train::Evaluation run_evaluation(models::Classifier& model, const data::ImageSet
                                  const attacks::Protocol& protocol, int batch,
                                  const Globals& globals);
 
-// "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its attacks.
+// "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its
+// attacks.
 std::string evaluation_text(const train::Evaluation& evaluation, const data::ImageSet& set,
                             const std::filesystem::path& folder);
 

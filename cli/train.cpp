@@ -47,10 +47,11 @@ train::Config resolve(const TrainOptions& options, const Globals& globals) {
 }
 
 void print_plan(const train::Config& config, const Globals& globals) {
-  const data::ImageSet set = data::load(
-      {.name = config.data.name, .path = config.data.path, .resize = config.data.resize,
-       .limit = config.data.limit},
-      data::Split::train);
+  const data::ImageSet set = data::load({.name = config.data.name,
+                                         .path = config.data.path,
+                                         .resize = config.data.resize,
+                                         .limit = config.data.limit},
+                                        data::Split::train);
   models::Classifier model(train::classifier_settings(config, set), config.run.seed);
   const ordered_json document = ordered_json::parse(train::resolved_json(config, model));
   print(globals, document,
@@ -88,8 +89,8 @@ void train_command(const TrainOptions& options, const Globals& globals) {
     if (config.train.method != "natural")
       note += text("  robust ", std::round(1e3 * double(s.robust_correct) / double(s.images)) / 10,
                    " %");
-    progress->update(done, text(config.train.method, " epoch ", epoch + 1, "/", config.train.epochs),
-                     note);
+    progress->update(
+        done, text(config.train.method, " epoch ", epoch + 1, "/", config.train.epochs), note);
   };
   const auto say = [&](const std::string& line) {
     if (progress)
@@ -114,8 +115,8 @@ void train_command(const TrainOptions& options, const Globals& globals) {
          {"seconds", outcome.seconds}},
         outcome.was_finished
             ? text("already finished: ", outcome.folder.string(), "\n")
-            : text("trained ", outcome.epochs, " epochs, ", std::lround(outcome.seconds), " s: ",
-                   outcome.folder.string(), "\n"));
+            : text("trained ", outcome.epochs, " epochs, ", std::lround(outcome.seconds),
+                   " s: ", outcome.folder.string(), "\n"));
 }
 
 }  // namespace

@@ -66,7 +66,11 @@ std::vector<std::vector<File>> list_files(const fs::path& folder,
                                           const std::vector<std::string>& class_names) {
   std::vector<std::vector<File>> out(class_names.size());
   int32_t id = 0;
-  for (const std::string& name : class_folders(folder)) {
+  const std::vector<std::string> names = class_folders(folder);
+  require(!names.empty(), [&] {
+    return text("imagefolder: \"", folder.string(), "\" must hold a folder of images per class");
+  });
+  for (const std::string& name : names) {
     const auto at = std::lower_bound(class_names.begin(), class_names.end(), name);
     require(at != class_names.end() && *at == name, [&] {
       return text("imagefolder: \"", (folder / name).string(), "\" is a class that train/ lacks");

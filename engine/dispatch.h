@@ -24,7 +24,7 @@ void dispatch(Device device, Kernel&& kernel, Where where = Where::here()) {
 
 // As above for a kernel with scratch memory: workspace(on) says how many bytes it needs.
 template <class Workspace, class Kernel>
-  requires requires(Workspace&& w) { size_t(w(kernels::Cpu{})); }
+requires requires(Workspace&& w) { size_t(w(kernels::Cpu{})); }
 void dispatch(Device device, Workspace&& workspace, Kernel&& kernel, Where where = Where::here()) {
   dispatch(
       device,

@@ -50,7 +50,7 @@ inline void require(bool ok, std::string_view what, Where where = Where::here())
 
 // As above, with a message that is built only when it is needed.
 template <class Message>
-  requires requires(Message&& m) { std::string(m()); }
+requires requires(Message&& m) { std::string(m()); }
 void require(bool ok, Message&& message, Where where = Where::here()) {
   if (!ok) throw Error(message(), where);
 }

@@ -9,9 +9,9 @@ namespace moat::engine {
 
 // What a random number is for; part of the counter, so that two purposes never share a draw.
 enum class Purpose : uint8_t {
-  initialise = 0,  // weights; stream = running number of the parameter
-  shuffle = 1,     // order of an epoch; iteration = epoch
-  augment = 2,     // iteration = epoch
+  initialise = 0,    // weights; stream = running number of the parameter
+  shuffle = 1,       // order of an epoch; iteration = epoch
+  augment = 2,       // iteration = epoch
   attack_start = 3,  // iteration = 0, stream = restart
   attack_noise = 4,
   gate_noise = 5,

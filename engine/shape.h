@@ -25,9 +25,9 @@ class Shape {
   int64_t back() const { return (*this)[rank_ - 1]; }
   void push_back(int64_t extent);
 
-  int64_t count() const;          // product of the extents; 1 for rank 0
+  int64_t count() const;             // product of the extents; 1 for rank 0
   Shape contiguous_strides() const;  // row-major, in elements
-  std::string str() const;        // "[2, 3]"
+  std::string str() const;           // "[2, 3]"
 
   friend bool operator==(const Shape& a, const Shape& b);
 

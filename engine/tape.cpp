@@ -61,9 +61,9 @@ Gradients Tape::gradients(const Tensor& output, const Tensor& seed) {
   const NoTapeScope not_recorded;
   Gradients grads;
   if (!sees(output)) return grads;
-  grads.add(output.var(),
-            seed.defined() ? seed
-                           : Tensor::full(output.shape(), 1, output.dtype(), output.device()));
+  grads.add(output.var(), seed.defined()
+                              ? seed
+                              : Tensor::full(output.shape(), 1, output.dtype(), output.device()));
   for (; !nodes_.empty(); nodes_.pop_back()) {
     Node& node = nodes_.back();
     Tensors d_outputs;
@@ -74,9 +74,8 @@ Gradients Tape::gradients(const Tensor& output, const Tensor& seed) {
       continue;
     const Needs needs(node.inputs.begin(), node.inputs.end());
     const Tensors d_inputs = node.vjp(d_outputs, needs);
-    require(d_inputs.size() == needs.size(), [&] {
-      return text(node.op, ": the VJP must return one gradient per input");
-    });
+    require(d_inputs.size() == needs.size(),
+            [&] { return text(node.op, ": the VJP must return one gradient per input"); });
     for (size_t i = 0; i < d_inputs.size(); ++i)
       if (needs[i]) grads.add(node.inputs[i], d_inputs[i]);
   }

@@ -38,9 +38,8 @@ std::array<int64_t, 6> padded(const Shape& s, int64_t front) {
 
 Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
   for (int64_t extent : shape)
-    require(extent >= 0, [&] {
-      return text("a tensor's extents must not be negative, got ", shape.str());
-    });
+    require(extent >= 0,
+            [&] { return text("a tensor's extents must not be negative, got ", shape.str()); });
   Tensor t;
   t.shape_ = shape;
   t.strides_ = shape.contiguous_strides();
@@ -62,9 +61,8 @@ Tensor Tensor::full(const Shape& shape, double value, Dtype dtype, Device device
 
 int64_t Tensor::dim(int axis) const {
   const int i = axis < 0 ? axis + rank() : axis;
-  require(i >= 0 && i < rank(), [&] {
-    return text("axis ", axis, " must exist in a tensor of shape ", shape_.str());
-  });
+  require(i >= 0 && i < rank(),
+          [&] { return text("axis ", axis, " must exist in a tensor of shape ", shape_.str()); });
   return shape_[i];
 }
 
@@ -87,9 +85,7 @@ bool Tensor::is_contiguous() const {
   return true;
 }
 
-Tensor Tensor::contiguous() const {
-  return is_contiguous() ? *this : clone().as_variable(var_);
-}
+Tensor Tensor::contiguous() const { return is_contiguous() ? *this : clone().as_variable(var_); }
 
 Tensor Tensor::reshaped(const Shape& shape) const {
   require(is_contiguous(), "reshaped: the tensor must be contiguous; call contiguous() first");
@@ -103,9 +99,8 @@ Tensor Tensor::reshaped(const Shape& shape) const {
       known *= to[i];
   }
   if (open >= 0) to[open] = known ? size() / known : 0;
-  require(to.count() == size(), [&] {
-    return text("reshape: ", shape_.str(), " does not fit into ", shape.str());
-  });
+  require(to.count() == size(),
+          [&] { return text("reshape: ", shape_.str(), " does not fit into ", shape.str()); });
   Tensor t = *this;
   t.shape_ = to;
   t.strides_ = to.contiguous_strides();
@@ -113,16 +108,14 @@ Tensor Tensor::reshaped(const Shape& shape) const {
 }
 
 Tensor Tensor::permuted(const Shape& axes) const {
-  require(axes.rank() == rank(), [&] {
-    return text("permute: need ", rank(), " axes, got ", axes.str());
-  });
+  require(axes.rank() == rank(),
+          [&] { return text("permute: need ", rank(), " axes, got ", axes.str()); });
   Tensor t = *this;
   unsigned seen = 0;
   for (int i = 0; i < rank(); ++i) {
     const int from = to_int(axes[i]);
-    require(from < rank() && !(seen & (1u << from)), [&] {
-      return text("permute: axes must be a permutation, got ", axes.str());
-    });
+    require(from < rank() && !(seen & (1u << from)),
+            [&] { return text("permute: axes must be a permutation, got ", axes.str()); });
     seen |= 1u << from;
     t.shape_[i] = shape_[from];
     t.strides_[i] = strides_[from];
@@ -133,8 +126,7 @@ Tensor Tensor::permuted(const Shape& axes) const {
 Tensor Tensor::sliced(int axis, int64_t from, int64_t to) const {
   const int i = axis < 0 ? axis + rank() : axis;
   require(0 <= from && from <= to && to <= dim(axis), [&] {
-    return text("slice: [", from, ", ", to, ") must lie inside axis ", axis, " of ",
-                shape_.str());
+    return text("slice: [", from, ", ", to, ") must lie inside axis ", axis, " of ", shape_.str());
   });
   Tensor t = *this;
   t.offset_ += from * strides_[i];
@@ -143,9 +135,8 @@ Tensor Tensor::sliced(int axis, int64_t from, int64_t to) const {
 }
 
 Tensor Tensor::expanded(const Shape& shape) const {
-  require(broadcast(shape_, shape) == shape, [&] {
-    return text("expand: ", shape_.str(), " does not broadcast to ", shape.str());
-  });
+  require(broadcast(shape_, shape) == shape,
+          [&] { return text("expand: ", shape_.str(), " does not broadcast to ", shape.str()); });
   Tensor t = *this;
   t.shape_ = shape;
   t.strides_ = Shape::of_rank(shape.rank(), 0);
@@ -194,9 +185,7 @@ void Tensor::copy_from(const Tensor& source) const {
 
 void Tensor::fill(double value) const {
   require(is_contiguous(), "fill: the tensor must be contiguous");
-  dispatch(device_, [&](auto on) {
-    return kernels::fill(on, {data(), size(), value, dtype_});
-  });
+  dispatch(device_, [&](auto on) { return kernels::fill(on, {data(), size(), value, dtype_}); });
   mark_written();
 }
 

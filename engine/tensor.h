@@ -21,17 +21,29 @@ bool is_floating(Dtype dtype);
 template <class T>
 constexpr Dtype dtype_of();
 template <>
-constexpr Dtype dtype_of<double>() { return Dtype::f64; }
+constexpr Dtype dtype_of<double>() {
+  return Dtype::f64;
+}
 template <>
-constexpr Dtype dtype_of<float>() { return Dtype::f32; }
+constexpr Dtype dtype_of<float>() {
+  return Dtype::f32;
+}
 template <>
-constexpr Dtype dtype_of<kernels::Bf16>() { return Dtype::bf16; }
+constexpr Dtype dtype_of<kernels::Bf16>() {
+  return Dtype::bf16;
+}
 template <>
-constexpr Dtype dtype_of<int32_t>() { return Dtype::i32; }
+constexpr Dtype dtype_of<int32_t>() {
+  return Dtype::i32;
+}
 template <>
-constexpr Dtype dtype_of<int64_t>() { return Dtype::i64; }
+constexpr Dtype dtype_of<int64_t>() {
+  return Dtype::i64;
+}
 template <>
-constexpr Dtype dtype_of<uint8_t>() { return Dtype::u8; }
+constexpr Dtype dtype_of<uint8_t>() {
+  return Dtype::u8;
+}
 
 // A value: copying shares the bytes. Copying bytes is spelled clone() or to(). Images are NHWC,
 // filters KRSC. Views (reshaped, permuted, sliced) are not recorded on a tape; the differentiable

@@ -31,7 +31,7 @@ To converted(From x) {
   if constexpr (std::is_same_v<From, To>)
     return x;
   else
-    return static_cast<To>(static_cast<compute_t<From>>(x));
+    return static_cast<To>(static_cast<compute_t<To>>(static_cast<compute_t<From>>(x)));
 }
 
 // Row-major strides of the non-trivial axes: both sides are one run of memory.
@@ -69,7 +69,8 @@ void copy_strided(const Copy& a, int64_t count) {
         target += index * a.to_strides[i];
       }
       for (int64_t j = 0; j < inner; ++j)
-        to[target + j * a.to_strides[5]] = converted<From, To>(from[source + j * a.from_strides[5]]);
+        to[target + j * a.to_strides[5]] =
+            converted<From, To>(from[source + j * a.from_strides[5]]);
     }
   });
 }
@@ -108,9 +109,8 @@ Status fill(Cpu, const Fill& a) {
   return with_any(a.dtype, [&]<class T>() {
     const T value = converted<double, T>(a.value);
     auto* to = static_cast<T*>(a.to);
-    parallel_for(a.count, kGrain, [&](int64_t from, int64_t end) {
-      std::fill(to + from, to + end, value);
-    });
+    parallel_for(a.count, kGrain,
+                 [&](int64_t from, int64_t end) { std::fill(to + from, to + end, value); });
     return Status::ok;
   });
 }

@@ -27,7 +27,8 @@ class Reader {
   }
   std::vector<int> integers(const char* key, int low, int high) const {
     const ordered_json& list = member(key);
-    if (!list.is_array() || list.empty() || list.size() > 64) fail(key, "a list of 1 to 64 numbers");
+    if (!list.is_array() || list.empty() || list.size() > 64)
+      fail(key, "a list of 1 to 64 numbers");
     std::vector<int> out;
     for (const ordered_json& value : list) out.push_back(checked(value, key, low, high));
     return out;
@@ -59,9 +60,9 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
-    throw Error(text(at_, ": ", key, " must be ", expected, ", got ",
-                     member(key).dump(-1, ' ', false, ordered_json::error_handler_t::replace)
-                         .substr(0, 60)));
+    throw Error(text(
+        at_, ": ", key, " must be ", expected, ", got ",
+        member(key).dump(-1, ' ', false, ordered_json::error_handler_t::replace).substr(0, 60)));
   }
   int checked(const ordered_json& value, const char* key, int low, int high) const {
     if (!value.is_number_integer() || value.get<int64_t>() < low || value.get<int64_t>() > high)
@@ -89,9 +90,8 @@ std::string architecture_json(const ClassifierSettings& s) {
                     {"image", {s.height, s.width}}};
   if (s.experts > 1) {
     j["gate"] = name_of(s.gate);
-    j["router"] = {{"blocks", s.router_blocks},
-                   {"widths", s.router_widths},
-                   {"score_norm", s.score_norm}};
+    j["router"] = {
+        {"blocks", s.router_blocks}, {"widths", s.router_widths}, {"score_norm", s.score_norm}};
   }
   return j.dump();
 }
@@ -115,9 +115,8 @@ ClassifierSettings parse_architecture(const std::string& json, const std::string
   s.experts = r.integer("experts", 1, 64);
   s.ratio = r.number("ratio", 1e-3, 1);
   const std::vector<int> image = r.integers("image", 1, kMaxSide);
-  require(image.size() == 2 && s.blocks.size() == s.widths.size(), [&] {
-    return at + ": image must be [height, width] and blocks as long as widths";
-  });
+  require(image.size() == 2 && s.blocks.size() == s.widths.size(),
+          [&] { return at + ": image must be [height, width] and blocks as long as widths"; });
   s.height = image[0];
   s.width = image[1];
   require(static_cast<int>(s.ratio * s.stem_width) >= 1 &&
@@ -129,9 +128,8 @@ ClassifierSettings parse_architecture(const std::string& json, const std::string
   s.router_blocks = router.integers("blocks", 1, kMaxBlocks);
   s.router_widths = router.integers("widths", 1, kMaxWidth);
   s.score_norm = router.flag("score_norm");
-  require(s.router_blocks.size() == s.router_widths.size(), [&] {
-    return at + ": router.blocks must be as long as router.widths";
-  });
+  require(s.router_blocks.size() == s.router_widths.size(),
+          [&] { return at + ": router.blocks must be as long as router.widths"; });
   return s;
 }
 

@@ -1,6 +1,8 @@
 #include "models/checkpoint.h"
 
 #include <set>
+#include <utility>
+#include <vector>
 
 namespace moat::models {
 
@@ -14,8 +16,34 @@ constexpr const char* kArchitecture = "architecture";
 Tensor file_layout(const Tensor& t) {
   return (t.rank() == 4 ? t.permuted({0, 3, 1, 2}) : t).to(Device{}).clone();
 }
-Tensor engine_layout(const Tensor& t) {
-  return t.rank() == 4 ? t.permuted({0, 2, 3, 1}) : t;
+Tensor engine_layout(const Tensor& t) { return t.rank() == 4 ? t.permuted({0, 2, 3, 1}) : t; }
+
+const Tensor& stored(const std::string& name, const SafeTensors& file, const std::string& origin) {
+  const auto it = file.tensors.find(name);
+  require(it != file.tensors.end(), [&] {
+    return text(origin, ": the model needs a tensor '", name, "', the file has none");
+  });
+  return it->second;
+}
+
+// Throws unless the file holds the stem, the head and the last filters of every block of this net,
+// so that building it takes no more memory than the file did.
+void require_backed(const std::string& prefix, const ResNetShape& net, const SafeTensors& file,
+                    const std::string& origin) {
+  const auto must_hold = [&](const std::string& leaf, const Shape& shape) {
+    const Shape& given = stored(prefix + leaf, file, origin).shape();
+    require(given == shape, [&] {
+      return text(origin, ": by its architecture '", prefix, leaf, "' must be ", shape.str(),
+                  ", got ", given.str());
+    });
+  };
+  must_hold("conv1.weight", {net.stem_width, net.in_channels, 3, 3});
+  must_hold("fc.weight", {net.outputs, net.widths.back()});
+  for (size_t s = 0; s < net.blocks.size(); ++s)
+    for (int b = 0; b < net.blocks[s]; ++b) {
+      const int64_t width = net.widths[s];
+      must_hold(text("layer", s + 1, ".", b, ".conv2.weight"), {net.experts * width, width, 3, 3});
+    }
 }
 
 }  // namespace
@@ -27,26 +55,24 @@ void store(Classifier& model, const std::string& prefix, SafeTensors& to) {
 void restore(Classifier& model, const std::string& prefix, const SafeTensors& from,
              const std::string& origin) {
   std::set<std::string> known;
+  std::vector<std::pair<Tensor, Tensor>> copies;  // all is checked before anything is changed
   for (const NamedTensor& t : state_of(model)) {
     const std::string name = prefix + t.name;
     known.insert(name);
-    const auto it = from.tensors.find(name);
-    require(it != from.tensors.end(), [&] {
-      return text(origin, ": the model needs a tensor '", name, "', the file has none");
-    });
-    const Tensor value = engine_layout(it->second);
+    const Tensor value = engine_layout(stored(name, from, origin));
     require(value.shape() == t.value->shape() && value.dtype() == t.value->dtype(), [&] {
       return text(origin, ": '", name, "' must be ", name_of(t.value->dtype()), " ",
-                  file_layout(*t.value).shape().str(), ", got ", name_of(it->second.dtype()), " ",
-                  it->second.shape().str());
+                  file_layout(*t.value).shape().str(), ", got ", name_of(value.dtype()), " ",
+                  file_layout(value).shape().str());
     });
-    t.value->copy_from(value);
+    copies.emplace_back(*t.value, value);
   }
-  if (!prefix.empty()) return;
-  for (const auto& [name, tensor] : from.tensors)
-    require(known.contains(name), [&] {
-      return text(origin, ": the model has no tensor '", name, "'; is the architecture right?");
-    });
+  if (prefix.empty())
+    for (const auto& [name, tensor] : from.tensors)
+      require(known.contains(name), [&] {
+        return text(origin, ": the model has no tensor '", name, "'; is the architecture right?");
+      });
+  for (const auto& [to, value] : copies) to.copy_from(value);
 }
 
 SafeTensors to_file(Classifier& model, const Metadata& metadata) {
@@ -71,6 +97,8 @@ LoadedModel load_model(const std::filesystem::path& path) {
     if (tensor != file.tensors.end() && tensor->second.size() == settings.channels)
       *values = tensor->second.to(Dtype::f64).to_vector<double>();
   }
+  require_backed("", net_shape(settings), file, path.string());
+  if (settings.experts > 1) require_backed("router.", router_shape(settings), file, path.string());
   LoadedModel loaded{Classifier(settings, 0), file.metadata};
   restore(loaded.model, "", file, path.string());
   return loaded;

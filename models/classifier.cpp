@@ -26,32 +26,37 @@ Tensor per_channel(const std::vector<double>& values, double missing, int channe
 
 }  // namespace
 
-Classifier::Classifier(const ClassifierSettings& s, uint64_t seed)
-    : settings_(s),
-      mean_(per_channel(s.mean, 0, s.channels)),
-      deviation_(per_channel(s.deviation, 1, s.channels)) {
-  require(s.experts >= 1, [&] { return text("a model needs at least one expert, got ", s.experts); });
-  InitStream stream{.seed = seed};
-  net_.emplace(
-      ResNetShape{
-          .blocks = s.blocks,
+ResNetShape net_shape(const ClassifierSettings& s) {
+  return {.blocks = s.blocks,
           .widths = scaled(s.widths, s.ratio),
           .stem_width = s.scaled_stem ? static_cast<int>(s.ratio * s.stem_width) : s.stem_width,
           .in_channels = s.channels,
           .outputs = s.classes,
           .shortcut = s.shortcut,
-          .experts = s.experts},
-      s.init, stream);
+          .experts = s.experts};
+}
+
+ResNetShape router_shape(const ClassifierSettings& s) {
+  return {.blocks = s.router_blocks,
+          .widths = s.router_widths,
+          .stem_width = s.router_widths.at(0),
+          .in_channels = s.channels,
+          .outputs = s.experts,
+          .shortcut = Shortcut::pad,
+          .experts = 1};
+}
+
+Classifier::Classifier(const ClassifierSettings& s, uint64_t seed)
+    : settings_(s),
+      mean_(per_channel(s.mean, 0, s.channels)),
+      deviation_(per_channel(s.deviation, 1, s.channels)) {
+  require(s.experts >= 1,
+          [&] { return text("a model needs at least one expert, got ", s.experts); });
+  InitStream stream{.seed = seed};
+  net_.emplace(net_shape(s), s.init, stream);
   if (s.experts == 1) return;
   InitStream router_stream{.seed = seed, .next = 1 << 16};
-  router_.emplace(ResNetShape{.blocks = s.router_blocks,
-                              .widths = s.router_widths,
-                              .stem_width = s.router_widths.at(0),
-                              .in_channels = s.channels,
-                              .outputs = s.experts,
-                              .shortcut = Shortcut::pad,
-                              .experts = 1},
-                  Init::uniform, router_stream);
+  router_.emplace(router_shape(s), Init::uniform, router_stream);
   if (s.score_norm) score_norm_.emplace(s.experts, BatchNorm::Affine::no);
 }
 

@@ -26,13 +26,17 @@ struct ClassifierSettings {
   double ratio = 1;
   Shortcut shortcut = Shortcut::projection;
   GateForm gate = GateForm::softmax;
-  bool scaled_stem = true;          // false: the AdvMoE release keeps the stem at full width
+  bool scaled_stem = true;  // false: the AdvMoE release keeps the stem at full width
   Init init = Init::kaiming;
   std::vector<int> router_blocks, router_widths;  // empty for a dense net
-  bool score_norm = true;           // batch norm without affine on the router's scores
+  bool score_norm = true;  // batch norm without affine on the router's scores
   int height = 32, width = 32, channels = 3, classes = 10;
   std::vector<double> mean, deviation;  // the normaliser, per channel; empty: 0 and 1
 };
+
+// The two nets of a classifier; the second of a routed one only.
+ResNetShape net_shape(const ClassifierSettings& settings);
+ResNetShape router_shape(const ClassifierSettings& settings);
 
 struct Prediction {
   engine::Tensor logits;   // [n, classes]
@@ -40,10 +44,10 @@ struct Prediction {
   engine::Tensor experts;  // int32 [n]; undefined for a dense net
 };
 
-// Pixels in [0,1] -> logits: normaliser, then a dense net, or a router that picks one expert per image
-// and a net whose convolutions hold one filter per expert (MoE-CNN, Zhang et al. 2023). The batch is
-// sorted by expert once, each expert runs as a narrow dense net on its segment, and the order of the
-// logits is restored at the end.
+// Pixels in [0,1] -> logits: normaliser, then a dense net, or a router that picks one expert per
+// image and a net whose convolutions hold one filter per expert (MoE-CNN, Zhang et al. 2023). The
+// batch is sorted by expert once, each expert runs as a narrow dense net on its segment, and the
+// order of the logits is restored at the end.
 class Classifier : public engine::Module {
  public:
   Classifier(const ClassifierSettings& settings, uint64_t seed);

@@ -48,6 +48,10 @@ ResNet::ResNet(const ResNetShape& shape, Init init, InitStream& stream) : shape_
   int c_in = shape.stem_width;
   for (size_t s = 0; s < shape.blocks.size(); ++s) {
     const int width = shape.widths[s];
+    require(shape.shortcut == Shortcut::projection || width >= c_in, [&] {
+      return text("a pad shortcut (option A) can only add channels, stage ", s + 1, " has ", width,
+                  " after ", c_in);
+    });
     auto& stage = stages_.emplace_back();
     for (int b = 0; b < shape.blocks[s]; ++b) {
       const int stride = stride_of(s, b);

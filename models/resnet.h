@@ -12,8 +12,8 @@ namespace moat::models {
 // projection = 1x1 convolution and batch norm (option B), pad = subsample and zero channels (A).
 enum class Shortcut { projection, pad };
 
-// A CIFAR-type residual net of basic blocks: 3x3 stem, stages with strides 1, 2, 2, …, global average
-// pool, linear head. With experts > 1 every convolution in a block is an MoE convolution.
+// A CIFAR-type residual net of basic blocks: 3x3 stem, stages with strides 1, 2, 2, …, global
+// average pool, linear head. With experts > 1 every convolution in a block is an MoE convolution.
 struct ResNetShape {
   std::vector<int> blocks;  // per stage
   std::vector<int> widths;  // per stage, of one expert
@@ -26,7 +26,7 @@ struct ResNetShape {
 
 // Multiply-accumulates of one image.
 struct Macs {
-  int64_t path = 0;      // the dense parts and one expert of each MoE convolution
+  int64_t path = 0;         // the dense parts and one expert of each MoE convolution
   int64_t all_experts = 0;  // the dense parts and every expert: what the mask-everything form runs
 };
 

@@ -4,7 +4,8 @@ namespace moat::models {
 
 namespace {
 
-ClassifierSettings resnet(const std::string& name, std::vector<int> blocks, std::vector<int> widths) {
+ClassifierSettings resnet(const std::string& name, std::vector<int> blocks,
+                          std::vector<int> widths) {
   ClassifierSettings s;
   s.name = name;
   s.blocks = std::move(blocks);
@@ -13,8 +14,8 @@ ClassifierSettings resnet(const std::string& name, std::vector<int> blocks, std:
   return s;
 }
 
-ClassifierSettings moe(ClassifierSettings s, const std::string& name, std::vector<int> router_blocks,
-                       std::vector<int> router_widths) {
+ClassifierSettings moe(ClassifierSettings s, const std::string& name,
+                       std::vector<int> router_blocks, std::vector<int> router_widths) {
   s.name = name;
   s.experts = 2;
   s.ratio = 0.5;
@@ -66,8 +67,7 @@ const ZooRow& find_model(const std::string& name) {
     if (row.settings.name == name) return row;
     known += (known.empty() ? "" : ", ") + row.settings.name;
   }
-  throw engine::UsageError(
-      engine::text("model must be one of ", known, "; got '", name, "'"));
+  throw engine::UsageError(engine::text("model must be one of ", known, "; got '", name, "'"));
 }
 
 }  // namespace moat::models

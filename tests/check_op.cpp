@@ -93,7 +93,8 @@ Tensors vjp(const OpCase& c, Tensors inputs, const Tensors& seeds) {
   const Tensors outputs = c.op(inputs);
   Tensor total;
   for (int o : c.differentiable_outputs) {
-    const Tensor term = sum(mul(outputs[size_t(o)], seeds[size_t(o)].to(outputs[size_t(o)].dtype())));
+    const Tensor term =
+        sum(mul(outputs[size_t(o)], seeds[size_t(o)].to(outputs[size_t(o)].dtype())));
     total = total.defined() ? add(total, term) : term;
   }
   const Gradients grads = tape.gradients(total);
@@ -110,8 +111,9 @@ Tensors seeds_for(const OpCase& c) {
   Tensors seeds;
   const Tensors outputs = c.op(c.inputs);
   for (size_t o = 0; o < outputs.size(); ++o)
-    seeds.push_back(listed(c.differentiable_outputs, o) ? randn(outputs[o].shape(), 900 + uint32_t(o))
-                                                       : Tensor{});
+    seeds.push_back(listed(c.differentiable_outputs, o)
+                        ? randn(outputs[o].shape(), 900 + uint32_t(o))
+                        : Tensor{});
   return seeds;
 }
 

@@ -7,7 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
-#include "tests/scratch_folder.h"
+#include "tests/temporary_folder.h"
+#include "tests/text_file.h"
 #include "train/field.h"
 #include "train/nearest.h"
 #include "train/numbers.h"
@@ -17,8 +18,8 @@ namespace moat::train {
 using Catch::Matchers::Contains;
 using engine::UsageError;
 using nlohmann::json;
-using tests::ScratchFolder;
-using tests::write_bytes;
+using tests::TemporaryFolder;
+using tests::write_text;
 
 namespace {
 
@@ -258,22 +259,22 @@ TEST_CASE("a long bad value is cut in the message", "[config]") {
 }
 
 TEST_CASE("configuration files that are none are refused", "[config]") {
-  const ScratchFolder folder;
-  const auto file = folder / "run.json";
+  const TemporaryFolder folder;
+  const auto file = folder.path() / "run.json";
   const auto message = [&] { return message_of([&] { read_config(Config{}, file); }); };
   CHECK_THAT(message(), Contains("run.json: must be a JSON file"));
   for (const char* broken : {"", "{", "{\"train\": {\"epochs\": 3}", "{\"train\": nan}", "{}}",
                              "{\"a\": \"\xff\"}", "{\"train\":\n{\n,\n}}"}) {
-    write_bytes(file, broken);
+    write_text(file, broken);
     CHECK_THAT(message(), Contains("run.json: must be a JSON document"));
   }
-  write_bytes(file, std::string(100000, '['));
+  write_text(file, std::string(100000, '['));
   CHECK_THAT(message(), Contains("must be a JSON document"));
-  write_bytes(file, R"({"train": {"epochs": 3, "epochs": 4}})");
+  write_text(file, R"({"train": {"epochs": 3, "epochs": 4}})");
   CHECK_THAT(message(), Contains("the key 'epochs' stands there twice"));
-  write_bytes(file, std::string((1 << 20) + 1, ' '));
+  write_text(file, std::string((1 << 20) + 1, ' '));
   CHECK_THAT(message(), Contains("at most 1048576 bytes"));
-  write_bytes(file, R"({"train": {"epochs": 3}, "eval": {"limit": 4}})");
+  write_text(file, R"({"train": {"epochs": 3}, "eval": {"limit": 4}})");
   CHECK(read_config(Config{}, file).train.epochs == 3);
   CHECK_THAT(message_of([&] { read_config(Config{}, folder.path()); }), Contains("must be a JSON"));
 }

@@ -23,9 +23,9 @@ Tensor randn(const Shape& shape, uint32_t stream) {
 Tensor rand_ints(const Shape& shape, int low, int high, uint32_t stream) {
   Tensor t = Tensor::empty(shape, Dtype::i32);
   for (int64_t i = 0; i < t.size(); ++i)
-    t.data_as<int32_t>()[i] =
-        low + static_cast<int>(random_bits({.seed = 2, .stream = stream}, static_cast<uint32_t>(i)) %
-                               static_cast<uint32_t>(high - low));
+    t.data_as<int32_t>()[i] = low + static_cast<int>(random_bits({.seed = 2, .stream = stream},
+                                                                 static_cast<uint32_t>(i)) %
+                                                     static_cast<uint32_t>(high - low));
   return t;
 }
 

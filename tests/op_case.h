@@ -20,28 +20,29 @@ struct OpCase {
   std::function<Tensors(const Tensors&)> op;
   // The same in float64 by plain loops, written independently of the op.
   std::function<Tensors(const Tensors&)> reference;
-  std::vector<int> differentiable = {};        // inputs checked by random projection
+  std::vector<int> differentiable = {};  // inputs checked by random projection
   std::vector<int> differentiable_outputs = {0};
   // Inputs that stay float32 when the others are bfloat16 (master weights, norms).
   std::vector<int> keep_float32 = {};
   // Per output, an element's allowed error is tolerance · bound; bound defaults to
   // max(1, largest |reference|) of the output, products give Σ|a||b| per element instead.
   std::function<Tensors(const Tensors&)> bound = {};
-  double f64 = 1e-12, f32 = 1e-6, bf16 = 0;    // bf16 = 0: the op does not take bfloat16
-  double gradient = 1e-7;                      // relative error of the float64 projection check
-  double bytes = 0, flops = 0;                 // moved and computed by one forward call
+  double f64 = 1e-12, f32 = 1e-6, bf16 = 0;  // bf16 = 0: the op does not take bfloat16
+  double gradient = 1e-7;                    // relative error of the float64 projection check
+  double bytes = 0, flops = 0;               // moved and computed by one forward call
 };
 
 enum class Scale { test, bench };
 
 // Runs forward = reference (float64, float32, bfloat16 where the case and the machine have it),
-// float64 gradients by random projection, float32 gradients against float64, strided views, poisoned
-// outputs and two bitwise equal runs. Fails through Catch2.
+// float64 gradients by random projection, float32 gradients against float64, strided views,
+// poisoned outputs and two bitwise equal runs. Fails through Catch2.
 void check_op(const OpCase& op_case);
 
 // Normal draws in float64, the same every time for one stream number.
 Tensor randn(const Shape& shape, uint32_t stream = 0);
-Tensor rand_ints(const Shape& shape, int low, int high, uint32_t stream = 0);  // int32 in [low, high)
+Tensor rand_ints(const Shape& shape, int low, int high,
+                 uint32_t stream = 0);  // int32 in [low, high)
 
 // Reads an element of a float64 (or any floating) tensor by index; for plain reference loops.
 inline double* f64(const Tensor& t) { return t.data_as<double>(); }

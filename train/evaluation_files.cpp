@@ -37,7 +37,8 @@ struct Canvas {
           const int64_t from =
               (int64_t(y / zoom) * width + x / zoom) * channels + (channels == 3 ? c : 0);
           const int64_t to =
-              (int64_t(row * tile_height() + y) * total_width() + column * tile_width() + x) * 3 + c;
+              (int64_t(row * tile_height() + y) * total_width() + column * tile_width() + x) * 3 +
+              c;
           pixels[size_t(to)] =
               static_cast<uint8_t>(std::lround(std::clamp(value(from), 0.0, 1.0) * 255));
         }
@@ -74,8 +75,9 @@ void write_samples(const std::filesystem::path& file, const Evaluation& e,
     for (size_t i = 0; i < e.samples.size(); ++i) {
       const attacks::SampleResult& s = e.samples[i];
       const bool correct = s.is_correct(set.labels[i]);
-      const std::string by =
-          !correct ? "clean" : s.fooled_by < 0 ? "" : e.protocol.attacks[size_t(s.fooled_by)].name;
+      const std::string by = !correct          ? "clean"
+                             : s.fooled_by < 0 ? ""
+                                               : e.protocol.attacks[size_t(s.fooled_by)].name;
       out << set.ids[i] << ',' << set.labels[i] << ',' << s.clean_prediction << ','
           << s.adversarial_prediction << ',' << by << ',' << s.iteration << ','
           << number_text(s.margin) << ',' << number_text(s.linf) << ',' << number_text(s.l2) << ','

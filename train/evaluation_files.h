@@ -11,8 +11,8 @@ namespace moat::train {
 void write_samples(const std::filesystem::path& file, const Evaluation& evaluation,
                    const data::ImageSet& set);
 
-// adversarial.safetensors: `images` and `adversarial` float32 [m, c, h, w], `labels` int64 [m] of all
-// attacked images; gallery.png: the first sixteen as clean, adversarial and difference.
+// adversarial.safetensors: `images` and `adversarial` float32 [m, c, h, w], `labels` int64 [m] of
+// all attacked images; gallery.png: the first sixteen as clean, adversarial and difference.
 void write_pictures(const std::filesystem::path& folder, const Evaluation& evaluation,
                     const data::ImageSet& set);
 

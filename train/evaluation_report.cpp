@@ -73,7 +73,8 @@ ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
   const size_t classes = on.set.class_names.size();
   using Counts = std::vector<int64_t>;
   Counts clean(experts), adversarial(experts);
-  std::vector<Counts> clean_by_class(classes, Counts(experts)), adversarial_by_class = clean_by_class;
+  std::vector<Counts> clean_by_class(classes, Counts(experts)),
+      adversarial_by_class = clean_by_class;
   int64_t flips = 0;
   for (size_t i = 0; i < e.samples.size(); ++i) {
     const auto from = static_cast<size_t>(e.samples[i].clean_route),
@@ -115,13 +116,15 @@ ordered_json model_json(const EvaluationSubject& on) {
           {"arch", s.name},
           {"parameters", count_parameters(on.model)},
           {"macs",
-           {{"executed", cost.executed()}, {"path", cost.path}, {"router", cost.router},
+           {{"executed", cost.executed()},
+            {"path", cost.path},
+            {"router", cost.router},
             {"all_experts", cost.all_experts}}},
-          {"moe", s.experts < 2 ? ordered_json(nullptr)
-                                : ordered_json{{"experts", s.experts},
-                                               {"gate", s.gate == models::GateForm::raw
-                                                            ? "straight-through"
-                                                            : "softmax"}}}};
+          {"moe", s.experts < 2
+                      ? ordered_json(nullptr)
+                      : ordered_json{{"experts", s.experts},
+                                     {"gate", s.gate == models::GateForm::raw ? "straight-through"
+                                                                              : "softmax"}}}};
 }
 
 }  // namespace

@@ -11,8 +11,8 @@ namespace moat::train {
 // What an evaluation was run on.
 struct EvaluationSubject {
   models::Classifier& model;
-  std::string file;    // checkpoint
-  std::string sha256;  // of its bytes
+  std::string file;         // checkpoint
+  std::string sha256;       // of its bytes
   std::string selected_on;  // which split chose the checkpoint: "none" for the last epoch
   const data::ImageSet& set;
   attacks::ThreatModel threat;

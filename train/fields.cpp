@@ -1,3 +1,4 @@
+#include "attacks/protocol.h"
 #include "data/catalog.h"
 #include "models/zoo.h"
 #include "train/field.h"
@@ -113,7 +114,8 @@ std::vector<Field> eval_fields() {
   using S = EvalSettings;
   constexpr auto kSection = &Config::eval;
   return {
-      {"eval", "protocol", in<kSection, &S::protocol>, one_of({"pgd-50@1"}), "named evaluation"},
+      {"eval", "protocol", in<kSection, &S::protocol>, one_of(attacks::protocol_names()),
+       "named evaluation"},
       {"eval", "eps", in<kSection, &S::eps>, kRadius, "radius; 0: as train.eps"},
       {"eval", "split", in<kSection, &S::split>, one_of({"train", "validation", "test"}),
        "images to evaluate on"},

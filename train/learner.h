@@ -18,6 +18,7 @@ struct Learner {
   std::optional<engine::FlatParameters> router;
 
   Learner(const models::ClassifierSettings& settings, uint64_t seed);
+  Learner(const Learner&) = delete;  // the groups point into the model
   std::vector<engine::FlatParameters*> groups();
 };
 
@@ -34,8 +35,8 @@ struct StepSettings {
 struct StepStatistics {
   double loss = 0;  // of the last update of the step, summed over images
   int64_t images = 0, clean_correct = 0, robust_correct = 0;
-  int64_t clean_seen = 0;           // images whose clean prediction the step computed anyway
-  std::vector<int64_t> usage;       // images per expert
+  int64_t clean_seen = 0;      // images whose clean prediction the step computed anyway
+  std::vector<int64_t> usage;  // images per expert
   void add(const StepStatistics& other);
 };
 

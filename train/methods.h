@@ -17,8 +17,8 @@ StepStatistics at_step(Learner& learner, const data::Batch& batch, const StepSet
 // TRADES (Zhang et al. 2019): CE(x) + beta KL(x ‖ x'), x' by the KL attack.
 StepStatistics trades_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
-// AdvMoE (Zhang et al. 2023, arXiv 2308.10110), `paper` form: bi-level TRADES, alternating. The lower
-// level updates everything but the router, the upper level the router alone, through the
+// AdvMoE (Zhang et al. 2023, arXiv 2308.10110), `paper` form: bi-level TRADES, alternating. The
+// lower level updates everything but the router, the upper level the router alone, through the
 // straight-through gate and against examples made anew for the updated experts.
 StepStatistics advmoe_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 

@@ -15,9 +15,9 @@ using models::GateGradient;
 attacks::Model attack_model(const models::Classifier& model) {
   return {.forward =
               [&model](const Tensor& images, Gate gate) {
-                const models::Prediction p = model.forward(
-                    images, Mode::eval,
-                    gate == Gate::open ? GateGradient::open : GateGradient::blocked);
+                const models::Prediction p =
+                    model.forward(images, Mode::eval,
+                                  gate == Gate::open ? GateGradient::open : GateGradient::blocked);
                 return attacks::Outputs{p.logits, p.experts};
               },
           .routed = model.is_routed()};
@@ -36,9 +36,8 @@ Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks
   const attacks::Model model = attack_model(learner.model);
   const bool is_kl = loss == attacks::Loss::kl_divergence;
   const Gate gate = training_gate(step);
-  const attacks::Victims victims{
-      batch.images, batch.labels, batch.ids,
-      is_kl ? model.forward(batch.images, gate).logits : Tensor{}};
+  const attacks::Victims victims{batch.images, batch.labels, batch.ids,
+                                 is_kl ? model.forward(batch.images, gate).logits : Tensor{}};
   const double eps = step.train.eps;
   // The draws of each epoch and round are their own: two rounds per epoch share no counter.
   return attacks::pgd(

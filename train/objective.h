@@ -10,19 +10,20 @@ namespace moat::train {
 // The model in evaluation mode, as attacks see it. The model must outlive what is returned.
 attacks::Model attack_model(const models::Classifier& model);
 
-// The adversarial batch of a training step: train.steps of train.step in the ball of train.eps, last
-// iterate, batch norm in evaluation mode, input gradient only. The cross-entropy attack starts
+// The adversarial batch of a training step: train.steps of train.step in the ball of train.eps,
+// last iterate, batch norm in evaluation mode, input gradient only. The cross-entropy attack starts
 // uniformly in the ball, the KL attack at 0.001 N(0,1) from the image with the clean logits as its
 // reference (Zhang et al. 2019). `round` tells the attacks of one iteration apart.
-engine::Tensor training_attack(const Learner& learner, const data::Batch& batch,
-                               attacks::Loss loss, const StepSettings& step, int round = 0);
+engine::Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
+                               const StepSettings& step, int round = 0);
 
 // Mean cross-entropy with label smoothing: (1 - s) CE(y) + s mean over classes of CE.
 engine::Tensor mean_cross_entropy(const engine::Tensor& logits, const engine::Tensor& labels,
                                   double smoothing);
 
 // Balance of a router, Fedus et al. 2022 (Switch Transformer) equations 4-6: N Σ_e f_e P_e with f_e
-// the share of images routed to e (a constant) and P_e the mean of softmax(scores)_e; 1 when uniform.
+// the share of images routed to e (a constant) and P_e the mean of softmax(scores)_e; 1 when
+// uniform.
 engine::Tensor balance_loss(const models::Prediction& prediction);
 
 // CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES).
@@ -33,8 +34,8 @@ struct TradesTerms {
 TradesTerms trades_terms(const models::Classifier& model, const data::Batch& batch,
                          const engine::Tensor& adversarial, const TrainSettings& settings);
 
-// Backward, checks, clip, one SGD step of each group, in that order; throws Diverged before anything
-// is changed when the loss or a gradient is not finite.
+// Backward, checks, clip, one SGD step of each group, in that order; throws Diverged before
+// anything is changed when the loss or a gradient is not finite.
 void descend(engine::Tape& tape, const engine::Tensor& loss,
              const std::vector<engine::FlatParameters*>& groups,
              const std::vector<double>& learning_rates, const TrainSettings& settings);

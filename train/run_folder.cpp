@@ -67,11 +67,9 @@ OpenedRun open_run(const Config& config, const std::string& config_json, Resume 
   if (begun) require_same(engine::read_file(folder.config()), config_json, folder.config());
   std::error_code failed;
   fs::create_directories(folder.root() / "checkpoints", failed);
-  engine::require(!failed, [&] {
-    return text("cannot make the run folder '", root, "': ", failed.message());
-  });
-  if (!begun)
-    engine::write_file(folder.config(), [&](std::ostream& out) { out << config_json; });
+  engine::require(
+      !failed, [&] { return text("cannot make the run folder '", root, "': ", failed.message()); });
+  if (!begun) engine::write_file(folder.config(), [&](std::ostream& out) { out << config_json; });
   return {folder, state.value_or(RunState{}), false};
 }
 

@@ -8,8 +8,7 @@
 namespace moat::train {
 
 double schedule_factor(const TrainSettings& s, int epoch) {
-  const double warm =
-      epoch < s.warmup_epochs ? double(epoch + 1) / double(s.warmup_epochs + 1) : 1;
+  const double warm = epoch < s.warmup_epochs ? double(epoch + 1) / double(s.warmup_epochs + 1) : 1;
   if (s.schedule == "constant") return warm;
   if (s.schedule == "step")
     return warm * (epoch >= 0.9 * s.epochs ? 0.01 : epoch >= 0.75 * s.epochs ? 0.1 : 1);

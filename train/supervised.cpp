@@ -36,8 +36,7 @@ StepStatistics natural_step(Learner& learner, const data::Batch& batch, const St
 }
 
 StepStatistics at_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
-  const Tensor adversarial =
-      training_attack(learner, batch, attacks::Loss::cross_entropy, step);
+  const Tensor adversarial = training_attack(learner, batch, attacks::Loss::cross_entropy, step);
   return supervised_step(learner, adversarial, batch, step);
 }
 

@@ -8,8 +8,7 @@ namespace moat::train {
 using namespace engine;
 
 StepStatistics trades_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
-  const Tensor adversarial =
-      training_attack(learner, batch, attacks::Loss::kl_divergence, step);
+  const Tensor adversarial = training_attack(learner, batch, attacks::Loss::kl_divergence, step);
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);

@@ -120,8 +120,9 @@ class Run {
     try {
       return step_(learner_, batch, step);
     } catch (const Diverged& diverged) {
-      events_->write("diverged", {{"epoch", step.epoch}, {"iteration", step.iteration},
-                                  {"what", diverged.what()}});
+      events_->write(
+          "diverged",
+          {{"epoch", step.epoch}, {"iteration", step.iteration}, {"what", diverged.what()}});
       throw Error(text("training diverged in epoch ", step.epoch + 1, ", iteration ",
                        step.iteration, ": ", diverged.what(),
                        "; the state before this epoch is kept in '", folder_.root().string(),
@@ -131,7 +132,8 @@ class Run {
 
   Columns columns_of(const StepStatistics& s) {
     Columns row;
-    row.emplace_back("lr", config_.train.learning_rate * schedule_factor(config_.train, state_.epoch));
+    row.emplace_back("lr",
+                     config_.train.learning_rate * schedule_factor(config_.train, state_.epoch));
     row.emplace_back("train_loss", s.images ? s.loss / double(s.images) : 0);
     if (s.clean_seen) row.emplace_back("train_clean", ratio(s.clean_correct, s.clean_seen));
     if (config_.train.method != "natural")
@@ -161,9 +163,9 @@ class Run {
       state_.best_epoch = state_.epoch;
       write_weights("best");
     } else if (score < state_.best - 0.05) {
-      warn("overfitting", text("epoch ", state_.epoch, ": validation accuracy ", score,
-                               " is below the best, ", state_.best, " of epoch ",
-                               state_.best_epoch, "; checkpoints/best keeps that one"));
+      warn("overfitting",
+           text("epoch ", state_.epoch, ": validation accuracy ", score, " is below the best, ",
+                state_.best, " of epoch ", state_.best_epoch, "; checkpoints/best keeps that one"));
     }
   }
 
@@ -187,12 +189,12 @@ class Run {
   }
 
   void write_weights(const std::string& name) {
-    write_safetensors(folder_.checkpoint(name),
-                      models::to_file(learner_.model,
-                                      {{"method", config_.train.method},
-                                       {"data", config_.data.name},
-                                       {"epoch", std::to_string(state_.epoch)},
-                                       {"selected_on", name == "best" ? "validation" : "none"}}));
+    write_safetensors(
+        folder_.checkpoint(name),
+        models::to_file(learner_.model, {{"method", config_.train.method},
+                                         {"data", config_.data.name},
+                                         {"epoch", std::to_string(state_.epoch)},
+                                         {"selected_on", name == "best" ? "validation" : "none"}}));
   }
 
   // The state comes last: it is what a resume believes.
@@ -245,7 +247,9 @@ std::string resolved_json(const Config& config, models::Classifier& model) {
   const auto cost = model.cost();
   j["architecture"] = ordered_json::parse(models::architecture_json(model.settings()));
   j["parameters"] = count_parameters(model);
-  j["macs"] = {{"executed", cost.executed()}, {"path", cost.path}, {"router", cost.router},
+  j["macs"] = {{"executed", cost.executed()},
+               {"path", cost.path},
+               {"router", cost.router},
                {"all_experts", cost.all_experts}};
   return j.dump(2) + "\n";
 }
@@ -253,8 +257,7 @@ std::string resolved_json(const Config& config, models::Classifier& model) {
 TrainOutcome train(const Config& config, Resume resume, const TrainWatcher& watcher) {
   Run run(config, watcher);
   const OpenedRun opened = open_run(config, resolved_json(config, run.learner().model), resume);
-  if (opened.is_finished)
-    return {opened.folder.root(), opened.state.epoch, false, true, 0};
+  if (opened.is_finished) return {opened.folder.root(), opened.state.epoch, false, true, 0};
   return run.to_the_end(opened);
 }
 

@@ -21,10 +21,10 @@ struct TrainWatcher {
 
 struct TrainOutcome {
   std::filesystem::path folder;
-  int epochs = 0;            // completed
-  bool interrupted = false;  // stop_requested() said so
+  int epochs = 0;             // completed
+  bool interrupted = false;   // stop_requested() said so
   bool was_finished = false;  // there was nothing left to do
-  double seconds = 0;        // of this call
+  double seconds = 0;         // of this call
 };
 
 // Model settings as configured, for images like those of `set`.

@@ -5,8 +5,7 @@
 
 namespace moat::train {
 
-Validation validate_on(models::Classifier& model, const data::ImageSet& set,
-                       const Config& config) {
+Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config) {
   const attacks::ThreatModel threat{
       config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf, config.train.eps};
   attacks::Protocol protocol =

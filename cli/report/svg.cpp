@@ -16,7 +16,7 @@ using engine::text;
 
 namespace {
 
-constexpr double kCharacter = 5.8;  // mean width of a character at the charts' 11 px
+constexpr double kCharacter = 6.2;  // mean width of a character at the charts' 11 px
 constexpr double kWidth = 510;      // half of the page
 constexpr double kTitleHeight = 22, kLegendHeight = 17;
 
@@ -78,7 +78,7 @@ std::string sample_of(const LegendEntry& entry, double x, double y, double width
 
 // Samples with names, wrapped to the width; `height` receives what they took.
 std::string legend(const std::vector<LegendEntry>& entries, double* height) {
-  constexpr double kGap = 14;
+  constexpr double kGap = 10;
   double x = 0, y = kTitleHeight + 8;
   std::string out;
   for (const LegendEntry& entry : entries) {
@@ -213,7 +213,7 @@ std::string bar_chart(const BarChart& chart) {
   double left = 0;
   for (const BarGroup& group : chart.groups) left = std::max(left, width_of(group.label));
   left = std::min(left, 200.0) + 12;
-  const int label_columns = static_cast<int>((left - 12) / kCharacter);
+  const int label_columns = static_cast<int>(std::lround((left - 12) / kCharacter));
 
   std::vector<LegendEntry> entries;
   for (size_t i = 0; i < chart.series.size(); ++i)
@@ -275,7 +275,7 @@ std::string heat_map(const HeatMap& map) {
   double left = width_of(map.row_title);
   for (const std::string& row : map.rows) left = std::max(left, width_of(row));
   left = std::min(left, 130.0) + 12;
-  const int label_columns = static_cast<int>((left - 12) / kCharacter);
+  const int label_columns = static_cast<int>(std::lround((left - 12) / kCharacter));
   const double cells = static_cast<double>(map.columns.size());
   const double cell = std::clamp(280 / cells, 18.0, 64.0);
   const double top = kTitleHeight + 24, width = std::max(left + cells * cell, width_of(map.title));

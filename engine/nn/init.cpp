@@ -9,9 +9,7 @@ Tensor row_numbers(int64_t rows) {
   return t;
 }
 // Rows are drawn flat, in memory order, whatever the rank.
-Shape flat_rows(const Shape& shape) {
-  return {shape[0], shape[0] ? shape.count() / shape[0] : 0};
-}
+Shape flat_rows(const Shape& shape) { return {shape[0], shape[0] ? shape.count() / shape[0] : 0}; }
 }  // namespace
 
 Tensor init_normal(const Shape& shape, double deviation, InitStream& init) {

@@ -13,7 +13,8 @@
 namespace moat::engine {
 
 // train: batch norm uses and updates batch statistics. eval: running statistics, folded into the
-// convolution in front of it whenever no parameter is being differentiated (evaluation and attacks).
+// convolution in front of it whenever no parameter is being differentiated (evaluation and
+// attacks).
 enum class Mode { train, eval };
 
 // The image-level route of one forward pass: the batch is sorted by expert, and `gate` [rows] (or

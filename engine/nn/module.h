@@ -49,7 +49,7 @@ struct NamedTensor {
   Tensor* value;
   Role role;
 };
-std::vector<NamedTensor> state_of(Module& module);       // everything a file holds, in visit() order
+std::vector<NamedTensor> state_of(Module& module);  // everything a file holds, in visit() order
 std::vector<NamedTensor> parameters_of(Module& module);  // what an optimizer trains
 int64_t count_parameters(Module& module);
 

@@ -130,6 +130,8 @@ Tensor batch_norm_train(const Tensor& x, const Tensor& gamma, const Tensor& beta
   dispatch(
       x.device(), [&](auto on) { return kernels::batch_norm_train_workspace(on, args); },
       [&](auto on) { return kernels::batch_norm_train(on, args); });
+  running_mean.mark_written();
+  running_var.mark_written();
   const Saved saved{in.x,        activation == Activation::relu ? y : Tensor{},
                     in.gamma,    mean,
                     inv_std,     in.rows,

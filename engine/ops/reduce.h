@@ -7,12 +7,13 @@ namespace moat::engine {
 // Reductions over one axis (negative axes count from the back) or over everything. The axis is
 // removed. Sums run in a fixed order in float32 or better, so two runs give the same bits.
 
-Tensor sum(const Tensor& x);             // rank 0
+Tensor sum(const Tensor& x);  // rank 0
 Tensor sum(const Tensor& x, int axis);
 Tensor mean(const Tensor& x);
 Tensor mean(const Tensor& x, int axis);
-Tensor max(const Tensor& x, int axis);   // gradient to the first maximum; NaN wins
-Tensor argmax(const Tensor& x, int axis);  // int32; lowest index at a tie, first NaN if there is one
+Tensor max(const Tensor& x, int axis);  // gradient to the first maximum; NaN wins
+Tensor argmax(const Tensor& x,
+              int axis);  // int32; lowest index at a tie, first NaN if there is one
 // Sums a gradient over the axes along which an operand of shape `shape` was broadcast.
 Tensor sum_to(const Tensor& x, const Shape& shape);
 

@@ -9,9 +9,9 @@
 
 namespace moat::engine {
 
-// A group of parameters in one contiguous buffer, with its gradients and momentum: one launch steps,
-// checks or saves them all. Building it moves the parameters' bytes into the buffer; the members
-// stay usable as before.
+// A group of parameters in one contiguous buffer, with its gradients and momentum: one launch
+// steps, checks or saves them all. Building it moves the parameters' bytes into the buffer; the
+// members stay usable as before.
 class FlatParameters {
  public:
   explicit FlatParameters(std::vector<NamedTensor> members);

@@ -1,0 +1,179 @@
+#include "tests/mask_everything.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "engine/ops/elementwise.h"
+#include "engine/ops/loss.h"
+#include "engine/ops/reduce.h"
+#include "engine/tape.h"
+#include "tests/models_fixture.h"
+
+namespace moat::tests {
+
+using namespace engine;
+using models::Classifier;
+using models::ClassifierSettings;
+using models::GateForm;
+using models::GateGradient;
+
+namespace {
+
+// Largest difference, relative to the largest reference value (1e-3 at least: a gradient that is
+// zero up to rounding has no relative error).
+double distance(const Tensor& got, const Tensor& reference) {
+  REQUIRE(got.defined());
+  REQUIRE(reference.defined());
+  REQUIRE(got.shape() == reference.shape());
+  const auto a = got.to(Dtype::f64).to_vector<double>(),
+             b = reference.to(Dtype::f64).to_vector<double>();
+  double difference = 0, largest = 1e-3;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference = std::max(difference, std::abs(a[i] - b[i]));
+    if (!std::isfinite(a[i])) difference = INFINITY;
+    largest = std::max(largest, std::abs(b[i]));
+  }
+  return difference / largest;
+}
+
+// A gradient that no path reaches is undefined, or zero.
+Tensor or_zeros(const Tensor& gradient, const Tensor& like) {
+  return gradient.defined() ? gradient : Tensor::zeros(like.shape(), like.dtype());
+}
+
+void convert(Classifier& model, Dtype dtype) {
+  for (const NamedTensor& t : state_of(model)) *t.value = t.value->to(dtype);
+  model.activations = dtype;
+}
+
+Tensor loss_of(const models::Prediction& p, const Tensor& labels) {
+  return add(sum(cross_entropy(p.logits, labels)), sum(square(p.logits)));
+}
+
+struct Case {
+  const char* name;
+  ClassifierSettings settings;
+  std::vector<double> push;  // mean router score per expert, beyond balance
+  std::vector<bool> used;    // experts that serve an image
+  int64_t images = 9;
+};
+
+ClassifierSettings with(ClassifierSettings s, GateForm gate, bool score_norm) {
+  s.gate = gate;
+  s.score_norm = score_norm;
+  return s;
+}
+
+std::vector<Case> cases(Mode mode) {
+  ClassifierSettings padded = with(tiny_moe(2), GateForm::raw, false);
+  padded.shortcut = models::Shortcut::pad;
+  padded.mean = {0.4, 0.5, 0.6};
+  padded.deviation = {0.2, 0.3, 0.4};
+  ClassifierSettings released = with(tiny_moe(2), GateForm::raw, false);
+  released.scaled_stem = false;
+  const auto four = with(tiny_moe(4), GateForm::softmax, false);
+  std::vector<Case> all = {
+      {"mixed routes", with(tiny_moe(2), GateForm::softmax, true), {0, 0}, {true, true}},
+      {"option A, normaliser", padded, {0, 0}, {true, true}},
+      {"wide stem, raw gate", released, {0, 0}, {true, true}},
+      {"one expert takes all", with(tiny_moe(2), GateForm::raw, false), {-50, 50}, {false, true}},
+      {"an empty segment", four, {0, -50, 0, 0}, {true, false, true, true}, 17},
+      {"four experts",
+       with(tiny_moe(4), GateForm::softmax, true),
+       {0, 0, 0, 0},
+       {true, true, true, true},
+       33}};
+  if (mode == Mode::eval)
+    all.push_back(
+        {"a batch of one", with(tiny_moe(2), GateForm::softmax, true), {0, 1}, {false, true}, 1});
+  return all;
+}
+
+// Everything the two forms compute.
+void compare(const Case& c, Mode mode, GateGradient gradient, Dtype dtype, double tolerance) {
+  INFO(c.name << (mode == Mode::train ? ", train" : ", eval")
+              << (gradient == GateGradient::open ? ", open, " : ", blocked, ") << name_of(dtype));
+  Classifier model(c.settings, 3);
+  stir(model);
+  Tensor images = random_images(c.images, c.settings).to(dtype);
+  balance_router(model, images.to(Dtype::f32), c.push, mode);
+  convert(model, dtype);
+  MaskEverything oracle(model);
+  const Tensor labels = random_labels(c.images, c.settings.classes);
+
+  Tape ours;
+  for (const NamedTensor& t : parameters_of(model)) *t.value = ours.watch(*t.value);
+  const Tensor our_images = ours.watch(images);
+  const models::Prediction p = model.forward(our_images, mode, gradient);
+  const Gradients our_gradients = ours.gradients(loss_of(p, labels));
+
+  Tape theirs;
+  for (const NamedTensor& t : parameters_of(model)) {
+    Tensor& twin = oracle.tensors.at(t.name);
+    twin = theirs.watch(twin);
+  }
+  const Tensor their_images = theirs.watch(images);
+  const models::Prediction q = oracle.forward(their_images, mode, gradient);
+  const Gradients their_gradients = theirs.gradients(loss_of(q, labels));
+
+  const auto routes = p.experts.to_vector<int32_t>();
+  for (size_t e = 0; e < c.used.size(); ++e)
+    CHECK((std::count(routes.begin(), routes.end(), int32_t(e)) > 0) == c.used[e]);
+  CHECK(routes == q.experts.to_vector<int32_t>());
+  CHECK(distance(p.scores, q.scores) <= tolerance);
+  CHECK(distance(p.logits, q.logits) <= tolerance);
+  CHECK(distance(our_gradients.of(our_images), their_gradients.of(their_images)) <= tolerance);
+  double router_gradient = 0;
+  for (const NamedTensor& t : state_of(model)) {
+    INFO(t.name);
+    const Tensor& twin = oracle.tensors.at(t.name);
+    if (t.role == Role::buffer) {
+      CHECK(distance(*t.value, twin) <= tolerance);
+      continue;
+    }
+    const Tensor reference = or_zeros(their_gradients.of(twin), twin);
+    CHECK(distance(or_zeros(our_gradients.of(*t.value), *t.value), reference) <= tolerance);
+    if (t.name.starts_with("router.")) router_gradient += sum(abs(reference)).item();
+  }
+  CHECK((router_gradient > 0) == (gradient == GateGradient::open));
+}
+
+}  // namespace
+
+// float64 leaves no kink of a ReLU within rounding of zero; float32 is held to a tolerance that
+// thousands of sums of rounding errors keep, and a wrong term does not.
+TEST_CASE("moe-cnn: equals its mask-everything form", "[models][moe]") {
+  const Mode mode = GENERATE(Mode::train, Mode::eval);
+  const GateGradient gradient = GENERATE(GateGradient::open, GateGradient::blocked);
+  for (const Case& c : cases(mode)) {
+    compare(c, mode, gradient, Dtype::f64, 1e-9);
+    compare(c, mode, gradient, Dtype::f32, 2e-3);
+  }
+}
+
+// The attack's own path: constant weights, batch norms folded into packed filters.
+TEST_CASE("moe-cnn: the folded form equals its mask-everything form", "[models][moe]") {
+  const GateGradient gradient = GENERATE(GateGradient::open, GateGradient::blocked);
+  const Dtype dtype = GENERATE(Dtype::f64, Dtype::f32);
+  const double tolerance = dtype == Dtype::f64 ? 1e-9 : 2e-3;
+  for (const Case& c : cases(Mode::eval)) {
+    INFO(c.name << ' ' << name_of(dtype));
+    Classifier model(c.settings, 3);
+    stir(model);
+    const Tensor images = random_images(c.images, c.settings).to(dtype);
+    balance_router(model, images.to(Dtype::f32), c.push, Mode::eval);
+    convert(model, dtype);
+    const MaskEverything oracle(model);
+    const Tensor labels = random_labels(c.images, c.settings.classes);
+    Tape tape;
+    const Tensor a = tape.watch(images), b = tape.watch(images);
+    const models::Prediction p = model.forward(a, Mode::eval, gradient);
+    const models::Prediction q = oracle.forward(b, Mode::eval, gradient);
+    const Gradients gradients = tape.gradients(add(loss_of(p, labels), loss_of(q, labels)));
+    CHECK(p.experts.to_vector<int32_t>() == q.experts.to_vector<int32_t>());
+    CHECK(distance(p.logits, q.logits) <= tolerance);
+    CHECK(distance(gradients.of(a), gradients.of(b)) <= tolerance);
+  }
+}
+
+}  // namespace moat::tests
