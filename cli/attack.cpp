@@ -108,7 +108,7 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--data", o->data, "data set; the run's own unless given");
   command.add_option("--root", o->data_path, "folder of its files");
   command.add_option("--split", o->split, "train, validation or test");
-  command.add_option("--limit", o->limit, "first n images");
+  command.add_option("--limit", o->limit, "first n images; 0: all");
   command.add_option("--batch", o->batch, "images at a time");
 }
 

@@ -85,6 +85,7 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
   CLI::App& command = *app.add_subcommand(text.name, text.about);
   const std::string example = std::string("  ") + text.example;
   command.footer("Example:\n" + example);
+  command.option_defaults()->always_capture_default();  // --help shows them
   CLI::App* top = &app;
   while (top->get_parent()) top = top->get_parent();
   const std::string before = top->get_footer();

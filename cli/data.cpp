@@ -39,6 +39,7 @@ void data_info(const Globals& globals, const data::DataConfig& config) {
 
 void add_data(CLI::App& app, Globals& globals) {
   CLI::App& data = *app.add_subcommand("data", "data sets");
+  data.footer("");  // not the program's examples
   data.require_subcommand(1);
   const auto config = std::make_shared<data::DataConfig>();
   const auto root = std::make_shared<std::string>();

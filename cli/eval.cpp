@@ -16,6 +16,7 @@ namespace {
 
 struct EvalOptions {
   std::string subject, protocol, data, data_path;
+  int64_t limit = 0;
   std::vector<std::string> settings;
 };
 
@@ -37,6 +38,7 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   if (!options.protocol.empty()) config.eval.protocol = options.protocol;
   if (!options.data.empty()) config.data.name = options.data;
   if (!options.data_path.empty()) config.data.path = options.data_path;
+  if (options.limit > 0) config.eval.limit = options.limit;
   for (const std::string& setting : options.settings)
     config = train::override_with(config, setting);
   config.run = with_globals(config.run, globals);
@@ -83,6 +85,7 @@ void add_eval(CLI::App& app, Globals& globals) {
   command.add_option("--protocol", options->protocol, "pgd-50@1, pgd-20@1, pgd-10@1, fgsm@1");
   command.add_option("--data", options->data, "data set; the run's own unless given");
   command.add_option("--root", options->data_path, "folder of its files");
+  command.add_option("--limit", options->limit, "first n images (eval.limit)");
   command.add_option("settings", options->settings, "eval.key=value …");
 }
 

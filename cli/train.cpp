@@ -11,6 +11,7 @@
 #include "cli/table.h"
 #include "data/catalog.h"
 #include "engine/nn/module.h"
+#include "train/field.h"
 
 namespace moat::cli {
 
@@ -61,17 +62,30 @@ void print_plan(const train::Config& config, const Globals& globals) {
              " multiply-accumulates per image; nothing was written\n"));
 }
 
-std::string preset_table() {
+void print_presets(const Globals& globals) {
   Table table({{"preset"}, {"what it trains"}});
-  for (const train::PresetRow& row : train::presets()) table.row({row.name, row.about});
-  return table.str();
+  ordered_json document = ordered_json::array();
+  for (const auto& [name, about] : train::presets()) {
+    table.row({name, about});
+    document.push_back({{"preset", name}, {"about", about}});
+  }
+  print(globals, document, table.str());
+}
+
+void print_settings(const Globals& globals) {
+  ordered_json document = ordered_json::array();
+  for (const train::Field& field : train::fields())
+    document.push_back({{"setting", field.name()},
+                        {"default", train::value_of(field, {})},
+                        {"type", train::type_of(field)},
+                        {"range", train::range_of(field)},
+                        {"meaning", field.meaning}});
+  print(globals, document, train::describe_config());
 }
 
 void train_command(const TrainOptions& options, const Globals& globals) {
-  if (options.list_presets || options.list_settings) {
-    std::cout << (options.list_presets ? preset_table() : train::describe_config());
-    return;
-  }
+  if (options.list_presets) return print_presets(globals);
+  if (options.list_settings) return print_settings(globals);
   const train::Config config = resolve(options, globals);
   set_up(config.run);
   if (options.dry_run) return print_plan(config, globals);
@@ -83,12 +97,11 @@ void train_command(const TrainOptions& options, const Globals& globals) {
   std::unique_ptr<Progress> progress;
   train::TrainWatcher watcher;
   watcher.batch = [&](int64_t done, int64_t total, int epoch, const train::StepStatistics& s) {
-    if (!progress)
-      progress = std::make_unique<Progress>(progress_style(globals), total, done - s.images);
-    std::string note = text("loss ", std::round(1e3 * s.loss / double(s.images)) / 1e3);
+    if (!progress)  // the first batch warms up and does not count
+      progress = std::make_unique<Progress>(progress_style(globals), total, done);
+    std::string note = "loss " + fixed(s.loss / double(s.images), 3);
     if (config.train.method != "natural")
-      note += text("  robust ", std::round(1e3 * double(s.robust_correct) / double(s.images)) / 10,
-                   " %");
+      note += "  robust " + fixed(100 * double(s.robust_correct) / double(s.images), 1) + " %";
     progress->update(
         done, text(config.train.method, " epoch ", epoch + 1, "/", config.train.epochs), note);
   };
@@ -115,8 +128,8 @@ void train_command(const TrainOptions& options, const Globals& globals) {
          {"seconds", outcome.seconds}},
         outcome.was_finished
             ? text("already finished: ", outcome.folder.string(), "\n")
-            : text("trained ", outcome.epochs, " epochs, ", std::lround(outcome.seconds),
-                   " s: ", outcome.folder.string(), "\n"));
+            : text("trained ", outcome.epochs, outcome.epochs == 1 ? " epoch, " : " epochs, ",
+                   std::lround(outcome.seconds), " s: ", outcome.folder.string(), "\n"));
 }
 
 }  // namespace

@@ -36,6 +36,12 @@ class UsageError : public Error {
   using Error::Error;
 };
 
+// A number that had to be finite is not.
+class NotFinite : public Error {
+ public:
+  using Error::Error;
+};
+
 // text("eps ", 0.1, " is ...") concatenates anything that streams.
 template <class... Parts>
 std::string text(Parts&&... parts) {

@@ -76,7 +76,7 @@ struct Image {
     if (direction) {
       double square = 0;
       for (int i = 0; i < pixels; ++i) square += usable(direction[i]) * usable(direction[i]);
-      factor = step / (std::sqrt(square) + 1e-12);
+      if (square > 0) factor = step / std::sqrt(square);
     }
     const auto offset = [&](int i) {
       const double moved = direction ? x[i] + factor * usable(direction[i]) : double{x[i]};

@@ -7,7 +7,7 @@ namespace moat::kernels {
 enum class Norm { linf, l2 };
 
 // One attack step per image and the projection on ball ∩ [0, 1]:
-//   z = x + step · sign(g) (L∞) or x + step · g / (‖g‖₂ + 1e-12) (L2)
+//   z = x + step · sign(g) (L∞) or x + step · g / ‖g‖₂ (L2; no step where g = 0)
 //   y = the nearest point to z of the ball of radius eps around center, then clipped to [0, 1]
 // A NaN gradient counts as 0, an infinite one as the largest float32. With a velocity (MIM),
 // velocity = momentum · velocity + g / ‖g‖₁ in place and takes the place of g. gradient = nullptr

@@ -144,4 +144,19 @@ TEST_CASE("ball_step says what must hold", "[ball]") {
                     Catch::Contains("contiguous"));
 }
 
+// A confident model's gradient is tiny but its direction is as good: adding a constant to the norm
+// would stop the attack there and look like robustness.
+TEST_CASE("an L2 step is as long for a tiny gradient as for a large one") {
+  const Tensor center = Tensor::full({1, 4}, 0.5), x = center;
+  for (float size : {1e-20f, 1.0f, 1e20f}) {
+    const Tensor g = Tensor::from(std::vector<float>{3 * size, 0, -4 * size, 0}, {1, 4});
+    const auto y =
+        ball_step(x, g, center, {.norm = Norm::l2, .eps = 1, .step = 0.1}).to_vector<float>();
+    CHECK(y[0] == Approx(0.5 + 0.06));
+    CHECK(y[2] == Approx(0.5 - 0.08));
+  }
+  CHECK(ball_step(x, Tensor::zeros({1, 4}), center, {.norm = Norm::l2, .eps = 1, .step = 0.1})
+            .to_vector<float>() == x.to_vector<float>());
+}
+
 }  // namespace moat::tests

@@ -340,7 +340,7 @@ TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]
   const DataConfig config{.name = "imagefolder", .path = root};
   CHECK_THROWS_WITH(load(config, Split::train), Contains("must hold the folder train/"));
   fs::create_directories(root / "train");
-  CHECK_THROWS_WITH(load(config, Split::train), Contains("empty"));
+  CHECK_THROWS_WITH(load(config, Split::train), Contains("a folder of images per class"));
   fs::create_directories(root / "train/empty one");
   CHECK_THROWS_WITH(load(config, Split::train), Contains("empty one") && Contains("holds no"));
   fs::remove(root / "train/empty one");

@@ -16,7 +16,6 @@ struct ModelSettings {
   std::string gate = "softmax";        // softmax | straight-through: the gradient of the hard gate
   int experts = 0;                     // 0: as the zoo row says
   double ratio = 0;                // width of an expert relative to the dense net; 0: as the row
-  bool released = false;           // the authors' widths and initialisation (AdvMoE release)
   bool score_norm = true;          // batch norm without affine on the router's scores
   std::string normalize = "none";  // none | data: the model's own normaliser, from the train split
 };

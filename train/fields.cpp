@@ -45,8 +45,6 @@ std::vector<Field> model_fields() {
        "experts; 0: as the zoo says"},
       {"model", "ratio", in<kSection, &S::ratio>, between(0, 1),
        "width of an expert relative to the dense net; 0: as the zoo says"},
-      {"model", "released", in<kSection, &S::released>, kAny,
-       "widths and initialisation as the AdvMoE authors released them"},
       {"model", "score_norm", in<kSection, &S::score_norm>, kAny,
        "batch norm without affine on the router's scores: keeps every expert in use"},
       {"model", "normalize", in<kSection, &S::normalize>, one_of({"none", "data"}),

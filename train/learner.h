@@ -40,10 +40,11 @@ struct StepStatistics {
   void add(const StepStatistics& other);
 };
 
-// A loss, a score or a gradient stopped being finite; the parameters have not been touched.
-class Diverged : public engine::Error {
+// A loss, a score, a gradient or a parameter stopped being finite: the learner is of no more use,
+// what is on disk is.
+class Diverged : public engine::NotFinite {
  public:
-  using engine::Error::Error;
+  using engine::NotFinite::NotFinite;
 };
 
 }  // namespace moat::train

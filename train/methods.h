@@ -5,7 +5,7 @@
 namespace moat::train {
 
 // One training step of each method, one file each. All take the batch as it comes from the loader
-// and update `learner`; they throw Diverged before touching a parameter.
+// and update `learner`; they throw Diverged as descend() does.
 
 // Cross-entropy on the images as they are.
 StepStatistics natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step);

@@ -97,6 +97,10 @@ void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>&
     groups[g]->step({.lr = learning_rates[g],
                      .momentum = settings.momentum,
                      .weight_decay = settings.weight_decay});
+  for (const FlatParameters* group : groups) {
+    const std::string culprit = group->nonfinite_value();
+    if (!culprit.empty()) throw Diverged(text(culprit, " left the range of float32 in an update"));
+  }
 }
 
 void check_scores(const models::Prediction& prediction) {

@@ -34,8 +34,8 @@ struct TradesTerms {
 TradesTerms trades_terms(const models::Classifier& model, const data::Batch& batch,
                          const engine::Tensor& adversarial, const TrainSettings& settings);
 
-// Backward, checks, clip, one SGD step of each group, in that order; throws Diverged before
-// anything is changed when the loss or a gradient is not finite.
+// Backward, checks, clip, one SGD step of each group, in that order. Throws Diverged when the loss
+// or a gradient is not finite, before anything is changed, and when an updated parameter is not.
 void descend(engine::Tape& tape, const engine::Tensor& loss,
              const std::vector<engine::FlatParameters*>& groups,
              const std::vector<double>& learning_rates, const TrainSettings& settings);

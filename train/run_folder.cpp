@@ -1,5 +1,9 @@
 #include "train/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
@@ -45,6 +49,21 @@ void require_same(const std::string& before, const std::string& now, const fs::p
 
 }  // namespace
 
+FolderLock::FolderLock(const fs::path& folder)
+    : descriptor_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  const bool is_taken = descriptor_ >= 0;
+  if (is_taken) close(descriptor_);
+  throw Error(text("'", folder.string(), "' ",
+                   is_taken ? "is being trained by another process; wait for it or choose another "
+                              "run.dir"
+                            : "must be a folder that can be read"));
+}
+
+FolderLock::~FolderLock() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
 OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume) {
   const RunFolder folder(chosen_root(config));
   const std::string root = folder.root().string();
@@ -69,8 +88,9 @@ OpenedRun open_run(const Config& config, const std::string& config_json, Resume 
   fs::create_directories(folder.root() / "checkpoints", failed);
   engine::require(
       !failed, [&] { return text("cannot make the run folder '", root, "': ", failed.message()); });
+  FolderLock lock(folder.root());
   if (!begun) engine::write_file(folder.config(), [&](std::ostream& out) { out << config_json; });
-  return {folder, state.value_or(RunState{}), false};
+  return {folder, state.value_or(RunState{}), false, std::move(lock)};
 }
 
 fs::path checkpoint_of(const fs::path& given) {

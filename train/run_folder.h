@@ -1,7 +1,9 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "train/config.h"
 #include "train/run_state.h"
@@ -30,10 +32,24 @@ class RunFolder {
 
 enum class Resume { never, automatic };
 
+// Held while a process trains in a folder, so that no second one does; released when the process
+// ends, however it ends.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder);  // throws when another process holds it
+  FolderLock(FolderLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock();
+
+ private:
+  int descriptor_;
+};
+
 struct OpenedRun {
   RunFolder folder;
   RunState state;  // epoch 0 for a fresh run
   bool is_finished = false;
+  std::optional<FolderLock> lock = {};  // of a run that is to be trained
 };
 
 // Finds or makes the folder of a run and writes config.json: run.dir as given, else

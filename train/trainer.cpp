@@ -6,7 +6,7 @@
 
 #include "data/catalog.h"
 #include "data/loader.h"
-#include "engine/ops/elementwise.h"
+#include "engine/ops/finite.h"
 #include "models/checkpoint.h"
 #include "models/zoo.h"
 #include "train/evaluate.h"
@@ -105,21 +105,24 @@ class Run {
                       .router_learning_rate = router_lr * factor};
     data::Epoch batches = loader.epoch(state_.epoch);
     for (const data::Batch& batch : batches) {
-      sum.add(guarded(batch, step));
+      sum.add(guarded(step, [&] { return step_(learner_, batch, step); }));
       ++step.iteration;
       const int64_t n = train_set_.size();
       if (watcher_.batch)
         watcher_.batch(state_.epoch * n + sum.images, config_.train.epochs * n, state_.epoch, sum);
       if (watcher_.stop_requested && watcher_.stop_requested()) return std::nullopt;
     }
+    guarded(step, [&] { check_model(); });
     state_.iteration = step.iteration;
     return sum;
   }
 
-  StepStatistics guarded(const data::Batch& batch, const StepSettings& step) {
+  // Runs `body`; a divergence in it becomes an event and an error that says what is left.
+  template <class Body>
+  std::invoke_result_t<Body> guarded(const StepSettings& step, Body&& body) {
     try {
-      return step_(learner_, batch, step);
-    } catch (const Diverged& diverged) {
+      return body();
+    } catch (const NotFinite& diverged) {
       events_->write(
           "diverged",
           {{"epoch", step.epoch}, {"iteration", step.iteration}, {"what", diverged.what()}});
@@ -128,6 +131,12 @@ class Run {
                        "; the state before this epoch is kept in '", folder_.root().string(),
                        "', a lower train.learning_rate or train.clip_norm=1 may help"));
     }
+  }
+
+  // A running statistic can leave the range of float32 while every loss is finite.
+  void check_model() {
+    for (const NamedTensor& t : state_of(learner_.model))
+      if (count_nonfinite(*t.value) > 0) throw Diverged(text(t.name, " is not finite"));
   }
 
   Columns columns_of(const StepStatistics& s) {

@@ -14,12 +14,12 @@ struct BallStep {
   double momentum = 0;  // velocity = momentum · velocity + g/‖g‖₁ when `velocity` is defined (MIM)
 };
 
-// One attack step per image, not differentiable: x + step · sign(g) (L∞) or + step · g/(‖g‖₂ +
-// 1e-12) (L2), projected on the ball of radius eps around `center` and on [0, 1]. The returned
-// float32 point satisfies |x' - center| <= eps in float32 arithmetic for every pixel (L∞), or ‖x' -
-// center‖₂ <= eps (1 + 1e-6) (L2), for a center in [0, 1]. A NaN gradient counts as zero. x,
-// gradient, center, velocity: [n, …]; velocity may be undefined, else it is updated in place and
-// must be contiguous.
+// One attack step per image, not differentiable: x + step · sign(g) (L∞) or + step · g/‖g‖₂
+// (L2; however small g is, none where it is 0), projected on the ball of radius eps around `center`
+// and on [0, 1]. The returned float32 point satisfies |x' - center| <= eps in float32 arithmetic
+// for every pixel (L∞), or ‖x' - center‖₂ <= eps (1 + 1e-6) (L2), for a center in [0, 1]. A NaN
+// gradient counts as zero. x, gradient, center, velocity: [n, …]; velocity may be undefined, else
+// it is updated in place and must be contiguous.
 Tensor ball_step(const Tensor& x, const Tensor& gradient, const Tensor& center,
                  const BallStep& step, const Tensor& velocity = {});
 

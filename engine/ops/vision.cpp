@@ -105,8 +105,8 @@ PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dO
                 "], got ", name_of(bias.dtype()), " ", bias.shape().str());
   });
   // The fused relu turns NaN into 0, so that a diverged model would look alive.
-  require(count_nonfinite(filter) == 0 && count_nonfinite(bias) == 0,
-          "pack_conv2d: filter and bias must be finite, the model holds NaN or infinity");
+  if (count_nonfinite(filter) > 0 || count_nonfinite(bias) > 0)
+    throw NotFinite("pack_conv2d: filter and bias must be finite, the model holds NaN or infinity");
   const Tensor weights = filter.detached().contiguous();
   return {.filter = weights,
           .forward = packed_for(FilterUse::forward, weights, g),

@@ -53,11 +53,10 @@ double FlatParameters::clip_gradient(double limit) {
   return norm;
 }
 
-std::string FlatParameters::nonfinite_gradient() const {
-  if (count_nonfinite(gradients_) == 0) return {};
+std::string FlatParameters::first_nonfinite(const Tensor& flat) const {
+  if (count_nonfinite(flat) == 0) return {};
   for (size_t i = 0; i < members_.size(); ++i)
-    if (count_nonfinite(gradients_.sliced(0, offsets_[i], offsets_[i + 1])) > 0)
-      return members_[i].name;
+    if (count_nonfinite(flat.sliced(0, offsets_[i], offsets_[i + 1])) > 0) return members_[i].name;
   return {};
 }
 

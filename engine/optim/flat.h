@@ -26,13 +26,17 @@ class FlatParameters {
   // Scales the gradients so that their Euclidean norm is at most `limit`; returns the norm before.
   double clip_gradient(double limit);
   // The name of the first member with a NaN or infinite gradient; empty when there is none.
-  std::string nonfinite_gradient() const;
+  std::string nonfinite_gradient() const { return first_nonfinite(gradients_); }
+  // The same of the values.
+  std::string nonfinite_value() const { return first_nonfinite(values_); }
 
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& velocity() const { return velocity_; }
 
  private:
+  std::string first_nonfinite(const Tensor& flat) const;
+
   std::vector<NamedTensor> members_;
   std::vector<int64_t> offsets_;  // [members + 1]
   Tensor values_, gradients_, velocity_;

@@ -226,7 +226,8 @@ def main():
         (gradient,) = torch.autograd.grad(loss, images)
         smooth = torch.cat([smooth_images(network, some) for some in images.detach().split(16)])
         smooth &= same
-        print(f"smooth: {int(smooth.sum())} of {len(images)} images have no ReLU input within rounding of zero")
+        print(f"smooth: {int(smooth.sum())} of {len(images)} images have no ReLU input within rounding "
+              "of zero")
         agreed &= bool(smooth.any())
         agreed &= compare("gradients", gradient[smooth], theirs["gradient"][smooth], args.tolerance)
     print("agree" if agreed else f"no agreement within {args.tolerance:g}")

@@ -25,7 +25,7 @@ Tensor ball_reference(const Tensor& x, const Tensor& gradient, const Tensor& cen
       return std::sqrt(square);
     };
     std::vector<double> g(f64(gradient) + at, f64(gradient) + at + pixels), offset(g.size());
-    const double length = norm_of(g) + 1e-12;
+    const double length = std::max(norm_of(g), 1e-300);
     for (size_t i = 0; i < g.size(); ++i) {
       const double direction =
           step.norm == Norm::l2 ? g[i] / length : double((g[i] > 0) - (g[i] < 0));

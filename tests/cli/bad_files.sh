@@ -62,7 +62,8 @@ model=run/checkpoints/last.safetensors
 refuses "there is no 'absent'" eval absent
 refuses "must be a run folder with a checkpoint" eval "$golden"
 refuses 'must be a JSON object|JSON|safetensors' eval "$golden/make_golden.py"
-refuses 'finished run .*never overwritten; choose another run.dir' train "${tiny[@]}" train.epochs=1 run.dir=run
+refuses 'finished run .*never overwritten; choose another run.dir' \
+  train "${tiny[@]}" train.epochs=1 run.dir=run
 refuses 'other files' train "${tiny[@]}" run.dir="$golden"
 refuses "'$model' is a file" train "${tiny[@]}" run.dir="$model"
 refuses 'started with /train/batch = 128, now it is 64' \
@@ -118,9 +119,11 @@ safetensors "{$image}" 255 >x.safetensors
 refuses 'data_offsets must rise and lie in the 255 bytes' "${predict[@]}"
 safetensors "{$image}" 257 >x.safetensors
 refuses 'must cover all 257 bytes' "${predict[@]}"
-safetensors "{$image,\"also\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[252,256]}}" 256 >x.safetensors
+safetensors "{$image,\"also\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[252,256]}}" 256 \
+  >x.safetensors
 refuses 'data must begin at byte' "${predict[@]}"
-safetensors '{"images":{"dtype":"F32","shape":[4294967296,4294967296,8,8],"data_offsets":[0,256]}}' 256 >x.safetensors
+safetensors '{"images":{"dtype":"F32","shape":[4294967296,4294967296,8,8],"data_offsets":[0,256]}}' 256 \
+  >x.safetensors
 refuses 'must stay below 2\^63 bytes|must span' "${predict[@]}"
 safetensors '{"images":{"dtype":"F32","shape":[1,1,4,16],"data_offsets":[0,256]}}' 256 >x.safetensors
 refuses "'images' must be float32 \[n, 1, 8, 8\], got" "${predict[@]}"
@@ -142,7 +145,8 @@ refuses 'labels must be from 0 to 9' "${predict[@]}" --gradients
 refuses 'labels must be from 0 to 9' "${predict[@]}" --gradients
 refuses '--batch must be at least 1' "${predict[@]}" --batch 0
 must test ! -e y.safetensors
-refuses 'cannot write|must be a folder that exists' predict run --input x.safetensors --out absent/y.safetensors
+refuses 'cannot write|must be a folder that exists' \
+  predict run --input x.safetensors --out absent/y.safetensors
 echo mine >y.safetensors
 refuses 'never overwritten' "${predict[@]}"
 must test "$(<y.safetensors)" = mine
@@ -168,7 +172,8 @@ bytes ff d8 ff c0 00 0b 08 ea 60 ea 60 01 01 11 00 ff da 00 08 01 01 00 00 3f 00
 imagefolder 'cat/1.jpg: .*claims 60000x60000'
 { bytes 89 50 4e 47 0d 0a 1a 0a 00 00 00 0d && printf IHDR && zeros 5; } >folder/train/cat/1.jpg
 imagefolder 'cat/1.jpg'
-"$moat" attack run --steps 1 --limit 1 --out one >out 2>err && cp one/gallery.png folder/train/cat/2.png
+"$moat" attack run --steps 1 --limit 1 --out one >out 2>err &&
+  cp one/gallery.png folder/train/cat/2.png
 refuses 'cat/1.jpg' train "${tiny[@]}" data.name=imagefolder data.path=folder run.dir=other
 must test ! -e other
 

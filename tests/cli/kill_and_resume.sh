@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# kill_and_resume.sh MOAT SCRATCH: a run killed with kill -9 in the middle, and again, then resumed,
+# must leave the bytes of an uninterrupted run. Also: an evaluation must not depend on the threads.
+set -euo pipefail
+
+moat=$1
+scratch=$2
+rm -rf -- "$scratch"
+mkdir -p -- "$scratch"
+
+train() { # DIR ARGUMENT…; the shell becomes the program, so that kill reaches it
+  exec "$moat" train --preset demo-advmoe --threads 1 --quiet \
+    data.limit=384 train.epochs=4 train.steps=3 eval.validation_steps=2 "run.dir=$scratch/$1" "${@:2}"
+}
+fail() {
+  printf 'kill_and_resume: %s\n' "$1" >&2
+  exit 1
+}
+finished_epochs() { grep -c '"event":"epoch"' "$scratch/parts/events.jsonl" 2>/dev/null || true; }
+
+# Kills the run once it has finished $1 epochs and is somewhere in the next.
+kill_after() {
+  train parts --resume auto >/dev/null &
+  local victim=$! waited=0
+  until [[ $(finished_epochs) -ge $1 ]]; do
+    ((++waited < 6000)) || fail "no epoch $1 within two minutes"
+    kill -0 "$victim" 2>/dev/null || fail "the run ended before epoch $1"
+    sleep 0.02
+  done
+  sleep "$2"
+  kill -9 "$victim" || fail "the run was over before it could be killed after epoch $1"
+  wait "$victim" 2>/dev/null && fail 'the killed run ended well'
+  return 0
+}
+
+(train whole) >/dev/null
+kill_after 1 0.03
+kill_after 2 0.1
+[[ -s $scratch/parts/checkpoints/last.state.safetensors ]] || fail 'no state was left'
+(train parts --resume auto) >/dev/null
+
+for file in last.safetensors last.state.safetensors best.safetensors; do
+  cmp "$scratch/whole/checkpoints/$file" "$scratch/parts/checkpoints/$file" ||
+    fail "$file differs from the uninterrupted run's"
+done
+cmp <(sed 's/,[^,]*$//' "$scratch/whole/metrics.csv") <(sed 's/,[^,]*$//' "$scratch/parts/metrics.csv") ||
+  fail 'metrics.csv differs (without its last column, the seconds)'
+
+for threads in 1 2; do
+  "$moat" eval "$scratch/whole" --threads "$threads" --quiet eval.limit=100 \
+    "eval.dir=$scratch/eval-$threads" >/dev/null
+done
+for file in per_sample.csv adversarial.safetensors; do
+  cmp "$scratch/eval-1/$file" "$scratch/eval-2/$file" || fail "$file differs between 1 and 2 threads"
+done
+printf 'kill_and_resume: the same bytes\n'

@@ -1,0 +1,195 @@
+#include "train/trainer.h"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include "engine/io/file.h"
+#include "tests/temporary_folder.h"
+
+namespace moat::tests {
+
+using namespace train;
+namespace fs = std::filesystem;
+
+namespace {
+
+const char* const kFiles[] = {"last.safetensors", "last.state.safetensors", "best.safetensors"};
+
+// A run of seconds: two epochs of 256 images, every part of the loop at work.
+Config short_run(const fs::path& dir, const std::string& method = "advmoe") {
+  Config config;
+  config.model.name = "digits-moe-resnet";
+  config.data.limit = 256;
+  config.train.method = method;
+  config.train.epochs = 2;
+  config.train.batch = 100;
+  config.train.steps = 2;
+  config.eval.validation_steps = 2;
+  config.run.dir = dir.string();
+  return config;
+}
+
+std::string bytes_of(const fs::path& run, const char* file) {
+  return engine::read_file(run / "checkpoints" / file);
+}
+
+void check_same_run(const fs::path& a, const fs::path& b) {
+  for (const char* file : kFiles) {
+    INFO(file);
+    CHECK(bytes_of(a, file) == bytes_of(b, file));
+  }
+}
+
+std::string error_of(const Config& config, Resume resume, const TrainWatcher& watcher = {}) {
+  try {
+    train::train(config, resume, watcher);
+  } catch (const engine::Error& error) {
+    CHECK(std::string(error.what()).find('\n') == std::string::npos);
+    return error.what();
+  }
+  return "no error";
+}
+
+// Asks to stop after this many batches.
+TrainWatcher stop_after(int batches) {
+  TrainWatcher watcher;
+  watcher.stop_requested = [batches]() mutable { return --batches <= 0; };
+  return watcher;
+}
+
+}  // namespace
+
+TEST_CASE("training: the same seed gives the same bytes", "[training]") {
+  const TemporaryFolder folder;
+  const Config config = short_run(folder.path() / "a");
+  const TrainOutcome outcome = train::train(config, Resume::never, {});
+  CHECK(outcome.epochs == 2);
+  CHECK_FALSE(outcome.interrupted);
+  train::train(short_run(folder.path() / "b"), Resume::never, {});
+  check_same_run(folder.path() / "a", folder.path() / "b");
+  Config other = short_run(folder.path() / "c");
+  other.run.seed = 1;
+  train::train(other, Resume::never, {});
+  CHECK(bytes_of(folder.path() / "a", kFiles[0]) != bytes_of(folder.path() / "c", kFiles[0]));
+}
+
+TEST_CASE("training: interrupted and resumed is uninterrupted", "[training]") {
+  const std::string method = GENERATE("at", "advmoe");
+  const int stop = GENERATE(1, 3, 5);  // of 6 batches: before, at the end of, and after epoch 1
+  const TemporaryFolder folder;
+  train::train(short_run(folder.path() / "whole", method), Resume::never, {});
+  const Config config = short_run(folder.path() / "parts", method);
+  const TrainOutcome first = train::train(config, Resume::never, stop_after(stop));
+  CHECK(first.interrupted);
+  CHECK(first.epochs == (stop > 3 ? 1 : 0));
+  const TrainOutcome second = train::train(config, Resume::automatic, {});
+  CHECK_FALSE(second.interrupted);
+  CHECK(second.epochs == 2);
+  check_same_run(folder.path() / "whole", folder.path() / "parts");
+  const auto columns = [&](const char* run) {  // all but the seconds
+    std::string text = engine::read_file(folder.path() / run / "metrics.csv"), kept;
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = text.find('\n', at), last = text.rfind(',', end);
+      kept += text.substr(at, last - at) + '\n';
+      at = end + 1;
+    }
+    return kept;
+  };
+  CHECK(columns("whole") == columns("parts"));
+}
+
+TEST_CASE("training: what a run folder holds decides what may be done with it", "[training]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "run", "natural");
+  train::train(config, Resume::never, stop_after(4));
+  CHECK_THAT(error_of(config, Resume::never),
+             Catch::Contains("unfinished run (1 of 2 epochs)") && Catch::Contains("--resume auto"));
+  Config other = config;
+  other.train.learning_rate = 0.05;
+  CHECK_THAT(error_of(other, Resume::automatic),
+             Catch::Contains("/train/learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
+  other = config;
+  other.run.seed = 7;
+  CHECK_THAT(error_of(other, Resume::automatic), Catch::Contains("/run/seed"));
+
+  train::train(config, Resume::automatic, {});
+  const std::string bytes = bytes_of(folder.path() / "run", kFiles[0]);
+  CHECK_THAT(error_of(config, Resume::never), Catch::Contains("finished run (2 epochs)"));
+  const TrainOutcome again = train::train(config, Resume::automatic, {});
+  CHECK(again.was_finished);
+  CHECK(bytes_of(folder.path() / "run", kFiles[0]) == bytes);
+
+  Config elsewhere = short_run(folder.path() / "mine", "natural");
+  fs::create_directories(elsewhere.run.dir);
+  put_file(fs::path(elsewhere.run.dir) / "thesis.tex", {});
+  CHECK_THAT(error_of(elsewhere, Resume::automatic), Catch::Contains("holds other files"));
+  CHECK(fs::exists(fs::path(elsewhere.run.dir) / "thesis.tex"));
+  elsewhere.run.dir = (folder.path() / "mine" / "thesis.tex").string();
+  CHECK_THAT(error_of(elsewhere, Resume::never), Catch::Contains("must be a folder"));
+}
+
+TEST_CASE("training: two processes cannot train in one folder", "[training]") {
+  const TemporaryFolder folder;
+  std::optional<FolderLock> first(folder.path());
+  CHECK_THROWS_WITH(FolderLock(folder.path()), Contains("is being trained by another process"));
+  first.reset();
+  CHECK_NOTHROW(FolderLock(folder.path()));
+}
+
+TEST_CASE("training: a damaged state is refused in one line", "[training]") {
+  const TemporaryFolder folder;
+  const Config config = short_run(folder.path() / "run", "natural");
+  train::train(config, Resume::never, stop_after(4));
+  const fs::path state = folder.path() / "run/checkpoints/last.state.safetensors";
+  const auto size = fs::file_size(state);
+  fs::resize_file(state, size / 2);
+  CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("last.state.safetensors"));
+  fs::resize_file(state, 0);
+  CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("last.state.safetensors"));
+}
+
+TEST_CASE("training: an exploding run stops in one line and keeps what it had", "[training]") {
+  const std::string method = GENERATE("natural", "at", "advmoe");
+  const TemporaryFolder folder;
+  // Two good epochs, and a third that is bound to explode.
+  Config config = short_run(folder.path() / "good", method);
+  train::train(config, Resume::never, {});
+  const std::string bytes = bytes_of(folder.path() / "good", "last.state.safetensors");
+  config.train.epochs = 3;
+  config.train.learning_rate = 1e30;
+  fs::remove(folder.path() / "good/config.json");
+  {  // the folder as a run of the exploding settings would have left it after two epochs
+    Config probe = config;
+    probe.run.dir = (folder.path() / "probe").string();
+    error_of(probe, Resume::never);
+    fs::copy(folder.path() / "probe/config.json", folder.path() / "good/config.json");
+    const std::string text = engine::read_file(folder.path() / "good/config.json");
+    REQUIRE(text.find("1e+30") != text.npos);
+  }
+  const std::string error = error_of(config, Resume::automatic);
+  INFO(error);
+  CHECK_THAT(error, Catch::Contains("training diverged in epoch 3") && Catch::Contains("finite") &&
+                        Catch::Contains("learning_rate"));
+  CHECK(bytes_of(folder.path() / "good", "last.state.safetensors") == bytes);
+  CHECK_THAT(engine::read_file(folder.path() / "good/events.jsonl"), Catch::Contains("diverged"));
+}
+
+TEST_CASE("training: who watches is told", "[training]") {
+  const TemporaryFolder folder;
+  std::vector<int64_t> done;
+  std::vector<std::string> lines;
+  TrainWatcher watcher;
+  watcher.batch = [&](int64_t images, int64_t total, int, const StepStatistics&) {
+    CHECK(total == 512);
+    done.push_back(images);
+  };
+  watcher.epoch = [&](const std::string& line) { lines.push_back(line); };
+  train::train(short_run(folder.path() / "run", "natural"), Resume::never, watcher);
+  CHECK(done == std::vector<int64_t>{100, 200, 256, 356, 456, 512});
+  REQUIRE(lines.size() == 2);
+  CHECK_THAT(lines[1], Catch::StartsWith("epoch 2/2") && Catch::Contains("val_clean"));
+  for (const char* file : {"config.json", "metrics.csv", "events.jsonl"})
+    CHECK(fs::exists(folder.path() / "run" / file));
+}
+
+}  // namespace moat::tests
