@@ -131,7 +131,8 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
 TEST_CASE("training: two processes cannot train in one folder", "[training]") {
   const TemporaryFolder folder;
   std::optional<FolderLock> first(folder.path());
-  CHECK_THROWS_WITH(FolderLock(folder.path()), Contains("is being trained by another process"));
+  CHECK_THROWS_WITH(FolderLock(folder.path()),
+                    Catch::Contains("is being trained by another process"));
   first.reset();
   CHECK_NOTHROW(FolderLock(folder.path()));
 }
