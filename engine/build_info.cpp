@@ -2,7 +2,7 @@
 
 #include <fstream>
 
-#include <moat_revision.h>  // generated at every build
+#include "engine/moat_revision.h"  // generated at every build
 
 namespace moat::engine {
 
