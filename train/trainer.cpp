@@ -27,6 +27,10 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr double kCollapsedShare = 0.01;  // of an epoch's images
+// Robust overfitting (Rice et al. 2020): this far below the best, with this many checks in between;
+// a single low check is noise.
+constexpr double kOverfitDrop = 0.05;
+constexpr int kOverfitChecks = 3;
 
 double ratio(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
 
@@ -171,7 +175,8 @@ class Run {
       state_.best = score;
       state_.best_epoch = state_.epoch;
       write_weights("best");
-    } else if (score < state_.best - 0.05) {
+    } else if (score < state_.best - kOverfitDrop &&
+               state_.epoch - state_.best_epoch >= kOverfitChecks * every) {
       warn("overfitting",
            text("epoch ", state_.epoch, ": validation accuracy ", score, " is below the best, ",
                 state_.best, " of epoch ", state_.best_epoch, "; checkpoints/best keeps that one"));
