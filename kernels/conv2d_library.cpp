@@ -1,186 +1,149 @@
 #include "kernels/conv2d_library.h"
 
+#include <algorithm>
 #include <bit>
-#include <string>
-#include <string_view>
 
-namespace moat::kernels {
+#include "kernels/conv2d_plan.h"
+#include "kernels/parallel.h"
+
+namespace moat::kernels::library {
 
 namespace {
 
-using dnnl::memory;
-using Tag = memory::format_tag;
-
-constexpr int kCanonicalBatch = 64;
-
-// oneDNN 2.6 runs a strided 1x1 convolution by gathering its pixels in blocks of channels; where
-// the input channels do not fill the blocks it writes past its buffer and the weight gradient is
-// wrong. Takes its next implementation there.
-template <class Made>
-Made passing_over_faulty(Made made, const Conv2dGeometry& g) {
-  constexpr int kBlock = 16;
-  if (g.r * g.s > 1 || g.stride == 1 || g.c_in % kBlock == 0) return made;
-  while (std::string_view(made.impl_info_str()).find("1x1") != std::string_view::npos &&
-         made.next_impl()) {
+// body(first image, images) over [0, n).
+template <class Body>
+void for_each_chunk(int n, Body&& body) {
+  for (int first = 0; first < n;) {
+    const int images =
+        std::min(kLargestChunk, static_cast<int>(std::bit_floor(static_cast<unsigned>(n - first))));
+    body(first, images);
+    first += images;
   }
-  return made;
 }
 
-size_t chunk_index(int images) {
-  return static_cast<size_t>(std::countr_zero(static_cast<unsigned>(images)));
+// Bytes of the largest scratch that planned(images) wants over the chunks of n.
+template <class Plan>
+size_t scratch_bytes(int n, Plan&& planned) {
+  size_t most = 0;
+  for_each_chunk(n, [&](int, int images) {
+    most = std::max(most, in_lines(planned(images).scratch_bytes()));
+  });
+  return most;
+}
+
+size_t filter_bytes(ConvPlan& plan, FilterForm form, FilterUse use) {
+  if (form == FilterForm::packed) return 0;
+  return in_lines(plan.packed_bytes(use)) + in_lines(plan.pack(use).scratch_bytes());
+}
+
+// The packed filter: the caller's, or packed here.
+const void* packed_filter(ConvPlan& plan, FilterForm form, FilterUse use, const void* filter,
+                          Pieces& pieces) {
+  if (form == FilterForm::packed) return filter;
+  char* packed = pieces.take(plan.packed_bytes(use));
+  Planned& pack = plan.pack(use);
+  pack.run(plan.stream(), {filter, packed}, pieces.take(pack.scratch_bytes()));
+  return packed;
+}
+
+const char* image(const void* images, int i, int64_t size, Dtype dtype) {
+  return static_cast<const char*>(images) + i * size * static_cast<int64_t>(size_of(dtype));
+}
+
+void add_into(float* sum, const float* term, int64_t count) {
+  parallel_for(count, 16384, [&](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) sum[i] += term[i];
+  });
+}
+
+bool is_one_chunk(int n) {
+  return std::has_single_bit(static_cast<unsigned>(n)) && n <= kLargestChunk;
 }
 
 }  // namespace
 
-ConvPlan& ConvPlan::of(Cpu on, const Conv2dGeometry& g) {
-  Context::Primitives& primitives = on.context->primitives();
-  const PlanKey key{static_cast<int>(PlanKind::conv2d),
-                    g.height,
-                    g.width,
-                    g.c_in,
-                    g.c_out,
-                    g.r,
-                    g.s,
-                    g.stride,
-                    g.padding,
-                    int(g.dtype)};
-  return primitives.plan<ConvPlan>(key, [&] { return std::make_unique<ConvPlan>(primitives, g); });
+size_t workspace(Cpu on, const Conv2d& a) {
+  ConvPlan& plan = ConvPlan::of(on, a.geometry);
+  return filter_bytes(plan, a.form, FilterUse::forward) +
+         scratch_bytes(a.n, [&](int images) -> Planned& { return plan.forward(images, a); });
 }
 
-ConvPlan::ConvPlan(Context::Primitives& primitives, const Conv2dGeometry& g)
-    : primitives_(primitives),
-      geometry_(g),
-      stride_{g.stride, g.stride},
-      padding_{g.padding, g.padding} {
-  const auto stored = onednn_type(g.dtype), master = onednn_type(g.filter_dtype());
-  forward_desc_ = forward_primitive(kCanonicalBatch, filter_any(stored), 0).weights_desc();
-  input_grad_desc_ = input_grad_primitive(kCanonicalBatch, filter_any(stored)).weights_desc();
-  grad_desc_ = weight_grad_primitive(kCanonicalBatch, filter_any(master)).diff_weights_desc();
+void run(Cpu on, const Conv2d& a) {
+  const Conv2dGeometry& g = a.geometry;
+  ConvPlan& plan = ConvPlan::of(on, g);
+  Pieces pieces(on);
+  const void* filter = packed_filter(plan, a.form, FilterUse::forward, a.filter, pieces);
+  char* scratch = pieces.take(0);
+  for_each_chunk(a.n, [&](int first, int images) {
+    const void* residual = a.residual ? image(a.residual, first, g.y_size(), g.dtype) : nullptr;
+    plan.forward(images, a).run(plan.stream(),
+                                {image(a.x, first, g.x_size(), g.dtype), filter,
+                                 image(a.y, first, g.y_size(), g.dtype), a.bias, residual},
+                                scratch);
+  });
 }
 
-memory::desc ConvPlan::x_desc(int images) const {
-  return {{images, geometry_.c_in, geometry_.height, geometry_.width},
-          onednn_type(geometry_.dtype),
-          Tag::nhwc};
+size_t workspace(Cpu on, const Conv2dInputGrad& a) {
+  ConvPlan& plan = ConvPlan::of(on, a.geometry);
+  return filter_bytes(plan, a.form, FilterUse::input_grad) +
+         scratch_bytes(a.n, [&](int images) -> Planned& { return plan.input_grad(images); });
 }
 
-memory::desc ConvPlan::y_desc(int images) const {
-  return {{images, geometry_.c_out, geometry_.out_height(), geometry_.out_width()},
-          onednn_type(geometry_.dtype),
-          Tag::nhwc};
+void run(Cpu on, const Conv2dInputGrad& a) {
+  const Conv2dGeometry& g = a.geometry;
+  ConvPlan& plan = ConvPlan::of(on, g);
+  Pieces pieces(on);
+  const void* filter = packed_filter(plan, a.form, FilterUse::input_grad, a.filter, pieces);
+  char* scratch = pieces.take(0);
+  for_each_chunk(a.n, [&](int first, int images) {
+    plan.input_grad(images).run(plan.stream(),
+                                {image(a.d_y, first, g.y_size(), g.dtype), filter,
+                                 image(a.d_x, first, g.x_size(), g.dtype)},
+                                scratch);
+  });
 }
 
-memory::desc ConvPlan::filter_any(memory::data_type type) const {
-  return {{geometry_.c_out, geometry_.c_in, geometry_.r, geometry_.s}, type, Tag::any};
+size_t workspace(Cpu on, const Conv2dWeightGrad& a) {
+  ConvPlan& plan = ConvPlan::of(on, a.geometry);
+  const size_t sums = is_one_chunk(a.n) ? 1 : 2;  // the running sum and the chunk to add
+  return sums * in_lines(plan.laid_out_grad_bytes()) +
+         std::max(
+             in_lines(plan.unpack_grad().scratch_bytes()),
+             scratch_bytes(a.n, [&](int images) -> Planned& { return plan.weight_grad(images); }));
 }
 
-memory::desc ConvPlan::krsc_desc() const {
-  return {{geometry_.c_out, geometry_.c_in, geometry_.r, geometry_.s},
-          onednn_type(geometry_.filter_dtype()),
-          Tag::ohwi};
+void run(Cpu on, const Conv2dWeightGrad& a) {
+  const Conv2dGeometry& g = a.geometry;
+  ConvPlan& plan = ConvPlan::of(on, g);
+  const size_t bytes = plan.laid_out_grad_bytes();
+  Pieces pieces(on);
+  char* sum = pieces.take(bytes);
+  char* term = is_one_chunk(a.n) ? nullptr : pieces.take(bytes);
+  char* scratch = pieces.take(0);
+  for_each_chunk(a.n, [&](int first, int images) {
+    plan.weight_grad(images).run(
+        plan.stream(),
+        {image(a.x, first, g.x_size(), g.dtype), image(a.d_y, first, g.y_size(), g.dtype),
+         first == 0 ? sum : term},
+        scratch);
+    if (first > 0)
+      add_into(reinterpret_cast<float*>(sum), reinterpret_cast<const float*>(term),
+               static_cast<int64_t>(bytes / sizeof(float)));
+  });
+  plan.unpack_grad().run(plan.stream(), {sum, a.d_filter}, scratch);
 }
 
-dnnl::convolution_forward::primitive_desc ConvPlan::forward_primitive(int images,
-                                                                      const Desc& filter,
-                                                                      int epilogue) const {
-  const Desc bias =
-      epilogue & kBias ? Desc({geometry_.c_out}, memory::data_type::f32, Tag::a) : Desc();
-  dnnl::post_ops after;
-  if (epilogue & kResidual) after.append_binary(dnnl::algorithm::binary_add, y_desc(images));
-  if (epilogue & kRelu) after.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
-  dnnl::primitive_attr attr = with_user_scratch();
-  attr.set_post_ops(after);
-  return passing_over_faulty<dnnl::convolution_forward::primitive_desc>(
-      {{dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x_desc(images),
-        filter, bias, y_desc(images), stride_, padding_, padding_},
-       attr,
-       primitives_.engine},
-      geometry_);
+size_t workspace(Cpu on, const Conv2dPack& a) {
+  return ConvPlan::of(on, a.geometry).pack(a.use).scratch_bytes();
 }
 
-dnnl::convolution_backward_data::primitive_desc ConvPlan::input_grad_primitive(
-    int images, const Desc& filter) const {
-  return passing_over_faulty<dnnl::convolution_backward_data::primitive_desc>(
-      {{dnnl::algorithm::convolution_direct, x_desc(images), filter, y_desc(images), stride_,
-        padding_, padding_},
-       with_user_scratch(),
-       primitives_.engine,
-       forward_primitive(images, filter_any(onednn_type(geometry_.dtype)), 0)},
-      geometry_);
+void run(Cpu on, const Conv2dPack& a) {
+  ConvPlan& plan = ConvPlan::of(on, a.geometry);
+  plan.pack(a.use).run(plan.stream(), {a.filter, a.packed}, on.workspace);
 }
 
-dnnl::convolution_backward_weights::primitive_desc ConvPlan::weight_grad_primitive(
-    int images, const Desc& d_filter) const {
-  return passing_over_faulty<dnnl::convolution_backward_weights::primitive_desc>(
-      {{dnnl::algorithm::convolution_direct, x_desc(images), d_filter, y_desc(images), stride_,
-        padding_, padding_},
-       with_user_scratch(),
-       primitives_.engine,
-       forward_primitive(images, filter_any(onednn_type(geometry_.dtype)), 0)},
-      geometry_);
+size_t packed_bytes(Cpu on, const Conv2dGeometry& g, FilterUse use) {
+  return ConvPlan::of(on, g).packed_bytes(use);
 }
 
-ConvPlan::Slot ConvPlan::reorder(const Desc& from, const Desc& to) const {
-  const dnnl::reorder::primitive_desc made(primitives_.engine, from, primitives_.engine, to,
-                                           with_user_scratch());
-  return std::make_unique<Planned>(
-      primitives_.engine, dnnl::reorder(made),
-      std::vector<Planned::Argument>{{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}},
-      made.scratchpad_desc());
-}
-
-Planned& ConvPlan::pack(FilterUse use) {
-  Slot& slot = pack_[static_cast<size_t>(use)];
-  if (!slot) slot = reorder(krsc_desc(), packed_desc(use));
-  return *slot;
-}
-
-Planned& ConvPlan::unpack_grad() {
-  if (!unpack_grad_) unpack_grad_ = reorder(grad_desc_, krsc_desc());
-  return *unpack_grad_;
-}
-
-Planned& ConvPlan::forward(int images, const Conv2d& a) {
-  const int epilogue = (a.bias ? kBias : 0) | (a.residual ? kResidual : 0) |
-                       (a.activation == ConvActivation::relu ? kRelu : 0);
-  Slot& slot = forward_[static_cast<size_t>(epilogue)][chunk_index(images)];
-  if (slot) return *slot;
-  const auto made = forward_primitive(images, forward_desc_, epilogue);
-  std::vector<Planned::Argument> arguments{{DNNL_ARG_SRC, x_desc(images)},
-                                           {DNNL_ARG_WEIGHTS, forward_desc_},
-                                           {DNNL_ARG_DST, y_desc(images)}};
-  if (a.bias) arguments.push_back({DNNL_ARG_BIAS, made.bias_desc()});
-  if (a.residual)
-    arguments.push_back({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, y_desc(images)});
-  slot = std::make_unique<Planned>(primitives_.engine, dnnl::convolution_forward(made), arguments,
-                                   made.scratchpad_desc());
-  return *slot;
-}
-
-Planned& ConvPlan::input_grad(int images) {
-  Slot& slot = input_grad_[chunk_index(images)];
-  if (slot) return *slot;
-  const auto made = input_grad_primitive(images, input_grad_desc_);
-  slot =
-      std::make_unique<Planned>(primitives_.engine, dnnl::convolution_backward_data(made),
-                                std::vector<Planned::Argument>{{DNNL_ARG_DIFF_DST, y_desc(images)},
-                                                               {DNNL_ARG_WEIGHTS, input_grad_desc_},
-                                                               {DNNL_ARG_DIFF_SRC, x_desc(images)}},
-                                made.scratchpad_desc());
-  return *slot;
-}
-
-Planned& ConvPlan::weight_grad(int images) {
-  Slot& slot = weight_grad_[chunk_index(images)];
-  if (slot) return *slot;
-  const auto made = weight_grad_primitive(images, grad_desc_);
-  slot =
-      std::make_unique<Planned>(primitives_.engine, dnnl::convolution_backward_weights(made),
-                                std::vector<Planned::Argument>{{DNNL_ARG_SRC, x_desc(images)},
-                                                               {DNNL_ARG_DIFF_DST, y_desc(images)},
-                                                               {DNNL_ARG_DIFF_WEIGHTS, grad_desc_}},
-                                made.scratchpad_desc());
-  return *slot;
-}
-
-}  // namespace moat::kernels
+}  // namespace moat::kernels::library

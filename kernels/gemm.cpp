@@ -1,7 +1,5 @@
 #include "kernels/gemm.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -36,18 +34,6 @@ size_t padded_a_bytes(const Gemm& a) {
 size_t padded_y_bytes(const Gemm& a) {
   return in_lines(static_cast<size_t>(kTileRows) * a.n * size_of(a.y_dtype));
 }
-
-// The library's products must not start threads inside ours.
-class OneThreadScope {
- public:
-  OneThreadScope() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThreadScope() { omp_set_num_threads(threads_); }
-  OneThreadScope(const OneThreadScope&) = delete;
-  OneThreadScope& operator=(const OneThreadScope&) = delete;
-
- private:
-  int threads_;
-};
 
 char letter(Transpose t) { return t == Transpose::yes ? 'T' : 'N'; }
 

@@ -2,6 +2,8 @@
 
 // Included by the .cpp files that call oneDNN, and by nobody else.
 
+#include <omp.h>
+
 #include <array>
 #include <dnnl.hpp>
 #include <initializer_list>
@@ -37,7 +39,7 @@ class Planned {
 
 // Which plan: its kind, then whatever distinguishes two plans of a kind.
 using PlanKey = std::array<int, 12>;
-enum class PlanKind : int { conv2d, gemm };
+enum class PlanKind : int { conv2d, gemm, patches };
 
 // oneDNN's engine, stream and the plans already made.
 class Context::Primitives {
@@ -81,5 +83,30 @@ Status guarded(F&& f) {
 
 // Workspaces are cut into pieces of whole cache lines.
 constexpr size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+class Pieces {
+ public:
+  explicit Pieces(Cpu on) : next_(static_cast<char*>(on.workspace)) {}
+  char* take(size_t bytes) {
+    char* piece = next_;
+    next_ += in_lines(bytes);
+    return piece;
+  }
+
+ private:
+  char* next_;
+};
+
+// The library's products must not start threads inside ours.
+class OneThreadScope {
+ public:
+  OneThreadScope() : threads_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThreadScope() { omp_set_num_threads(threads_); }
+  OneThreadScope(const OneThreadScope&) = delete;
+  OneThreadScope& operator=(const OneThreadScope&) = delete;
+
+ private:
+  int threads_;
+};
 
 }  // namespace moat::kernels

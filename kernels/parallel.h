@@ -25,4 +25,12 @@ void parallel_for(int64_t n, int64_t grain, Body&& body) {
   }
 }
 
+// Calls body(task, thread) for each task in [0, n), in any order, on whichever thread is free:
+// what a task computes must depend on the task alone. `thread` < omp_get_max_threads().
+template <class Body>
+void parallel_tasks(int64_t n, Body&& body) {
+#pragma omp parallel for schedule(dynamic) if (n > 1)
+  for (int64_t task = 0; task < n; ++task) body(task, omp_get_thread_num());
+}
+
 }  // namespace moat::kernels

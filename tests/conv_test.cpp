@@ -81,10 +81,10 @@ Tensor small_ints(const Shape& shape, uint32_t stream) {
 }  // namespace
 
 TEST_CASE("conv2d: an image's result does not depend on its batch", "[conv]") {
-  const auto shaped = GENERATE(Shaped{8, 1, 16, 3, {1, 1}}, Shaped{8, 16, 16, 3, {1, 1}},
-                               Shaped{8, 16, 32, 3, {2, 1}}, Shaped{8, 16, 32, 1, {2, 0}},
-                               Shaped{4, 32, 32, 3, {1, 1}}, Shaped{2, 64, 64, 3, {1, 1}},
-                               Shaped{9, 3, 5, 3, {2, 1}}, Shaped{4, 128, 128, 3, {1, 1}});
+  const auto shaped = GENERATE(
+      Shaped{8, 1, 16, 3, {1, 1}}, Shaped{8, 16, 16, 3, {1, 1}}, Shaped{8, 16, 32, 3, {2, 1}},
+      Shaped{8, 16, 32, 1, {2, 0}}, Shaped{4, 32, 32, 3, {1, 1}}, Shaped{2, 64, 64, 3, {1, 1}},
+      Shaped{8, 40, 64, 3, {2, 1}}, Shaped{9, 3, 5, 3, {2, 1}}, Shaped{4, 128, 128, 3, {1, 1}});
   CAPTURE(shaped.h, shaped.c_in, shaped.c_out);
   const Case all = case_of(shaped, 256);
   const Result whole = run(all.x, all.filter, all.d_y, shaped.options);
@@ -121,12 +121,15 @@ TEST_CASE("conv2d: small integers are exact, whatever the chunks", "[conv]") {
   CHECK(same_bits(got.d_filter, exact.d_filter.to(Dtype::f32)));
 }
 
-// oneDNN 2.6 overruns a buffer here where the channels fill no vector.
-TEST_CASE("conv2d: strided 1x1 filters of any width are exact", "[conv]") {
+// oneDNN 2.6 is wrong at all of these: it overruns a buffer where the channels of a strided 1x1
+// filter fill no vector, and at borders that meet no pixel.
+TEST_CASE("conv2d: 1x1 filters are exact with strides and with padding", "[conv]") {
   const int64_t c_in = GENERATE(1, 3, 4, 8, 12, 16), c_out = GENERATE(4, 16);
-  const Conv2dOptions options{.stride = 2, .padding = 0};
-  const Tensor x = small_ints({9, 8, 8, c_in}, 1), filter = small_ints({c_out, 1, 1, c_in}, 2),
-               d_y = small_ints({9, 4, 4, c_out}, 3);
+  const auto options =
+      GENERATE(Conv2dOptions{.stride = 2, .padding = 0}, Conv2dOptions{.stride = 1, .padding = 2});
+  const Case all = case_of({8, c_in, c_out, 1, options}, 9);
+  const Tensor x = small_ints(all.x.shape(), 1), filter = small_ints(all.filter.shape(), 2),
+               d_y = small_ints(all.d_y.shape(), 3);
   const Result exact = run(x, filter, d_y, options);
   const Result got = run(x.to(Dtype::f32), filter.to(Dtype::f32), d_y.to(Dtype::f32), options);
   CHECK(same_bits(got.y, exact.y.to(Dtype::f32)));
