@@ -190,6 +190,7 @@ PgdResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
       x = gather_rows(x, at);
       if (velocity.defined()) velocity = gather_rows(velocity, at);
       std::vector<int32_t> left;
+      left.reserve(still.size());
       for (int32_t position : still) left.push_back(rows[static_cast<size_t>(position)]);
       rows = std::move(left);
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/names.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
 
@@ -84,24 +85,19 @@ std::vector<std::string> protocol_names() {
 
 Protocol find_protocol(const std::string& name, const ThreatModel& threat, uint64_t seed,
                        const Model& model) {
-  std::string known;
-  for (const Row& row : kProtocols) {
-    if (name == row.name) {
-      Protocol protocol{name, {}};
-      const Pgd settings = settings_of(row, threat, seed);
-      if (!model.routed) {
-        protocol.attacks.push_back({row.attack, settings});
-        return protocol;
-      }
-      for (Gate gate : {Gate::open, Gate::blocked}) {
-        protocol.attacks.push_back({text(row.attack, " ", name_of(gate)), settings});
-        protocol.attacks.back().settings.gate = gate;
-      }
-      return protocol;
-    }
-    known += (known.empty() ? "" : ", ") + std::string(row.name);
+  const Row& row =
+      find_named("the protocol", name, kProtocols, [](const Row& known) { return known.name; });
+  Protocol protocol{name, {}};
+  const Pgd settings = settings_of(row, threat, seed);
+  if (!model.routed) {
+    protocol.attacks.push_back({row.attack, settings});
+    return protocol;
   }
-  throw UsageError(text("protocol must be one of ", known, "; got '", name, "'"));
+  for (Gate gate : {Gate::open, Gate::blocked}) {
+    protocol.attacks.push_back({text(row.attack, " ", name_of(gate)), settings});
+    protocol.attacks.back().settings.gate = gate;
+  }
+  return protocol;
 }
 
 ProtocolResult run_protocol(const Model& model, const Victims& v, const Protocol& protocol) {

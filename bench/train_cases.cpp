@@ -5,10 +5,11 @@
 #include <chrono>
 #include <functional>
 
-#include "bench/masked_advmoe.h"
+#include "bench/masked_forward.h"
 #include "data/catalog.h"
 #include "data/loader.h"
 #include "engine/hardware.h"
+#include "engine/names.h"
 #include "train/methods.h"
 #include "train/trainer.h"
 
@@ -58,6 +59,12 @@ data::ImageSet random_images(int64_t n) {
   return data::synthetic({.rows = n, .height = 32, .width = 32, .channels = 3, .classes = 10});
 }
 
+// 128 random images of 32x32.
+std::shared_ptr<Bench> of_images(const std::string& preset_name, const std::string& model,
+                                 const TrainCaseOptions& options) {
+  return prepare(preset_name, model, random_images(128), options);
+}
+
 Work digits_epoch(const TrainCaseOptions& options) {
   const auto b = prepare("digits-at", "digits-resnet", data::load({}, data::Split::train), options);
   return {[b] {
@@ -68,9 +75,7 @@ Work digits_epoch(const TrainCaseOptions& options) {
           b->set.size()};
 }
 
-Work one_step(const std::string& preset_name, const std::string& model, Step step,
-              engine::Dtype activations, const TrainCaseOptions& options) {
-  const auto b = prepare(preset_name, model, random_images(128), options);
+Work one_step(const std::shared_ptr<Bench>& b, Step step, engine::Dtype activations) {
   b->learner->model.activations = activations;
   const data::Batch batch = data::batch_of(b->set);
   return {[b, batch, step] { step(*b->learner, batch, b->step()); }, b->set.size()};
@@ -91,22 +96,24 @@ const std::vector<Row>& rows() {
        "fp32"},
       {{"resnet18-at-step", "PGD and train step of ResNet-18, 128 images of 32x32"},
        [](const TrainCaseOptions& o) {
-         return one_step("cifar10-at", "resnet18", at_step, Dtype::f32, o);
+         return one_step(of_images("cifar10-at", "resnet18", o), at_step, Dtype::f32);
        },
        "fp32"},
       {{"resnet18-at-step-bf16", "the same with bfloat16 activations"},
        [](const TrainCaseOptions& o) {
-         return one_step("cifar10-at", "resnet18", at_step, Dtype::bf16, o);
+         return one_step(of_images("cifar10-at", "resnet18", o), at_step, Dtype::bf16);
        },
        "bf16"},
       {{"advmoe-iteration", "an AdvMoE iteration of MoE-ResNet-18 (N=2, r=0.5), 128 images"},
        [](const TrainCaseOptions& o) {
-         return one_step("cifar10-advmoe", "moe-resnet18", advmoe_step, Dtype::f32, o);
+         return one_step(of_images("cifar10-advmoe", "moe-resnet18", o), advmoe_step, Dtype::f32);
        },
        "fp32"},
       {{"advmoe-iteration-masked", "the same, every expert computed and masked"},
        [](const TrainCaseOptions& o) {
-         return one_step("cifar10-advmoe", "moe-resnet18", masked_advmoe_step, Dtype::f32, o);
+         const auto b = of_images("cifar10-advmoe", "moe-resnet18", o);
+         b->learner->forward = masked_forward(b->learner->model);
+         return one_step(b, advmoe_step, Dtype::f32);
        },
        "fp32"},
   };
@@ -125,27 +132,21 @@ const std::vector<TrainCase>& train_cases() {
 }
 
 TrainMeasurement measure_train_case(const std::string& name, const TrainCaseOptions& options) {
-  std::string known;
-  for (const Row& row : rows()) {
-    if (row.about.name != name) {
-      known += (known.empty() ? "" : ", ") + row.about.name;
-      continue;
-    }
-    engine::require_precision(engine::parse_precision(row.precision), {});
-    const Work work = row.prepare(options);
-    TrainMeasurement m{
-        .name = name, .seconds = {}, .images = work.images, .precision = row.precision};
+  const Row& row =
+      engine::find_named("--case", name, rows(), [](const Row& known) { return known.about.name; });
+  engine::require_precision(engine::parse_precision(row.precision), {});
+  const Work work = row.prepare(options);
+  TrainMeasurement m{
+      .name = name, .seconds = {}, .images = work.images, .precision = row.precision};
+  work.run();
+  for (int i = 0; i < options.repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
     work.run();
-    for (int i = 0; i < options.repeats; ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      work.run();
-      const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-      m.seconds.push_back(spent.count());
-    }
-    m.peak_rss_bytes = peak_rss_bytes();
-    return m;
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
+    m.seconds.push_back(spent.count());
   }
-  throw engine::UsageError("--case must be one of " + known + "; got '" + name + "'");
+  m.peak_rss_bytes = peak_rss_bytes();
+  return m;
 }
 
 }  // namespace moat::bench

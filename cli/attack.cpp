@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/session.h"
+#include "engine/names.h"
 #include "train/evaluation_report.h"
 #include "train/numbers.h"
 #include "train/objective.h"
@@ -25,12 +26,7 @@ struct AttackOptions {
 template <class Value>
 Value choose(const std::string& given, const char* what,
              std::initializer_list<std::pair<const char*, Value>> choices) {
-  std::string known;
-  for (const auto& [name, value] : choices) {
-    if (given == name) return value;
-    known += (known.empty() ? "" : ", ") + std::string(name);
-  }
-  throw engine::UsageError(text(what, " must be one of ", known, "; got '", given, "'"));
+  return engine::find_named(what, given, choices, [](const auto& row) { return row.first; }).second;
 }
 
 attacks::Pgd settings_of(const AttackOptions& o, const train::Config& config, uint64_t seed) {

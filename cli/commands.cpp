@@ -8,7 +8,7 @@
 
 #include "engine/error.h"
 #include "engine/hardware.h"
-#include "train/nearest.h"
+#include "engine/names.h"
 
 namespace moat::cli {
 
@@ -116,10 +116,10 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
     return error.what() + help;
   const std::string given = extras.front().substr(0, extras.front().find('='));
   if (given.starts_with("-"))
-    return "there is no option '" + given + "'" + train::suggestion(given, option_names(command)) +
+    return "there is no option '" + given + "'" + engine::suggestion(given, option_names(command)) +
            help;
   const std::string kind = commands.empty() ? "argument" : "command";
-  return "there is no " + kind + " '" + given + "'" + train::suggestion(given, commands) + help;
+  return "there is no " + kind + " '" + given + "'" + engine::suggestion(given, commands) + help;
 }
 
 }  // namespace moat::cli

@@ -5,6 +5,7 @@
 #include "data/cifar.h"
 #include "data/digits.h"
 #include "data/image_folder.h"
+#include "engine/names.h"
 
 namespace moat::data {
 
@@ -29,12 +30,8 @@ constexpr CatalogEntry kCatalog[] = {
 };
 
 const CatalogEntry& entry_of(const std::string& name) {
-  std::string known;
-  for (const CatalogEntry& entry : kCatalog) {
-    if (entry.name == name) return entry;
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
-  }
-  throw UsageError(text("data.name: must be one of ", known, ", got \"", name, "\""));
+  return engine::find_named("data.name", name, kCatalog,
+                            [](const CatalogEntry& entry) { return entry.name; });
 }
 }  // namespace
 

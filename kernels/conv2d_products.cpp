@@ -127,8 +127,8 @@ void multiply(Cpu on, const Conv2dGeometry& g, FilterUse use, const Side& s, con
     patches.unroll(tile, s.operand, s.in, unrolled);
     std::fill(unrolled + int64_t{tile.pixels} * width, unrolled + int64_t{rows} * width, 0.0f);
     if (width == 0) std::fill_n(y, int64_t{rows} * s.out, 0.0f);
-    patches.for_each_run(tile, [&](int first, int count, int position) {
-      const float* taps = s.filter + int64_t{position} * s.in * (krsc ? 1 : s.out);
+    patches.for_each_run(tile, [&](int64_t first, int count, int64_t position) {
+      const float* taps = s.filter + position * s.in * (krsc ? 1 : s.out);
       sgemm('N', krsc ? 'T' : 'N', rows, s.out, count * s.in, unrolled + first * s.in, width, taps,
             krsc ? filter_row : s.out, first > 0, y, s.out);
     });
@@ -165,7 +165,7 @@ void sum_tiles(const Patches& patches, const Conv2dWeightGrad& a, int64_t from, 
     patches.for_each_pixel(tile, [&](int i, int64_t, int64_t pixel) {
       std::copy_n(d_y + pixel * g.c_out + channel, block, d_rows + int64_t{i} * block);
     });
-    patches.for_each_run(tile, [&](int first, int count, int position) {
+    patches.for_each_run(tile, [&](int64_t first, int count, int64_t position) {
       sgemm('T', 'N', block, count * g.c_in, tile.pixels, d_rows, block, unrolled + first * g.c_in,
             width, true, d_filter + position * g.c_in, filter_row);
     });

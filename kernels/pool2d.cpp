@@ -159,7 +159,7 @@ Status avg_pool2d(Cpu, const AvgPool2d& a) {
     using C = compute_t<T>;
     const auto x = inputs<const T>(a.x, g);
     const auto y = outputs<T>(a.y, g);
-    const int64_t work = g.out_width() * g.channels * area;
+    const int64_t work = int64_t{g.out_width()} * g.channels * area;
     return for_each_row(g.n, g.out_height(), work, [&](int64_t image, int p) {
       std::array<C, kGroup> sums;
       for (int q = 0; q < g.out_width(); ++q)

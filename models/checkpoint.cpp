@@ -68,9 +68,10 @@ void restore(Classifier& model, const std::string& prefix, const SafeTensors& fr
     copies.emplace_back(*t.value, value);
   }
   if (prefix.empty())
-    for (const auto& [name, tensor] : from.tensors)
-      require(known.contains(name), [&] {
-        return text(origin, ": the model has no tensor '", name, "'; is the architecture right?");
+    for (const auto& read : from.tensors)
+      require(known.contains(read.first), [&] {
+        return text(origin, ": the model has no tensor '", read.first,
+                    "'; is the architecture right?");
       });
   for (const auto& [to, value] : copies) to.copy_from(value);
 }

@@ -15,6 +15,7 @@ constexpr const char* kRouter = "router.";
 
 std::vector<int> scaled(const std::vector<int>& widths, double ratio) {
   std::vector<int> out;
+  out.reserve(widths.size());
   for (int width : widths) out.push_back(static_cast<int>(ratio * width));
   return out;
 }

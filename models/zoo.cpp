@@ -1,5 +1,7 @@
 #include "models/zoo.h"
 
+#include "engine/names.h"
+
 namespace moat::models {
 
 namespace {
@@ -62,12 +64,8 @@ const std::vector<ZooRow>& zoo() {
 }
 
 const ZooRow& find_model(const std::string& name) {
-  std::string known;
-  for (const ZooRow& row : zoo()) {
-    if (row.settings.name == name) return row;
-    known += (known.empty() ? "" : ", ") + row.settings.name;
-  }
-  throw engine::UsageError(engine::text("model must be one of ", known, "; got '", name, "'"));
+  return engine::find_named("model", name, zoo(),
+                            [](const ZooRow& row) { return row.settings.name; });
 }
 
 }  // namespace moat::models

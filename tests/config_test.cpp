@@ -7,15 +7,18 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/error.h"
+#include "engine/names.h"
 #include "tests/temporary_folder.h"
 #include "tests/text_file.h"
 #include "train/field.h"
-#include "train/nearest.h"
 #include "train/numbers.h"
 
 namespace moat::train {
 
 using Catch::Matchers::Contains;
+using engine::edit_distance;
+using engine::nearest;
+using engine::suggestion;
 using engine::UsageError;
 using nlohmann::json;
 using tests::TemporaryFolder;
@@ -159,7 +162,7 @@ TEST_CASE("presets are valid and say what they mean", "[config]") {
   demo.erase("preset");
   CHECK(alias == demo);
   CHECK_THAT(message_of([] { preset("digits-admvoe"); }), Contains("did you mean digits-advmoe"));
-  CHECK_THAT(message_of([] { preset("xyzzy"); }), Contains("there are digits-natural, "));
+  CHECK_THAT(message_of([] { preset("xyzzy"); }), Contains("must be digits-natural, "));
 }
 
 TEST_CASE("a setting on the command line is read as its type", "[config]") {

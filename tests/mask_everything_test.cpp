@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "bench/masked_forward.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
@@ -174,6 +175,25 @@ TEST_CASE("moe-cnn: the folded form equals its mask-everything form", "[models][
     CHECK(distance(p.logits, q.logits) <= tolerance);
     CHECK(distance(gradients.of(a), gradients.of(b)) <= tolerance);
   }
+}
+
+// What `moat bench train` measures us against must be the same function.
+TEST_CASE("moe-cnn: the benchmark's masked form is the same function", "[models][moe]") {
+  const Mode mode = GENERATE(Mode::train, Mode::eval);
+  const GateGradient gradient = GENERATE(GateGradient::open, GateGradient::blocked);
+  const ClassifierSettings settings = with(tiny_moe(2), GateForm::softmax, true);
+  Classifier model(settings, 3);
+  stir(model);
+  const Tensor images = random_images(9, settings), labels = random_labels(9, settings.classes);
+  balance_router(model, images, {0, 0}, mode);
+  const auto masked = bench::masked_forward(model);
+  Tape tape;
+  const Tensor a = tape.watch(images), b = tape.watch(images);
+  const models::Prediction p = model.forward(a, mode, gradient), q = masked(b, mode, gradient);
+  const Gradients gradients = tape.gradients(add(loss_of(p, labels), loss_of(q, labels)));
+  CHECK(p.experts.to_vector<int32_t>() == q.experts.to_vector<int32_t>());
+  CHECK(distance(p.logits, q.logits) <= 2e-3);
+  CHECK(distance(gradients.of(a), gradients.of(b)) <= 2e-3);
 }
 
 }  // namespace moat::tests

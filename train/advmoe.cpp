@@ -18,7 +18,7 @@ StepStatistics level(Learner& learner, FlatParameters& group, double learning_ra
       training_attack(learner, batch, attacks::Loss::kl_divergence, step, round);
   Tape tape;
   group.watch(tape);
-  const TradesTerms terms = trades_terms(learner.model, batch, adversarial, step.train);
+  const TradesTerms terms = trades_terms(learner, batch, adversarial, step.train);
   check_scores(terms.clean);
   check_scores(terms.adversarial);
   Tensor loss = terms.loss;

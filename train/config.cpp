@@ -9,9 +9,9 @@
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/names.h"
 #include "models/zoo.h"
 #include "train/field.h"
-#include "train/nearest.h"
 #include "train/numbers.h"
 
 namespace moat::train {
@@ -40,8 +40,8 @@ const Field& find_field(const std::string& name, const std::string& origin) {
     names.push_back(field.name());
     if (field.key == key) same_key.push_back(field.name());
   }
-  std::string hint = suggestion(name, names);
-  if (hint.empty() && !same_key.empty()) hint = "; did you mean " + listed(same_key) + "?";
+  std::string hint = engine::suggestion(name, names);
+  if (hint.empty() && !same_key.empty()) hint = "; did you mean " + engine::listed(same_key) + "?";
   throw UsageError(origin + "there is no setting '" + name + "'" + hint);
 }
 
@@ -73,7 +73,7 @@ json parse_document(const std::string& document, const std::string& origin) {
 Config overlay(const Config& base, const json& document, const std::string& origin) {
   const std::string at = origin + ": ";
   if (!document.is_object())
-    throw UsageError(at + "must be a JSON object of sections: " + listed(section_names()));
+    throw UsageError(at + "must be a JSON object of sections: " + engine::listed(section_names()));
   Config config = base;
   if (const auto start = document.find("preset"); start != document.end()) {
     if (!start->is_string()) throw UsageError(at + "preset must be the name of a preset");
@@ -83,8 +83,8 @@ Config overlay(const Config& base, const json& document, const std::string& orig
     if (section == "preset" || section == "tool") continue;
     const std::vector<std::string> known = section_names();
     if (std::find(known.begin(), known.end(), section) == known.end())
-      throw UsageError(at + "there is no section '" + section + "', only " + listed(known) +
-                       suggestion(section, known));
+      throw UsageError(at + "there is no section '" + section + "', only " + engine::listed(known) +
+                       engine::suggestion(section, known));
     if (!keys.is_object()) throw UsageError(at + section + " must be an object of settings");
     for (const auto& [key, value] : keys.items())
       assign(find_field(section + "." + key, at), config, value, at);

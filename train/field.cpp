@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "engine/error.h"
-#include "train/nearest.h"
+#include "engine/names.h"
 #include "train/numbers.h"
 
 namespace moat::train {
@@ -39,7 +39,7 @@ std::string digits(double x) {
   std::string shown = given.dump(-1, ' ', false, json::error_handler_t::replace);
   if (shown.size() > kLongest) shown = shown.substr(0, kLongest) + "…";
   std::string hint;
-  if (given.is_string()) hint = suggestion(given.get<std::string>(), field.rule.choices);
+  if (given.is_string()) hint = engine::suggestion(given.get<std::string>(), field.rule.choices);
   throw UsageError(origin + field.name() + " must be " + allowed(field) + ", got " + shown + hint);
 }
 
@@ -123,7 +123,7 @@ std::string range_of(const Field& field) {
     case Rule::any:
       return "";
     case Rule::choice:
-      return listed(rule.choices);
+      return engine::listed(rule.choices);
     case Rule::closed:
       return text("from ", digits(rule.low), " to ", digits(rule.high));
     case Rule::open_low:

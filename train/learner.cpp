@@ -3,7 +3,11 @@
 namespace moat::train {
 
 Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed)
-    : model(settings, seed), experts(model.expert_parameters()) {
+    : model(settings, seed),
+      experts(model.expert_parameters()),
+      forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate) {
+        return model.forward(images, mode, gate);
+      }) {
   if (model.is_routed()) router.emplace(model.router_parameters());
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -17,8 +18,13 @@ struct Learner {
   engine::FlatParameters experts;
   std::optional<engine::FlatParameters> router;
 
+  // How a step runs the model: model.forward(). A benchmark puts another form of it here.
+  using Forward = std::function<models::Prediction(const engine::Tensor& images, engine::Mode,
+                                                   models::GateGradient)>;
+  Forward forward;
+
   Learner(const models::ClassifierSettings& settings, uint64_t seed);
-  Learner(const Learner&) = delete;  // the groups point into the model
+  Learner(const Learner&) = delete;  // the rest points into the model
   std::vector<engine::FlatParameters*> groups();
 };
 

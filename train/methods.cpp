@@ -1,16 +1,19 @@
 #include "train/methods.h"
 
+#include "engine/names.h"
+
 namespace moat::train {
 
 using namespace engine;
 
 Step find_method(const std::string& name) {
-  if (name == "natural") return natural_step;
-  if (name == "at") return at_step;
-  if (name == "trades") return trades_step;
-  if (name == "advmoe") return advmoe_step;
-  throw UsageError(
-      text("train.method must be one of natural, at, trades, advmoe; got '", name, "'"));
+  struct Row {
+    const char* name;
+    Step step;
+  };
+  static constexpr Row rows[] = {
+      {"natural", natural_step}, {"at", at_step}, {"trades", trades_step}, {"advmoe", advmoe_step}};
+  return find_named("train.method", name, rows, [](const Row& row) { return row.name; }).step;
 }
 
 }  // namespace moat::train

@@ -12,28 +12,36 @@ using namespace engine;
 using attacks::Gate;
 using models::GateGradient;
 
-attacks::Model attack_model(const models::Classifier& model) {
+namespace {
+
+template <class Forward>
+attacks::Model attacked(Forward forward, bool routed) {
   return {.forward =
-              [&model](const Tensor& images, Gate gate) {
+              [forward](const Tensor& images, Gate gate) {
                 const models::Prediction p =
-                    model.forward(images, Mode::eval,
-                                  gate == Gate::open ? GateGradient::open : GateGradient::blocked);
+                    forward(images, Mode::eval,
+                            gate == Gate::open ? GateGradient::open : GateGradient::blocked);
                 return attacks::Outputs{p.logits, p.experts};
               },
-          .routed = model.is_routed()};
+          .routed = routed};
 }
 
-namespace {
 Gate training_gate(const StepSettings& step) {
   if (step.train.gate == "alternate") return step.iteration % 2 ? Gate::blocked : Gate::open;
   return step.train.gate == "through" ? Gate::open : Gate::blocked;
 }
+
 }  // namespace
+
+attacks::Model attack_model(const models::Classifier& model) {
+  return attacked([&model](const auto&... args) { return model.forward(args...); },
+                  model.is_routed());
+}
 
 Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
                        const StepSettings& step, int round) {
   const NoTapeScope not_recorded;
-  const attacks::Model model = attack_model(learner.model);
+  const attacks::Model model = attacked(learner.forward, learner.model.is_routed());
   const bool is_kl = loss == attacks::Loss::kl_divergence;
   const Gate gate = training_gate(step);
   const attacks::Victims victims{batch.images, batch.labels, batch.ids,
@@ -71,11 +79,11 @@ Tensor balance_loss(const models::Prediction& prediction) {
                static_cast<double>(experts));
 }
 
-TradesTerms trades_terms(const models::Classifier& model, const data::Batch& batch,
+TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
                          const Tensor& adversarial, const TrainSettings& settings) {
   TradesTerms terms;
-  terms.clean = model.forward(batch.images, Mode::train);
-  terms.adversarial = model.forward(adversarial, Mode::train);
+  terms.clean = learner.forward(batch.images, Mode::train, GateGradient::open);
+  terms.adversarial = learner.forward(adversarial, Mode::train, GateGradient::open);
   const Tensor natural =
       mean_cross_entropy(terms.clean.logits, batch.labels, settings.label_smoothing);
   const Tensor robust = mean(kl_divergence(terms.clean.logits, terms.adversarial.logits));

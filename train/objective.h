@@ -31,7 +31,7 @@ struct TradesTerms {
   models::Prediction clean, adversarial;
   engine::Tensor loss;
 };
-TradesTerms trades_terms(const models::Classifier& model, const data::Batch& batch,
+TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
                          const engine::Tensor& adversarial, const TrainSettings& settings);
 
 // Backward, checks, clip, one SGD step of each group, in that order. Throws Diverged when the loss

@@ -1,8 +1,8 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/names.h"
 #include "train/config.h"
-#include "train/nearest.h"
 
 namespace moat::train {
 
@@ -69,14 +69,8 @@ const std::vector<PresetRow>& presets() {
 }
 
 Config preset(const std::string& name) {
-  std::vector<std::string> names;
-  for (const Recipe& recipe : recipes()) {
-    if (recipe.row.name == name) return configure(recipe);
-    names.push_back(recipe.row.name);
-  }
-  std::string hint = suggestion(name, names);
-  if (hint.empty()) hint = "; there are " + listed(names);
-  throw engine::UsageError("there is no preset '" + name + "'" + hint);
+  return configure(engine::find_named("the preset", name, recipes(),
+                                      [](const Recipe& recipe) { return recipe.row.name; }));
 }
 
 }  // namespace moat::train

@@ -39,10 +39,11 @@ ordered_json deciding(const std::string& json, const fs::path& origin) {
 
 void require_same(const std::string& before, const std::string& now, const fs::path& origin) {
   const ordered_json a = deciding(before, origin).flatten(), b = deciding(now, origin).flatten();
-  for (const auto& [key, value] : b.items())
-    engine::require(a.contains(key) && a[key] == value, [&] {
-      return text(origin.string(), ": the run was started with ", key, " = ",
-                  a.contains(key) ? a[key].dump() : "nothing", ", now it is ", value.dump(),
+  for (const auto& field : b.items())
+    engine::require(a.contains(field.key()) && a[field.key()] == field.value(), [&] {
+      return text(origin.string(), ": the run was started with ", field.key(), " = ",
+                  a.contains(field.key()) ? a[field.key()].dump() : "nothing", ", now it is ",
+                  field.value().dump(),
                   "; resume with the same settings or choose another run.dir");
     });
 }

@@ -126,8 +126,9 @@ void MetricsLog::row(int64_t epoch, const Columns& columns) {
     std::vector<std::string> names{"epoch"};
     for (const auto& [name, value] : columns) {
       check_name(name);
-      require(std::find(names.begin(), names.end(), name) == names.end(),
-              [&] { return text("metrics: column \"", name, "\" is given twice"); });
+      require(std::find(names.begin(), names.end(), name) == names.end(), [&, &column = name] {
+        return text("metrics: column \"", column, "\" is given twice");
+      });
       names.push_back(name);
     }
     header_ = names;
@@ -137,8 +138,8 @@ void MetricsLog::row(int64_t epoch, const Columns& columns) {
   cells[0] = std::to_string(epoch);
   for (const auto& [name, value] : columns) {
     const auto at = std::find(header_.begin() + 1, header_.end(), name);
-    require(at != header_.end(), [&] {
-      return text(path_.string(), ": has no column \"", name,
+    require(at != header_.end(), [&, &column = name] {
+      return text(path_.string(), ": has no column \"", column,
                   "\"; the first row of the run fixes the columns");
     });
     cells[static_cast<size_t>(at - header_.begin())] = number_text(value);

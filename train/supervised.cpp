@@ -14,7 +14,7 @@ StepStatistics supervised_step(Learner& learner, const Tensor& images, const dat
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);
-  const models::Prediction p = learner.model.forward(images, Mode::train);
+  const models::Prediction p = learner.forward(images, Mode::train, models::GateGradient::open);
   check_scores(p);
   Tensor loss = mean_cross_entropy(p.logits, batch.labels, step.train.label_smoothing);
   if (learner.router && step.train.balance > 0)

@@ -12,7 +12,7 @@ StepStatistics trades_step(Learner& learner, const data::Batch& batch, const Ste
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);
-  const TradesTerms terms = trades_terms(learner.model, batch, adversarial, step.train);
+  const TradesTerms terms = trades_terms(learner, batch, adversarial, step.train);
   check_scores(terms.clean);
   check_scores(terms.adversarial);
   Tensor loss = terms.loss;

@@ -234,8 +234,8 @@ struct Named {
 std::vector<Named> laid_out(const std::filesystem::path& path, const SafeTensors& content) {
   std::vector<Named> out;
   for (const auto& [name, tensor] : content.tensors) {
-    require(tensor.defined() && name != kMetadata, [&] {
-      return text("safetensors ", path, ": tensor ", shown(name),
+    require(tensor.defined() && name != kMetadata, [&, &shown_name = name] {
+      return text("safetensors ", path, ": tensor ", shown(shown_name),
                   " must be defined and not be called ", kMetadata);
     });
     out.push_back({&name, tensor.to(Device{}).contiguous()});

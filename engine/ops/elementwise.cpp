@@ -60,7 +60,7 @@ Tensor unary(const char* name, UnaryOp op, const Tensor& x_any, double p = 0, do
 std::array<int64_t, 6> padded(const Shape& s, int64_t front) {
   std::array<int64_t, 6> out;
   out.fill(front);
-  for (int i = 0; i < s.rank(); ++i) out[static_cast<size_t>(6 - s.rank() + i)] = s[i];
+  for (int i = 0; i < s.rank(); ++i) out[out.size() - static_cast<size_t>(s.rank() - i)] = s[i];
   return out;
 }
 

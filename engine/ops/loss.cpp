@@ -53,29 +53,29 @@ Tensor softmax_rows(const char* op, const Tensor& logits, kernels::SoftmaxForm f
         logits.defined() ? text(name_of(logits.dtype()), " ", logits.shape().str()) : "nothing");
   });
   const Tensor x = logits.contiguous(), y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  const auto [rows, columns] = rows_of(x);
+  const Rows size = rows_of(x);
   dispatch(x.device(), [&](auto on) {
     return kernels::softmax(on, {.x = x.data(),
                                  .y = y.data(),
-                                 .rows = rows,
-                                 .columns = columns,
+                                 .rows = size.rows,
+                                 .columns = size.columns,
                                  .form = form,
                                  .dtype = x.dtype()});
   });
-  return recorded(op, {logits}, y, [y, form](const Tensors& d_outputs, const Needs&) -> Tensors {
-    const Tensor d_y = d_outputs[0].contiguous(),
-                 d_x = Tensor::empty(y.shape(), y.dtype(), y.device());
-    const auto [n, m] = rows_of(y);
-    const kernels::SoftmaxGrad args{.y = y.data(),
-                                    .d_y = d_y.data(),
-                                    .d_x = d_x.data(),
-                                    .rows = n,
-                                    .columns = m,
-                                    .form = form,
-                                    .dtype = y.dtype()};
-    dispatch(y.device(), [&](auto on) { return kernels::softmax_grad(on, args); });
-    return {d_x};
-  });
+  return recorded(op, {logits}, y,
+                  [y, form, size](const Tensors& d_outputs, const Needs&) -> Tensors {
+                    const Tensor d_y = d_outputs[0].contiguous(),
+                                 d_x = Tensor::empty(y.shape(), y.dtype(), y.device());
+                    const kernels::SoftmaxGrad args{.y = y.data(),
+                                                    .d_y = d_y.data(),
+                                                    .d_x = d_x.data(),
+                                                    .rows = size.rows,
+                                                    .columns = size.columns,
+                                                    .form = form,
+                                                    .dtype = y.dtype()};
+                    dispatch(y.device(), [&](auto on) { return kernels::softmax_grad(on, args); });
+                    return {d_x};
+                  });
 }
 
 }  // namespace
@@ -93,30 +93,30 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
   require_labels("cross_entropy", labels, logits);
   const Tensor z = logits.contiguous(), y = labels.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
-  const auto [rows, classes] = rows_of(z);
+  const Rows size = rows_of(z);
   dispatch(z.device(), [&](auto on) {
     return kernels::cross_entropy(on, {.logits = z.data(),
                                        .labels = y.data_as<int32_t>(),
                                        .values = values.data(),
-                                       .rows = rows,
-                                       .classes = classes,
+                                       .rows = size.rows,
+                                       .classes = size.columns,
                                        .dtype = z.dtype()});
   });
-  return recorded(
-      "cross_entropy", {logits}, values, [z, y](const Tensors& d_outputs, const Needs&) -> Tensors {
-        const Tensor d_values = d_outputs[0].contiguous(),
-                     d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
-        const auto [n, m] = rows_of(z);
-        const kernels::CrossEntropyGrad args{.logits = z.data(),
-                                             .labels = y.data_as<int32_t>(),
-                                             .d_values = d_values.data(),
-                                             .d_logits = d_z.data(),
-                                             .rows = n,
-                                             .classes = m,
-                                             .dtype = z.dtype()};
-        dispatch(z.device(), [&](auto on) { return kernels::cross_entropy_grad(on, args); });
-        return {d_z};
-      });
+  return recorded("cross_entropy", {logits}, values,
+                  [z, y, size](const Tensors& d_outputs, const Needs&) -> Tensors {
+                    const Tensor d_values = d_outputs[0].contiguous(),
+                                 d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
+                    const kernels::CrossEntropyGrad args{.logits = z.data(),
+                                                         .labels = y.data_as<int32_t>(),
+                                                         .d_values = d_values.data(),
+                                                         .d_logits = d_z.data(),
+                                                         .rows = size.rows,
+                                                         .classes = size.columns,
+                                                         .dtype = z.dtype()};
+                    dispatch(z.device(),
+                             [&](auto on) { return kernels::cross_entropy_grad(on, args); });
+                    return {d_z};
+                  });
 }
 
 Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {
@@ -132,29 +132,28 @@ Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {
           });
   const Tensor p = p_logits.contiguous(), q = q_logits.contiguous(),
                values = Tensor::empty({p.dim(0)}, p.dtype(), p.device());
-  const auto [rows, classes] = rows_of(p);
+  const Rows size = rows_of(p);
   dispatch(p.device(), [&](auto on) {
     return kernels::kl_divergence(on, {.p = p.data(),
                                        .q = q.data(),
                                        .values = values.data(),
-                                       .rows = rows,
-                                       .classes = classes,
+                                       .rows = size.rows,
+                                       .classes = size.columns,
                                        .dtype = p.dtype()});
   });
   return recorded("kl_divergence", {p_logits, q_logits}, values,
-                  [p, q](const Tensors& d_outputs, const Needs& needs) -> Tensors {
+                  [p, q, size](const Tensors& d_outputs, const Needs& needs) -> Tensors {
                     const Tensor d_values = d_outputs[0].contiguous();
                     Tensor d_p, d_q;
                     if (needs[0]) d_p = Tensor::empty(p.shape(), p.dtype(), p.device());
                     if (needs[1]) d_q = Tensor::empty(q.shape(), q.dtype(), q.device());
-                    const auto [n, m] = rows_of(p);
                     const kernels::KlDivergenceGrad args{.p = p.data(),
                                                          .q = q.data(),
                                                          .d_values = d_values.data(),
                                                          .d_p = d_p.data(),
                                                          .d_q = d_q.data(),
-                                                         .rows = n,
-                                                         .classes = m,
+                                                         .rows = size.rows,
+                                                         .classes = size.columns,
                                                          .dtype = p.dtype()};
                     dispatch(p.device(),
                              [&](auto on) { return kernels::kl_divergence_grad(on, args); });
@@ -170,26 +169,25 @@ Tensor margin(const Tensor& logits, const Tensor& labels) {
   require_labels("margin", labels, logits);
   const Tensor z = logits.contiguous(), y = labels.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
-  const auto [rows, classes] = rows_of(z);
+  const Rows size = rows_of(z);
   dispatch(z.device(), [&](auto on) {
     return kernels::margin(on, {.logits = z.data(),
                                 .labels = y.data_as<int32_t>(),
                                 .values = values.data(),
-                                .rows = rows,
-                                .classes = classes,
+                                .rows = size.rows,
+                                .classes = size.columns,
                                 .dtype = z.dtype()});
   });
   return recorded("margin", {logits}, values,
-                  [z, y](const Tensors& d_outputs, const Needs&) -> Tensors {
+                  [z, y, size](const Tensors& d_outputs, const Needs&) -> Tensors {
                     const Tensor d_values = d_outputs[0].contiguous(),
                                  d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
-                    const auto [n, m] = rows_of(z);
                     const kernels::MarginGrad args{.logits = z.data(),
                                                    .labels = y.data_as<int32_t>(),
                                                    .d_values = d_values.data(),
                                                    .d_logits = d_z.data(),
-                                                   .rows = n,
-                                                   .classes = m,
+                                                   .rows = size.rows,
+                                                   .classes = size.columns,
                                                    .dtype = z.dtype()};
                     dispatch(z.device(), [&](auto on) { return kernels::margin_grad(on, args); });
                     return {d_z};

@@ -22,13 +22,14 @@ PoolGeometry pool_geometry(const char* op, const Tensor& x, int64_t window_heigh
                 x.shape().str());
   });
   require(window_height >= 1 && window_width >= 1 && stride >= 1 && padding >= 0 &&
-              2 * padding <= std::min(window_height, window_width),
+              int64_t{2} * padding <= std::min(window_height, window_width),
           [&] {
             return text(op, ": window and stride must be at least 1 and padding at most half a ",
                         "window, got ", window_height, ", ", stride, " and ", padding);
           });
-  require(x.dim(1) + 2 * padding >= window_height && x.dim(2) + 2 * padding >= window_width &&
-              x.dim(1) > 0 && x.dim(2) > 0 && x.dim(3) > 0,
+  require(x.dim(1) + int64_t{2} * padding >= window_height &&
+              x.dim(2) + int64_t{2} * padding >= window_width && x.dim(1) > 0 && x.dim(2) > 0 &&
+              x.dim(3) > 0,
           [&] {
             return text(op, ": the padded image must hold the window, got ", x.shape().str(),
                         " and window ", window_height);

@@ -1,9 +1,11 @@
-#include "train/nearest.h"
+#include "engine/names.h"
 
 #include <algorithm>
 #include <utility>
 
-namespace moat::train {
+#include "engine/error.h"
+
+namespace moat::engine {
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before(b.size() + 1), above(b.size() + 1), row(b.size() + 1);
@@ -54,4 +56,10 @@ std::string listed(const std::vector<std::string>& names) {
   return list;
 }
 
-}  // namespace moat::train
+void refuse_name(std::string_view what, std::string_view given,
+                 const std::vector<std::string>& known) {
+  throw UsageError(
+      text(what, " must be ", listed(known), "; got '", given, "'", suggestion(given, known)));
+}
+
+}  // namespace moat::engine

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-namespace moat::train {
+namespace moat::engine {
 
 // Insertions, deletions, replacements and swaps of neighbours that turn a into b (optimal string
 // alignment).
@@ -22,4 +22,22 @@ std::string suggestion(std::string_view given, const std::vector<std::string>& k
 // "a, b or c"
 std::string listed(const std::vector<std::string>& names);
 
-}  // namespace moat::train
+// Throws UsageError: `what` must be one of `known`, `given` was given, and what may have been
+// meant.
+[[noreturn]] void refuse_name(std::string_view what, std::string_view given,
+                              const std::vector<std::string>& known);
+
+// The first row whose name is `given`, or refuse_name(). name_of(row) is something a string is made
+// of.
+template <class Rows, class NameOf>
+const auto& find_named(std::string_view what, std::string_view given, const Rows& rows,
+                       NameOf&& name_of) {
+  std::vector<std::string> known;
+  for (const auto& row : rows) {
+    if (given == name_of(row)) return row;
+    known.emplace_back(name_of(row));
+  }
+  refuse_name(what, given, known);
+}
+
+}  // namespace moat::engine
