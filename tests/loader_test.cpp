@@ -1,0 +1,173 @@
+#include <algorithm>
+#include <catch2/catch.hpp>
+#include <set>
+
+#include "data/augment.h"
+#include "data/catalog.h"
+#include "data/digits.h"
+#include "data/loader.h"
+
+namespace moat::tests {
+
+using namespace data;
+using Catch::Matchers::Contains;
+using engine::Tensor;
+
+namespace {
+std::vector<int32_t> ids_of_epoch(const Loader& loader, int64_t epoch, int64_t first_batch = 0) {
+  std::vector<int32_t> ids;
+  for (const Batch& batch : loader.epoch(epoch, first_batch))
+    for (int32_t id : batch.ids.to_vector<int32_t>()) ids.push_back(id);
+  return ids;
+}
+
+std::vector<int32_t> sorted(std::vector<int32_t> v) {
+  std::sort(v.begin(), v.end());
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("augmentation of a sample does not depend on its batch", "[data][augment]") {
+  const ImageSet set = synthetic({.rows = 40, .height = 6, .width = 5});
+  const Augmentation augmentation{.crop_padding = 2, .flip = Flip::horizontal};
+  const Batch whole = augmented(batch_of(set), augmentation, 11, 4);
+  std::set<std::vector<float>> seen;
+  for (int32_t row : {39, 3, 17, 0}) {
+    const Batch one = augmented(batch_of(set, std::vector<int32_t>{row}), augmentation, 11, 4);
+    CHECK(one.images.to_vector<float>() == whole.images.sliced(0, row, row + 1).to_vector<float>());
+    for (uint32_t epoch = 0; epoch < 8; ++epoch)
+      seen.insert(augmented(batch_of(set, std::vector<int32_t>{row}), augmentation, 11, epoch)
+                      .images.to_vector<float>());
+  }
+  CHECK(seen.size() > 20);  // epochs differ
+  CHECK(augmented(batch_of(set), {}, 11, 4).images.to_vector<float>() ==
+        batch_of(set).images.to_vector<float>());
+  CHECK_THROWS_WITH(augmented(batch_of(set), {.crop_padding = -1}, 0, 0), Contains("-1"));
+}
+
+TEST_CASE("augmentation gives a window of the padded image or its mirror", "[data][augment]") {
+  const ImageSet set = synthetic({.rows = 60, .height = 4, .width = 5, .channels = 2});
+  const std::vector<float> images = batch_of(set).images.to_vector<float>();
+  for (int padding : {1, 3, 6})  // 6: the window may miss the image
+    for (Flip flip : {Flip::none, Flip::horizontal}) {
+      const std::vector<float> got =
+          augmented(batch_of(set), {.crop_padding = padding, .flip = flip}, 9, 1)
+              .images.to_vector<float>();
+      const auto window = [&](int i, int dy, int dx, bool mirrored) {
+        std::vector<float> out;
+        for (int y = dy; y < dy + 4; ++y)
+          for (int k = 0; k < 5; ++k)
+            for (int c = 0; c < 2; ++c) {
+              const int x = dx + (mirrored ? 4 - k : k);
+              const bool inside = y >= 0 && y < 4 && x >= 0 && x < 5;
+              out.push_back(inside ? images[static_cast<size_t>(((i * 4 + y) * 5 + x) * 2 + c)]
+                                   : 0);
+            }
+        return out;
+      };
+      for (int i = 0; i < 60; ++i) {
+        const std::vector<float> image(got.begin() + i * 40, got.begin() + (i + 1) * 40);
+        bool found = false;
+        for (int dy = -padding; dy <= padding; ++dy)
+          for (int dx = -padding; dx <= padding; ++dx)
+            found = found || image == window(i, dy, dx, false) ||
+                    (flip == Flip::horizontal && image == window(i, dy, dx, true));
+        REQUIRE(found);
+      }
+    }
+}
+
+TEST_CASE("augmentation crops every window and flips half of the images", "[data][augment]") {
+  // One bright pixel in the middle of a black 5x5 image shows where the window lay.
+  const int n = 5000, padding = 2;
+  ImageSet set{.height = 5, .width = 5, .channels = 1, .class_names = {"one"}};
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < 25; ++j) set.pixels.push_back(j == 12 ? 255 : j == 13 ? 51 : 0);
+    set.labels.push_back(0);
+    set.ids.push_back(i);
+  }
+  const Tensor images =
+      augmented(batch_of(set), {.crop_padding = padding, .flip = Flip::horizontal}, 1, 0).images;
+  std::vector<int> at(25);
+  int flipped = 0, told = 0;
+  for (int i = 0; i < n; ++i) {
+    const float* image = images.data_as<float>() + i * 25;
+    const auto bright = std::max_element(image, image + 25) - image;
+    REQUIRE(image[bright] == 1);
+    ++at[static_cast<size_t>(bright)];
+    const auto column = bright % 5;
+    if (column == 0 || column == 4) continue;
+    ++told;
+    flipped += image[bright - 1] > 0;
+  }
+  for (int count : at) CHECK(count == Approx(n / 25.0).margin(70));  // five deviations
+  CHECK(flipped == Approx(told / 2.0).margin(140));
+}
+
+TEST_CASE("loader: the order depends on seed and epoch alone", "[data][loader]") {
+  const ImageSet set = digits(Split::test);
+  const Loader loader(set, {.batch = 32, .seed = 5}), other_batch(set, {.batch = 50, .seed = 5}),
+      other_seed(set, {.batch = 32, .seed = 6});
+  const auto first = ids_of_epoch(loader, 0);
+  CHECK(sorted(first) == set.ids);  // every sample once
+  CHECK(first != set.ids);
+  CHECK(first == ids_of_epoch(loader, 0));
+  CHECK(first == ids_of_epoch(other_batch, 0));
+  CHECK(first != ids_of_epoch(loader, 1));
+  CHECK(first != ids_of_epoch(other_seed, 0));
+  CHECK(sorted(ids_of_epoch(loader, 1)) == set.ids);
+  CHECK(ids_of_epoch(Loader(set, {.batch = 7, .order = Order::sequential}), 3) == set.ids);
+}
+
+TEST_CASE("loader: the last batch, resuming and augmentation", "[data][loader]") {
+  const ImageSet set = digits(Split::test);  // 359 = 11 * 32 + 7
+  const LoaderOptions options{.batch = 32, .augmentation = {.crop_padding = 1}};
+  LoaderOptions drop = options;
+  drop.last = LastBatch::drop;
+  const Loader keeping(set, options), dropping(set, drop);
+  CHECK(keeping.batches() == 12);
+  CHECK(dropping.batches() == 11);
+  CHECK(ids_of_epoch(dropping, 0).size() == 11 * 32);
+
+  const auto all = ids_of_epoch(keeping, 2), rest = ids_of_epoch(keeping, 2, 5);
+  CHECK(rest == std::vector<int32_t>(all.begin() + 5 * 32, all.end()));
+  CHECK(ids_of_epoch(keeping, 2, 12).empty());
+
+  Epoch epoch = keeping.epoch(2, 5);
+  const Batch batch = *epoch.next();
+  std::vector<int32_t> rows;  // ids grow with the row
+  for (int32_t id : batch.ids.to_vector<int32_t>())
+    rows.push_back(static_cast<int32_t>(std::lower_bound(set.ids.begin(), set.ids.end(), id) -
+                                        set.ids.begin()));
+  CHECK(batch.images.to_vector<float>() ==
+        augmented(batch_of(set, rows), options.augmentation, 0, 2).images.to_vector<float>());
+}
+
+TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loader]") {
+  const ImageSet set = digits(Split::test);
+  const Loader loader(set, {.batch = 4});
+  for (int i = 0; i < 50; ++i) {
+    Epoch epoch = loader.epoch(i);
+    for (int b = 0; b < i % 5; ++b) CHECK(epoch.next().has_value());
+  }
+  {
+    Epoch epoch = loader.epoch(0, loader.batches());
+    CHECK_FALSE(epoch.next().has_value());
+    CHECK_FALSE(epoch.next().has_value());
+  }
+  ImageSet damaged = set;
+  const Loader failing(damaged, {.batch = 4});
+  damaged.pixels.clear();
+  Epoch epoch = failing.epoch(0);
+  CHECK_THROWS_WITH(epoch.next(), Contains("must have the same rows"));
+  CHECK_THROWS_AS(epoch.next(), engine::Error);
+
+  CHECK_THROWS_WITH(Loader(set, {.batch = 0}), Contains("batch"));
+  CHECK_THROWS_WITH(loader.epoch(-1), Contains("epoch"));
+  CHECK_THROWS_WITH(loader.epoch(0, 1000), Contains("first_batch"));
+  const ImageSet none = first_rows(set, 0);
+  CHECK(ids_of_epoch(Loader(none, {}), 0).empty());
+}
+
+}  // namespace moat::tests
