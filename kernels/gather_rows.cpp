@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "kernels/index_range.h"
 #include "kernels/parallel.h"
 
 namespace moat::kernels {
@@ -13,10 +14,6 @@ namespace {
 constexpr int64_t kGrain = 65536;  // bytes a thread moves at least
 constexpr int64_t kTile = 256;     // columns whose sums are on the stack at once
 
-bool all_within(const int32_t* index, int rows, int sources) {
-  return std::all_of(index, index + rows, [=](int32_t i) { return 0 <= i && i < sources; });
-}
-
 int64_t grain_for(int64_t row_bytes) {
   return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row_bytes));
 }
@@ -24,7 +21,8 @@ int64_t grain_for(int64_t row_bytes) {
 }  // namespace
 
 Status gather_rows(Cpu, const GatherRows& a) {
-  if (a.rows < 0 || a.sources < 0 || a.row_bytes < 0 || !all_within(a.index, a.rows, a.sources))
+  if (a.rows < 0 || a.sources < 0 || a.row_bytes < 0 ||
+      !indices_in_range(a.index, a.rows, a.sources))
     return Status::bad_args;
   parallel_for(a.rows, grain_for(a.row_bytes), [&](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i)
@@ -40,7 +38,7 @@ size_t gather_rows_grad_workspace(Cpu, const GatherRowsGrad& a) {
 }
 
 Status gather_rows_grad(Cpu on, const GatherRowsGrad& a) {
-  if (a.rows < 0 || a.sources < 0 || a.width < 0 || !all_within(a.index, a.rows, a.sources))
+  if (a.rows < 0 || a.sources < 0 || a.width < 0 || !indices_in_range(a.index, a.rows, a.sources))
     return Status::bad_args;
   if (on.workspace_bytes < gather_rows_grad_workspace(on, a)) return Status::small_workspace;
 

@@ -4,10 +4,10 @@
 
 namespace moat::kernels {
 
-// True when all of `count` indices are in [0, bound).
-inline bool indices_in_range(const int32_t* indices, int64_t count, int bound) {
+// True when all of `count` indices are in [lowest, bound).
+inline bool indices_in_range(const int32_t* indices, int64_t count, int bound, int lowest = 0) {
   bool inside = true;
-  for (int64_t i = 0; i < count; ++i) inside &= indices[i] >= 0 && indices[i] < bound;
+  for (int64_t i = 0; i < count; ++i) inside &= indices[i] >= lowest && indices[i] < bound;
   return inside;
 }
 

@@ -57,6 +57,7 @@ std::vector<OpCase> norm_cases(Scale scale);
 std::vector<OpCase> loss_cases(Scale scale);
 std::vector<OpCase> grouped_conv_cases(Scale scale);
 std::vector<OpCase> moe_cases(Scale scale);
+std::vector<OpCase> routing_cases(Scale scale);
 std::vector<OpCase> ball_cases(Scale scale);
 std::vector<OpCase> all_cases(Scale scale);
 

@@ -22,4 +22,5 @@ TEST_CASE("ops: vision") { check_all(vision_cases(Scale::test)); }
 TEST_CASE("ops: norm") { check_all(norm_cases(Scale::test)); }
 TEST_CASE("ops: loss") { check_all(loss_cases(Scale::test)); }
 TEST_CASE("ops: moe") { check_all(moe_cases(Scale::test)); }
+TEST_CASE("ops: routing") { check_all(routing_cases(Scale::test)); }
 TEST_CASE("ops: ball") { check_all(ball_cases(Scale::test)); }

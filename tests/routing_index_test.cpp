@@ -6,6 +6,9 @@
 #include <numeric>
 
 #include "engine/ops/moe.h"
+#include "engine/ops/reduce.h"
+#include "engine/ops/routing.h"
+#include "engine/tape.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -135,6 +138,36 @@ TEST_CASE("routing refuses what it cannot sort", "[routing]") {
   CHECK(route({0, 0}, 1, 3, -1).status == Status::bad_args);
   CHECK_THROWS_WITH(engine::sort_by_expert(engine::Tensor::from<int32_t>({0, 5}, {2}), 5),
                     "sort_by_expert: experts must be in [0, 5), got 5 in row 1");
+}
+
+TEST_CASE("combine_rows: no gradient is computed that nobody asked for", "[routing]") {
+  using namespace engine;
+  const Routing routing = route_tokens(Tensor::from(std::vector<int32_t>{1, 0, 1}, {3, 1}), 2);
+  const Tensor rows = randn({3, 4}, 1).to(Dtype::f32), weights = randn({3, 1}, 2).to(Dtype::f32);
+  Tape tape;
+  const Tensor watched = tape.watch(rows);
+  const Gradients gradients = tape.gradients(sum(combine_rows(watched, weights, routing)));
+  CHECK(gradients.of(watched).defined());
+  CHECK_FALSE(gradients.of(weights).defined());
+}
+
+TEST_CASE("dispatch_rows, combine_rows: what does not fit is one line", "[routing]") {
+  using namespace engine;
+  const auto experts = Tensor::from(std::vector<int32_t>{1, 0, 1, 0}, {2, 2});
+  const Routing routing = route_tokens(experts, 2);
+  const Tensor x = randn({2, 4}, 1), rows = randn({4, 4}, 1), weights = randn({2, 2}, 2);
+  CHECK_THROWS_WITH(route_tokens(experts.reshaped({4}), 2), Catch::Contains("int32 [tokens, k]"));
+  CHECK_THROWS_WITH(route_tokens(experts, 0), Catch::Contains("an expert or more"));
+  CHECK_THROWS_WITH(route_tokens(experts, 1), Catch::Contains("[0, 1), got 1 in row 0"));
+  CHECK_THROWS_WITH(route_tokens(experts, 2, {.capacity = -1}), Catch::Contains("-1"));
+  CHECK_THROWS_WITH(route_tokens(experts, 2, {.capacity = 1, .priority = weights}),
+                    Catch::Contains("priority must be floating [2]"));
+  CHECK_THROWS_WITH(dispatch_rows(rows, routing), Catch::Contains("x must be floating [2, width]"));
+  CHECK_THROWS_WITH(dispatch_rows(x, {}), Catch::Contains("route_tokens() makes one"));
+  CHECK_THROWS_WITH(combine_rows(x, weights, routing), Catch::Contains("floating [4, width]"));
+  CHECK_THROWS_WITH(combine_rows(rows, x, routing), Catch::Contains("weights must be float64"));
+  CHECK_THROWS_WITH(combine_rows(rows.to(Dtype::f32), weights, routing),
+                    Catch::Contains("weights must be float32"));
 }
 
 }  // namespace moat::tests

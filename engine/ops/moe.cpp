@@ -1,8 +1,8 @@
 #include "engine/ops/moe.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/routing.h"
 #include "engine/tape.h"
-#include "kernels/routing_index.h"
 
 namespace moat::engine {
 
@@ -14,20 +14,6 @@ void require_scores(const char* op, const Tensor& x) {
             return text(op, ": scores must be float32 or float64 [tokens, experts], got ",
                         x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
           });
-}
-
-void require_experts(const char* op, const Tensor& experts, int64_t num_experts) {
-  require(experts.defined() && experts.dtype() == Dtype::i32 && experts.rank() == 1, [&] {
-    return text(
-        op, ": experts must be int32 with one axis, got ",
-        experts.defined() ? text(name_of(experts.dtype()), " ", experts.shape().str()) : "nothing");
-  });
-  const std::vector<int32_t> values = experts.to_vector<int32_t>();
-  for (size_t row = 0; row < values.size(); ++row)
-    require(values[row] >= 0 && values[row] < num_experts, [&] {
-      return text(op, ": experts must be in [0, ", num_experts, "), got ", values[row], " in row ",
-                  row);
-    });
 }
 
 }  // namespace
@@ -88,7 +74,7 @@ Gate topk_gate(const Tensor& logits, int k, GateForm form, const Tensor& bias) {
 
 Tensor straight_through_gate(const Tensor& scores, const Tensor& experts, StraightThrough form) {
   require_scores("straight_through_gate", scores);
-  require_experts("straight_through_gate", experts, scores.dim(1));
+  require_experts("straight_through_gate", experts, 1, scores.dim(1));
   require(experts.dim(0) == scores.dim(0), [&] {
     return text("straight_through_gate: one expert per token, got ", experts.dim(0), " for scores ",
                 scores.shape().str());
@@ -115,29 +101,11 @@ Tensor straight_through_gate(const Tensor& scores, const Tensor& experts, Straig
 }
 
 Segments sort_by_expert(const Tensor& experts, int num_experts) {
-  require(num_experts >= 1,
-          [&] { return text("sort_by_expert: needs an expert or more, got ", num_experts); });
-  require_experts("sort_by_expert", experts, num_experts);
-  const Tensor chosen = experts.contiguous();
-  const Tensor offsets = Tensor::empty({num_experts + 1}, Dtype::i32, chosen.device());
-  Segments segments{.order = Tensor::empty(chosen.shape(), Dtype::i32, chosen.device()),
-                    .inverse = Tensor::empty(chosen.shape(), Dtype::i32, chosen.device()),
-                    .offsets = {}};
-  const kernels::RoutingIndex args{.experts = chosen.data_as<int32_t>(),
-                                   .priority = nullptr,
-                                   .offsets = offsets.data_as<int32_t>(),
-                                   .row_token = segments.order.data_as<int32_t>(),
-                                   .slot_of = segments.inverse.data_as<int32_t>(),
-                                   .tokens = to_int(chosen.dim(0)),
-                                   .k = 1,
-                                   .num_experts = num_experts,
-                                   .capacity = 0,
-                                   .priority_dtype = Dtype::f32};
-  dispatch(
-      chosen.device(), [&](auto on) { return kernels::routing_index_workspace(on, args); },
-      [&](auto on) { return kernels::routing_index(on, args); });
-  segments.offsets = offsets.to_vector<int32_t>();
-  return segments;
+  require_experts("sort_by_expert", experts, 1, num_experts);
+  const Routing sorted =
+      route_tokens(experts.contiguous().reshaped({experts.size(), 1}), num_experts);
+  return {sorted.row_token, sorted.slot_of.reshaped({experts.size()}),
+          sorted.offsets.to_vector<int32_t>()};
 }
 
 }  // namespace moat::engine
