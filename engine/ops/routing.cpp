@@ -14,18 +14,6 @@ std::string given(const Tensor& x) {
   return x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing";
 }
 
-void require_rows(const char* op, const char* name, const Tensor& x, int64_t rows) {
-  require(x.defined() && x.rank() == 2 && is_floating(x.dtype()) && x.dim(0) == rows, [&] {
-    return text(op, ": ", name, " must be floating [", rows, ", width] for this routing, got ",
-                given(x));
-  });
-}
-
-void require_routing(const char* op, const Routing& routing) {
-  require(routing.slot_of.defined() && routing.row_token.defined(),
-          [&] { return text(op, ": the routing is empty; route_tokens() makes one"); });
-}
-
 // What a weight is stored as beside rows of `dtype`.
 Dtype weight_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
 
@@ -48,6 +36,18 @@ Tensor combined(const Tensor& rows, const Tensor& weights, const Routing& routin
 }
 
 }  // namespace
+
+void require_rows(const char* op, const char* name, const Tensor& x, int64_t rows) {
+  require(x.defined() && x.rank() == 2 && is_floating(x.dtype()) && x.dim(0) == rows, [&] {
+    return text(op, ": ", name, " must be floating [", rows, ", width] for this routing, got ",
+                given(x));
+  });
+}
+
+void require_routing(const char* op, const Routing& routing) {
+  require(routing.slot_of.defined() && routing.row_token.defined(),
+          [&] { return text(op, ": the routing is empty; route_tokens() makes one"); });
+}
 
 void require_experts(const char* op, const Tensor& experts, int rank, int64_t num_experts) {
   require(experts.defined() && experts.dtype() == Dtype::i32 && experts.rank() == rank, [&] {
@@ -97,6 +97,10 @@ Routing route_tokens(const Tensor& experts, int num_experts, const RoutingOption
   return routing;
 }
 
+Tensor sum_choices(const Tensor& rows, const Routing& routing) {
+  return combined(rows, {}, routing);
+}
+
 Tensor dispatch_rows(const Tensor& x, const Routing& routing) {
   require_routing("dispatch_rows", routing);
   require_rows("dispatch_rows", "x", x, routing.slot_of.dim(0));
@@ -112,7 +116,7 @@ Tensor dispatch_rows(const Tensor& x, const Routing& routing) {
                                        .dtype = tokens.dtype()});
   });
   return recorded("dispatch_rows", {x}, y, [routing](const Tensors& d, const Needs&) -> Tensors {
-    return {combined(d[0].contiguous(), {}, routing)};
+    return {sum_choices(d[0].contiguous(), routing)};
   });
 }
 

@@ -24,9 +24,16 @@ Routing route_tokens(const Tensor& experts, int num_experts, const RoutingOption
 // Throws unless experts is int32 of this rank with values in [0, num_experts).
 void require_experts(const char* op, const Tensor& experts, int rank, int64_t num_experts);
 
+// Throws unless there is a routing, and x is floating [rows, width].
+void require_routing(const char* op, const Routing& routing);
+void require_rows(const char* op, const char* name, const Tensor& x, int64_t rows);
+
 // x [tokens, width] -> [tokens · k, width], the rows of each expert side by side; rows that no
 // choice has are zero.
 Tensor dispatch_rows(const Tensor& x, const Routing& routing);
+
+// The sum over a token's choices, best first: the gradient of dispatch_rows. Not recorded.
+Tensor sum_choices(const Tensor& rows, const Routing& routing);
 
 // rows [tokens · k, width], weights [tokens, k] (float32 for bfloat16 rows) -> [tokens, width]:
 // the weighted sum over a token's choices, best first; a dropped one adds nothing. Differentiable
