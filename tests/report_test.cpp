@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <functional>
 #include <string>
@@ -120,6 +121,22 @@ TEST_CASE("report: the page holds every part") {
     CHECK(has(html, part));
   }
   CHECK(html == page({read_run(folder.path())}));
+}
+
+// The fixture validates in its first and third epoch.
+TEST_CASE("report: a line goes on over epochs without a validation") {
+  const TemporaryFolder folder;
+  tests::write_run(folder.path());
+  const std::string html = page({read_run(folder.path())}), start = "<path class=\"curve";
+  size_t curves = 0, of_two_points = 0;
+  for (size_t at = html.find(start); at != html.npos; at = html.find(start, at + 1), ++curves) {
+    const size_t from = html.find(" d=\"", at) + 4, to = html.find('"', from);
+    const std::string drawn = html.substr(from, to - from);
+    CHECK(std::count(drawn.begin(), drawn.end(), 'M') == 1);
+    of_two_points += std::count(drawn.begin(), drawn.end(), 'L') == 1;
+  }
+  CHECK(curves == 7);         // four accuracies less train_robust, loss, two shares, rate
+  CHECK(of_two_points == 2);  // val_clean and val_robust
 }
 
 TEST_CASE("report: the page asks nobody for anything") {

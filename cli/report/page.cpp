@@ -33,10 +33,18 @@ std::string charts(const std::vector<std::string>& drawn) {
 
 // --- training curves
 
+// Epochs without a validation have empty cells: the line goes on to the next one that has a value.
 Series series_of(const Run& run, const std::string& column, const std::string& name, int colour,
                  Stroke stroke = Stroke::solid) {
-  Series s{name, run.metrics.numbers("epoch"), run.metrics.numbers(column), colour, stroke};
-  for (double& epoch : s.x) epoch += 1;  // the file counts from 0, people from 1
+  Series s{name, {}, {}, colour, stroke};
+  const std::vector<double> epochs = run.metrics.numbers("epoch"),
+                            values = run.metrics.numbers(column);
+  const int at = run.metrics.column(column);
+  for (size_t i = 0; at >= 0 && i < values.size(); ++i) {
+    if (run.metrics.rows[i][static_cast<size_t>(at)].empty()) continue;
+    s.x.push_back(epochs[i] + 1);  // the file counts from 0, people from 1
+    s.y.push_back(values[i]);
+  }
   return s;
 }
 
