@@ -32,7 +32,7 @@ const CLI::App& innermost(const CLI::App& app) {
 }
 
 std::string path_of(const CLI::App& command) {
-  const std::string own = command.get_name();
+  const std::string& own = command.get_name();
   return command.get_parent() ? path_of(*command.get_parent()) + " " + own : own;
 }
 

@@ -9,7 +9,6 @@
 
 namespace moat::data {
 
-using engine::require;
 using engine::text;
 using engine::UsageError;
 

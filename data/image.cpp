@@ -85,7 +85,7 @@ Image resized(const Image& image, int height, int width) {
       const uint8_t* from =
           image.pixels.data() + (static_cast<size_t>(y) * image.width + taps.from) * channels;
       for (float w : taps.weights)
-        for (int c = 0; c < channels; ++c) to[c] += w * *from++;
+        for (int c = 0; c < channels; ++c) to[c] += w * static_cast<float>(*from++);
     }
 
   Image out{height, width, channels, std::vector<uint8_t>(height * stride)};

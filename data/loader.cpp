@@ -32,11 +32,11 @@ std::vector<int32_t> row_order(const ImageSet& set, const LoaderOptions& options
 }  // namespace
 
 Epoch::Epoch(const ImageSet& set, const LoaderOptions& options, uint32_t epoch, int64_t first_batch)
-    : thread_([this, &set, options, epoch, first_batch](std::stop_token stop) {
+    : thread_([this, &set, options, epoch, first_batch](const std::stop_token& stop) {
         produce(stop, set, options, epoch, first_batch);
       }) {}
 
-void Epoch::produce(std::stop_token stop, const ImageSet& set, LoaderOptions options,
+void Epoch::produce(const std::stop_token& stop, const ImageSet& set, LoaderOptions options,
                     uint32_t epoch, int64_t first_batch) {
   std::exception_ptr error;
   try {

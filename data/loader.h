@@ -60,8 +60,8 @@ class Epoch {
   std::default_sentinel_t end() { return {}; }
 
  private:
-  void produce(std::stop_token stop, const ImageSet& set, LoaderOptions options, uint32_t epoch,
-               int64_t first_batch);
+  void produce(const std::stop_token& stop, const ImageSet& set, LoaderOptions options,
+               uint32_t epoch, int64_t first_batch);
 
   std::mutex mutex_;
   std::condition_variable_any changed_;

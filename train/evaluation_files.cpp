@@ -37,7 +37,7 @@ struct Canvas {
           const int64_t from =
               (int64_t(y / zoom) * width + x / zoom) * channels + (channels == 3 ? c : 0);
           const int64_t to =
-              (int64_t(row * tile_height() + y) * total_width() + column * tile_width() + x) * 3 +
+              ((int64_t{row} * tile_height() + y) * total_width() + column * tile_width() + x) * 3 +
               c;
           pixels[size_t(to)] =
               static_cast<uint8_t>(std::lround(std::clamp(value(from), 0.0, 1.0) * 255));

@@ -13,7 +13,6 @@
 
 namespace moat::train {
 
-using engine::Error;
 using engine::require;
 using engine::text;
 

@@ -126,6 +126,7 @@ std::vector<Check> training_warnings(const Run& run) {
     same->last = what;
   }
   std::vector<Check> list;
+  list.reserve(out.size());
   for (const Warned& w : out)
     list.push_back({w.kind == "diverged" ? Verdict::fail : Verdict::warn, w.kind,
                     text(w.times, w.times == 1 ? " time" : " times"), w.last});
