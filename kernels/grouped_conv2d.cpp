@@ -1,24 +1,10 @@
 #include "kernels/grouped_conv2d.h"
 
-#include <algorithm>
+#include "kernels/segments.h"
 
 namespace moat::kernels {
 
 namespace {
-
-// Experts run one after another, each on all threads: conv2d on its images and its filters.
-
-bool are_segments(const int* offsets, int experts) {
-  return experts >= 0 && offsets && offsets[0] == 0 &&
-         std::is_sorted(offsets, offsets + experts + 1);
-}
-
-const char* at(const void* base, int64_t elements, Dtype dtype) {
-  return static_cast<const char*>(base) + elements * static_cast<int64_t>(size_of(dtype));
-}
-char* at(void* base, int64_t elements, Dtype dtype) {
-  return static_cast<char*>(base) + elements * static_cast<int64_t>(size_of(dtype));
-}
 
 template <class Grouped>
 const void* filter_of(const Grouped& a, int e) {
@@ -61,21 +47,16 @@ Conv2dWeightGrad part(const GroupedConv2dWeightGrad& a, int e) {
           .geometry = g};
 }
 
-// The most that any segment wants: they use the same workspace in turn.
 template <class Grouped, class Size>
 size_t largest(const Grouped& a, Size&& size) {
   if (!are_segments(a.offsets, a.experts)) return 0;
-  size_t most = 0;
-  for (int e = 0; e < a.experts; ++e) most = std::max(most, size(part(a, e)));
-  return most;
+  return largest_of_experts(a.experts, [&](int e) { return size(part(a, e)); });
 }
 
 template <class Grouped, class Kernel>
-Status for_each_expert(const Grouped& a, Kernel&& kernel) {
+Status for_each_part(const Grouped& a, Kernel&& kernel) {
   if (!are_segments(a.offsets, a.experts)) return Status::bad_args;
-  for (int e = 0; e < a.experts; ++e)
-    if (const Status status = kernel(part(a, e)); status != Status::ok) return status;
-  return Status::ok;
+  return for_each_expert(a.experts, [&](int e) { return kernel(part(a, e)); });
 }
 
 }  // namespace
@@ -84,7 +65,7 @@ size_t grouped_conv2d_workspace(Cpu on, const GroupedConv2d& a) {
   return largest(a, [&](const Conv2d& one) { return conv2d_workspace(on, one); });
 }
 Status grouped_conv2d(Cpu on, const GroupedConv2d& a) {
-  return for_each_expert(a, [&](const Conv2d& one) { return conv2d(on, one); });
+  return for_each_part(a, [&](const Conv2d& one) { return conv2d(on, one); });
 }
 
 size_t grouped_conv2d_input_grad_workspace(Cpu on, const GroupedConv2dInputGrad& a) {
@@ -92,7 +73,7 @@ size_t grouped_conv2d_input_grad_workspace(Cpu on, const GroupedConv2dInputGrad&
                  [&](const Conv2dInputGrad& one) { return conv2d_input_grad_workspace(on, one); });
 }
 Status grouped_conv2d_input_grad(Cpu on, const GroupedConv2dInputGrad& a) {
-  return for_each_expert(a, [&](const Conv2dInputGrad& one) { return conv2d_input_grad(on, one); });
+  return for_each_part(a, [&](const Conv2dInputGrad& one) { return conv2d_input_grad(on, one); });
 }
 
 size_t grouped_conv2d_weight_grad_workspace(Cpu on, const GroupedConv2dWeightGrad& a) {
@@ -100,8 +81,7 @@ size_t grouped_conv2d_weight_grad_workspace(Cpu on, const GroupedConv2dWeightGra
       a, [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad_workspace(on, one); });
 }
 Status grouped_conv2d_weight_grad(Cpu on, const GroupedConv2dWeightGrad& a) {
-  return for_each_expert(a,
-                         [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad(on, one); });
+  return for_each_part(a, [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad(on, one); });
 }
 
 }  // namespace moat::kernels

@@ -7,29 +7,20 @@
 #include "kernels/dispatch_rows.h"
 #include "kernels/index_range.h"
 #include "kernels/parallel.h"
+#include "kernels/pieces.h"
+#include "kernels/segments.h"
 
 namespace moat::kernels {
 
 namespace {
 
-// The experts run one after another, each on all threads, through gemm.
-
-constexpr size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
 template <class Grouped>
 bool is_valid(const Grouped& a) {
-  if (a.rows < 0 || a.x_rows < 0 || a.experts < 0 || a.n < 0 || a.k < 0 || a.offsets[0] != 0 ||
-      !std::is_sorted(a.offsets, a.offsets + a.experts + 1) || a.offsets[a.experts] > a.rows)
+  if (a.rows < 0 || a.x_rows < 0 || a.n < 0 || a.k < 0 || !are_segments(a.offsets, a.experts) ||
+      a.offsets[a.experts] > a.rows)
     return false;
   const int used = a.offsets[a.experts];
   return a.row_token ? indices_in_range(a.row_token, used, a.x_rows) : used <= a.x_rows;
-}
-
-const char* at(const void* base, int64_t elements, Dtype dtype) {
-  return static_cast<const char*>(base) + elements * static_cast<int64_t>(size_of(dtype));
-}
-char* at(void* base, int64_t elements, Dtype dtype) {
-  return static_cast<char*>(base) + elements * static_cast<int64_t>(size_of(dtype));
 }
 
 // Weights' gradients and biases of bfloat16 products are float32.
@@ -59,20 +50,6 @@ const void* gathered(Cpu on, const Grouped& a) {
 // What is left of the workspace behind `used` bytes.
 Cpu behind(Cpu on, size_t used) {
   return {on.context, static_cast<char*>(on.workspace) + used, on.workspace_bytes - used};
-}
-
-template <class Grouped, class Product>
-size_t largest(Cpu on, const Grouped& a, Product&& product) {
-  size_t most = 0;
-  for (int e = 0; e < a.experts; ++e) most = std::max(most, gemm_workspace(on, product(e)));
-  return most;
-}
-
-template <class Grouped, class Product>
-Status each(Cpu on, const Grouped& a, Product&& product) {
-  for (int e = 0; e < a.experts; ++e)
-    if (const Status status = gemm(on, product(e)); status != Status::ok) return status;
-  return Status::ok;
 }
 
 // The product of expert e over rows of x that lie side by side.
@@ -110,6 +87,21 @@ auto products(const GroupedGemmWeightGrad& a, const void* x) {
   };
 }
 
+template <class Grouped>
+size_t workspace(Cpu on, const Grouped& a) {
+  if (!is_valid(a)) return 0;
+  const auto product = products(a, nullptr);
+  return gathered_bytes(a) +
+         largest_of_experts(a.experts, [&](int e) { return gemm_workspace(on, product(e)); });
+}
+
+template <class Grouped>
+Status run(Cpu on, const Grouped& a) {
+  const auto product = products(a, gathered(on, a));
+  const Cpu rest = behind(on, gathered_bytes(a));
+  return for_each_expert(a.experts, [&](int e) { return gemm(rest, product(e)); });
+}
+
 // d_bias[e, j] = sum of d_y[r, j], rows in order.
 template <class T>
 void sum_columns(const GroupedGemmWeightGrad& a) {
@@ -132,9 +124,7 @@ void sum_columns(const GroupedGemmWeightGrad& a) {
 
 }  // namespace
 
-size_t grouped_gemm_workspace(Cpu on, const GroupedGemm& a) {
-  return is_valid(a) ? gathered_bytes(a) + largest(on, a, products(a, nullptr)) : 0;
-}
+size_t grouped_gemm_workspace(Cpu on, const GroupedGemm& a) { return workspace(on, a); }
 
 Status grouped_gemm(Cpu on, const GroupedGemm& a) {
   if (!is_valid(a)) return Status::bad_args;
@@ -142,11 +132,11 @@ Status grouped_gemm(Cpu on, const GroupedGemm& a) {
   const int used = a.offsets[a.experts];
   std::memset(at(a.y, int64_t{used} * a.n, a.dtype), 0,
               static_cast<size_t>(a.rows - used) * static_cast<size_t>(a.n) * size_of(a.dtype));
-  return each(behind(on, gathered_bytes(a)), a, products(a, gathered(on, a)));
+  return run(on, a);
 }
 
 size_t grouped_gemm_weight_grad_workspace(Cpu on, const GroupedGemmWeightGrad& a) {
-  return is_valid(a) ? gathered_bytes(a) + largest(on, a, products(a, nullptr)) : 0;
+  return workspace(on, a);
 }
 
 Status grouped_gemm_weight_grad(Cpu on, const GroupedGemmWeightGrad& a) {
@@ -160,7 +150,7 @@ Status grouped_gemm_weight_grad(Cpu on, const GroupedGemmWeightGrad& a) {
     });
     if (status != Status::ok) return status;
   }
-  return each(behind(on, gathered_bytes(a)), a, products(a, gathered(on, a)));
+  return run(on, a);
 }
 
 }  // namespace moat::kernels

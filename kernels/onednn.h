@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/context.h"
+#include "kernels/pieces.h"
 
 namespace moat::kernels {
 
@@ -80,22 +81,6 @@ Status guarded(F&& f) {
     return e.status == dnnl_unimplemented ? Status::unsupported : Status::library_failed;
   }
 }
-
-// Workspaces are cut into pieces of whole cache lines.
-constexpr size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
-
-class Pieces {
- public:
-  explicit Pieces(Cpu on) : next_(static_cast<char*>(on.workspace)) {}
-  char* take(size_t bytes) {
-    char* piece = next_;
-    next_ += in_lines(bytes);
-    return piece;
-  }
-
- private:
-  char* next_;
-};
 
 // The library's products must not start threads inside ours.
 class OneThreadScope {
