@@ -1,10 +1,18 @@
-# The CUDA build (preset `cuda`) adds the .cu file beside every kernel's .cpp. A CPU-only build never
-# looks for the toolkit.
+# The CUDA build (preset `cuda`) compiles the .cu files beside the kernels' .cpp files. A CPU-only
+# build never looks for the toolkit.
 if(MOAT_CUDA)
-  enable_language(CUDA)
-  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 cannot spell C++20 for nvcc
-    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  # Machine code for Ampere and Hopper, PTX of the first for everything newer.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
   endif()
-  set(CMAKE_CUDA_STANDARD 20)
+  enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
 endif()
+
+# CMake 3.25 cannot spell C++20 for nvcc, so the standard is a plain option.
+function(moat_cuda_compile_options target)
+  set_target_properties(${target} PROPERTIES CUDA_STANDARD_REQUIRED OFF)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:
+    -std=c++20 --expt-relaxed-constexpr -Werror=all-warnings -lineinfo
+    -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>)
+endfunction()

@@ -9,13 +9,13 @@ namespace moat::kernels {
 struct Bf16 {
   uint16_t bits = 0;
 
-  Bf16() = default;
-  explicit Bf16(float x) {
+  constexpr Bf16() = default;
+  constexpr explicit Bf16(float x) {
     const uint32_t u = std::bit_cast<uint32_t>(x);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  constexpr operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 };
 static_assert(sizeof(Bf16) == 2);
 
