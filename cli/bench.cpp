@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/train_cases.h"
+#include "cli/bench_kernels.h"
 #include "cli/commands.h"
 #include "cli/table.h"
 #include "engine/error.h"
@@ -62,8 +63,10 @@ void bench_train(const std::string& only, const bench::TrainCaseOptions& options
 void add_bench(CLI::App& app, Globals& globals) {
   const auto options = std::make_shared<bench::TrainCaseOptions>();
   const auto name = std::make_shared<std::string>();
-  CLI::App& command = *app.add_subcommand("bench", "how long things take: whole training steps");
+  CLI::App& command =
+      *app.add_subcommand("bench", "how long things take: kernels, whole training steps");
   command.require_subcommand(1);
+  add_bench_kernels(command, globals);
   CLI::App& train = add_command(
       command, globals,
       {"train", "whole training steps", "moat bench train --case resnet18-at-step --repeats 5"},

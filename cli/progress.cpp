@@ -49,7 +49,7 @@ std::string numbers(const ProgressState& s) {
     const std::string whole = fixed(std::floor(100 * fraction(s)), 0);
     add(std::string(3 - std::min<size_t>(3, whole.size()), ' ') + whole + " %");
   }
-  if (!std::isnan(rate(s))) add(count(rate(s)) + " images/s");
+  if (!std::isnan(rate(s))) add(count(rate(s)) + " " + s.unit + "/s");
   if (!std::isnan(seconds_left(s)) && s.done < s.total) add(duration(seconds_left(s)) + " left");
   return out;
 }
@@ -98,6 +98,7 @@ Progress::Progress(ProgressStyle style, int64_t total, int64_t skipped, Output o
   if (!output_.seconds) output_.seconds = steady_seconds;
   if (!output_.columns) output_.columns = columns_of_stderr;
   state_.total = total;
+  if (!output_.unit.empty()) state_.unit = output_.unit;
   state_.skipped = state_.done = skipped;
   start_ = last_drawn_ = output_.seconds();
 }

@@ -11,11 +11,12 @@ namespace moat::cli {
 // What one line of progress says.
 struct ProgressState {
   std::string label{};  // what is being done: "epoch 3/20"
-  int64_t done = 0;     // images
-  int64_t total = 0;    // images; 0: unknown
+  int64_t done = 0;     // in units
+  int64_t total = 0;    // in units; 0: unknown
   double seconds = 0;   // since the start
   int64_t skipped = 0;  // of done: there before the start (a resumed run); not part of the rate
   std::string note{};   // running numbers: "loss 0.31"
+  std::string unit = "images";
 };
 
 // Seconds left at the rate so far; NaN before anything is done or with an unknown total.
@@ -37,24 +38,29 @@ enum class ProgressStyle {
 // bar when standard error is a terminal (and not a dumb one), else lines.
 ProgressStyle progress_style_of_stderr();
 
-// One task's progress, images being the unit of work. Not for several threads at once.
+// One task's progress, images being the unit of work unless another is named. Not for several
+// threads at once.
 class Progress {
  public:
   struct Output {
     std::ostream* stream;             // nullptr: standard error
     std::function<double()> seconds;  // a clock; empty: the steady one
     std::function<int()> columns;     // the terminal's width now; empty: asks the system
+    std::string unit;                 // what is counted; empty: images
   };
 
-  // skipped: images of the total that were done before (a resumed run).
+  // skipped: units of the total that were done before (a resumed run).
   Progress(ProgressStyle style, int64_t total, int64_t skipped = 0, Output output = {});
   ~Progress();  // clears the bar
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // done counts images from the beginning of the task, the skipped ones included. Cheap: draws at
+  // done counts units from the beginning of the task, the skipped ones included. Cheap: draws at
   // most ten times a second (lines: once in ten seconds).
   void update(int64_t done, std::string_view label, std::string_view note = {});
+
+  // More turned out to be there than the constructor was told.
+  void set_total(int64_t total) { state_.total = total; }
 
   // A line that stays: a finished epoch, a warning.
   void finished(std::string_view line);

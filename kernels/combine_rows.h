@@ -7,7 +7,8 @@ namespace moat::kernels {
 // The way back from dispatch_rows, with the gate's weights:
 //   y[t, :] = sum over j of weights[t, j] · rows[slot_of[t, j], :], in the order of j
 // in float32 or better; without weights every one is 1. A dropped choice (-1) adds nothing, a token
-// without any is zero. A slot outside [-1, row_count) is bad_args.
+// without any is zero. A slot outside [-1, row_count) is bad_args; on CUDA, where it cannot be
+// refused, its choice is dropped.
 struct CombineRows {
   const void* rows;        // [row_count, width]
   const void* weights;     // [tokens, k], float32 for bfloat16 rows, or nullptr

@@ -1,12 +1,12 @@
 #pragma once
 
-// The one CUDA header of every .cu file. Under nvcc it is CUDA itself. Under g++ it is the
+// The one CUDA header of every .cu file. It is CUDA itself, or with MOAT_SIMT (preset `simt`) the
 // interpreter of tests/simt, which runs the same source on a CPU and checks it.
 
-#ifdef __CUDACC__
-#include <cuda_runtime.h>
-#else
+#ifdef MOAT_SIMT
 #include <simt/cuda.h>
+#else
+#include <cuda_runtime.h>
 #endif
 
 #include <cstddef>
@@ -43,11 +43,11 @@ Status launch(Cuda on, const Grid& grid, void (*kernel)(Params...), const Args&.
 // The block's dynamic shared memory, aligned to 1024 bytes (TMA's 128-byte swizzle asks for that).
 template <class T>
 __device__ T* shared_memory() {
-#ifdef __CUDACC__
+#ifdef MOAT_SIMT
+  return reinterpret_cast<T*>(simt::shared_memory());
+#else
   extern __shared__ __align__(1024) unsigned char moat_shared_memory[];
   return reinterpret_cast<T*>(moat_shared_memory);
-#else
-  return reinterpret_cast<T*>(simt::shared_memory());
 #endif
 }
 

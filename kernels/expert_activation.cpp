@@ -1,58 +1,13 @@
 #include "kernels/expert_activation.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 
+#include "kernels/activation_functions.h"
 #include "kernels/parallel.h"
 
 namespace moat::kernels {
 
 namespace {
-
-// value(x) and slope(x) of each activation, in the compute type.
-template <class C>
-struct Relu {
-  static C value(C x) { return x < 0 ? C(0) : x; }
-  static C slope(C x) { return x > 0 ? C(1) : C(0) * x; }  // NaN stays NaN
-};
-
-template <class C>
-struct Identity {
-  static C value(C x) { return x; }
-  static C slope(C) { return C(1); }
-};
-
-template <class C>
-struct Gelu {
-  static C normal_cdf(C x) { return C(0.5) * std::erfc(-x / std::numbers::sqrt2_v<C>); }
-  static C value(C x) { return x * normal_cdf(x); }
-  static C slope(C x) {
-    const C density =
-        std::exp(-x * x / 2) * std::numbers::inv_sqrtpi_v<C> / std::numbers::sqrt2_v<C>;
-    return normal_cdf(x) + x * density;
-  }
-};
-
-template <class C>
-struct GeluTanh {
-  // sqrt(2/pi) and the cubic coefficient of the approximation.
-  static constexpr C kScale = std::numbers::sqrt2_v<C> * std::numbers::inv_sqrtpi_v<C>;
-  static constexpr C kCubic = C(0.044715);
-  static C tanh_of(C x) { return std::tanh(kScale * (x + kCubic * x * x * x)); }
-  static C value(C x) { return C(0.5) * x * (1 + tanh_of(x)); }
-  static C slope(C x) {
-    const C t = tanh_of(x);
-    return C(0.5) * (1 + t) + C(0.5) * x * (1 - t * t) * kScale * (1 + 3 * kCubic * x * x);
-  }
-};
-
-template <class C>
-struct Silu {
-  static C sigmoid(C x) { return 1 / (1 + std::exp(-x)); }
-  static C value(C x) { return x * sigmoid(x); }
-  static C slope(C x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
-};
 
 template <class Args>
 bool is_valid(const Args& a) {
@@ -67,21 +22,6 @@ void for_each_row(int rows, int width, Body&& body) {
                [&](int64_t from, int64_t to) {
                  for (int64_t r = from; r < to; ++r) body(r);
                });
-}
-
-// Calls f.operator()<Function>() for the elementwise ones.
-template <class C, class F>
-void with_function(ExpertActivation activation, F&& f) {
-  switch (activation) {
-    case ExpertActivation::relu:
-      return f.template operator()<Relu<C>>();
-    case ExpertActivation::gelu:
-      return f.template operator()<Gelu<C>>();
-    case ExpertActivation::gelu_tanh:
-      return f.template operator()<GeluTanh<C>>();
-    default:
-      return f.template operator()<Identity<C>>();
-  }
 }
 
 template <class T>

@@ -1,25 +1,37 @@
 #pragma once
 
+#include "kernels/expert_activation.h"
 #include "kernels/gemm.h"
 
 namespace moat::kernels {
 
+// How CUDA multiplies float32 values on tensor cores, which take 11 significant bits. float32: as
+// sums of two such parts, three products for one, with float32's accuracy (an infinite operand may
+// come out as NaN). tf32: rounded to one part. The CPU, bfloat16 and float64 multiply exactly.
+enum class Precision { float32, tf32 };
+
 // One product per expert over ragged groups of rows: for rows r of expert e, that is
 // offsets[e] <= r < offsets[e + 1],
-//   y[r, :] = x[row_token ? row_token[r] : r, :] · op(w[e]) + bias[e, :]
-// Rows from offsets[experts] on are zeros. A row has the same bits whatever the others are. Offsets
-// that do not ascend from 0 to at most `rows`, or a token outside [0, x_rows) in a row of an
-// expert, are bad_args.
+//   pre[r, :] = x[row_token ? row_token[r] : r, :] · op(w[e]) + bias[e, :],
+//   y[r, :]   = activation(pre[r, :]).
+// Rows from offsets[experts] on are zeros, in pre as well. The activation takes sums before they
+// are rounded to bfloat16. A row has the same bits whatever the others are. Offsets that do not
+// ascend from 0 to at most `rows`, a token outside [0, x_rows) in a row of an expert, or an odd n
+// with swiglu are bad_args; what lies in device memory is not checked: there such a token stands
+// for a row of zeros.
 struct GroupedGemm {
   const void* x;             // [x_rows, k]
   const int32_t* row_token;  // [rows]: gathers while loading; nullptr: row r of x
   const void* w;             // [experts, k, n], or [experts, n, k] when transposed
   const void* bias;          // [experts, n], float32 for bfloat16, or nullptr
   const int32_t* offsets;    // [experts + 1]
-  void* y;                   // [rows, n]
+  void* y;                   // [rows, activated_width(activation, n)]
   int rows, x_rows, experts, n, k;
   Transpose transpose_w;
   Dtype dtype;
+  ExpertActivation activation = ExpertActivation::none;
+  void* pre = nullptr;  // [rows, n]: what a backward pass needs, or nullptr
+  Precision precision = Precision::float32;
 };
 size_t grouped_gemm_workspace(Cpu, const GroupedGemm&);
 size_t grouped_gemm_workspace(Cuda, const GroupedGemm&);
@@ -38,6 +50,7 @@ struct GroupedGemmWeightGrad {
   void* d_bias;              // [experts, n] or nullptr
   int rows, x_rows, experts, n, k;
   Dtype dtype;  // of x and d_y
+  Precision precision = Precision::float32;
 };
 size_t grouped_gemm_weight_grad_workspace(Cpu, const GroupedGemmWeightGrad&);
 size_t grouped_gemm_weight_grad_workspace(Cuda, const GroupedGemmWeightGrad&);

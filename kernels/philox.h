@@ -73,10 +73,12 @@ constexpr SinCos sin_cos_turns(uint32_t angle) {
   }
 }
 
-// Two independent standard normals from two words (Box and Muller 1958), |z| < 6.8.
-inline std::array<double, 2> normal_pair(uint32_t radius_bits, uint32_t angle_bits) {
-  const double u = (static_cast<double>(radius_bits) + 0.5) * 0x1p-32;  // in (0, 1)
-  const double radius = std::sqrt(-2 * exact_log(u));
+// Two independent standard normals from two words (Box and Muller 1958), |z| < 6.8. A template,
+// because std::sqrt would keep a plain function from being constexpr, which devices call.
+template <class Real = double>
+constexpr std::array<Real, 2> normal_pair(uint32_t radius_bits, uint32_t angle_bits) {
+  const Real u = (static_cast<Real>(radius_bits) + 0.5) * 0x1p-32;  // in (0, 1)
+  const Real radius = std::sqrt(-2 * exact_log(u));
   const SinCos direction = sin_cos_turns(angle_bits);
   return {radius * direction.cos, radius * direction.sin};
 }

@@ -11,7 +11,8 @@ namespace moat::kernels {
 // choices are placed before second ones and so on; within a choice, tokens go in order, or by
 // falling priority (Batch Prioritized Routing, Riquelme et al. 2021, with the best weight of each
 // token; ties go to the lower token, NaN comes last). The same victims in every run.
-// An expert outside [0, num_experts) is bad_args.
+// An expert outside [0, num_experts) is bad_args; on CUDA, where it cannot be refused, its pair is
+// dropped. CUDA takes up to 11264 experts.
 struct RoutingIndex {
   const int32_t* experts;  // [tokens, k]
   const void* priority;    // [tokens] or nullptr

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
+#include <utility>
 
+#include "kernels/gate_score.h"
 #include "kernels/index_range.h"
 #include "kernels/parallel.h"
-#include "kernels/sigmoid.h"
+#include "kernels/pieces.h"
 
 namespace moat::kernels {
 
@@ -15,22 +17,36 @@ namespace {
 constexpr int64_t kGrain = 16384;   // logits a block of tokens holds at least
 constexpr int64_t kMaxBlocks = 64;  // each block has scratch memory of its own
 
-template <class C>
-constexpr C kInfinity = std::numeric_limits<C>::infinity();
-
 int64_t num_blocks(const TopkGate& a) {
   const int64_t work = int64_t{a.tokens} * a.num_experts;
   return std::clamp<int64_t>(work / kGrain, 1, kMaxBlocks);
 }
 
-// Scratch memory of one block of tokens: a row of selection scores and one of expert indices.
-int64_t scratch_bytes(const TopkGate& a) { return int64_t{a.num_experts} * 16; }
+// Scratch memory of one block of tokens: noisy logits, selection scores, scores of groups, and an
+// order of experts.
+template <class C>
+struct Scratch {
+  C *logits, *scores, *groups;
+  int32_t* order;
+  Scratch(char* at, int experts)
+      : logits(reinterpret_cast<C*>(at)),
+        scores(logits + experts),
+        groups(scores + experts),
+        order(reinterpret_cast<int32_t*>(groups + experts)) {}
+};
+int64_t scratch_bytes(const TopkGate& a) {
+  return static_cast<int64_t>(in_lines(static_cast<size_t>(a.num_experts) * (3 * 8 + 4)));
+}
 
-// A logit as the gate sees it: NaN counts as -inf.
-template <class T>
-compute_t<T> logit(T x) {
-  using C = compute_t<T>;
-  return std::isnan(C(x)) ? -kInfinity<C> : C(x);
+// The row as the gate sees it: no NaN, with its noise.
+template <class T, class C>
+void noisy_logits(const T* logits, int n, const GateNoise& noise, int64_t token, C* out) {
+  for (int i = 0; i < n; ++i) out[i] = without_nan(C(logits[i]));
+  if (noise.deviation == 0) return;
+  for (int i = 0; i < n; i += 2) {
+    const auto pair = noise_of_pair<C>(noise, token, i / 2);
+    for (int j = i; j < std::min(i + 2, n); ++j) out[j] += pair[static_cast<size_t>(j - i)];
+  }
 }
 
 // exp(x - max) with equal infinities at a distance of 0.
@@ -48,80 +64,98 @@ struct AllExperts {
   C log_sum_exp() const { return std::isinf(max) ? max : static_cast<C>(max + std::log(sum)); }
 };
 
-template <class T>
-auto all_experts(const T* logits, int n) {
-  AllExperts<compute_t<T>> all{-kInfinity<compute_t<T>>, 0};
-  for (int i = 0; i < n; ++i) all.max = std::max(all.max, logit(logits[i]));
-  for (int i = 0; i < n; ++i) all.sum += relative_exp(logit(logits[i]), all.max);
+template <class C>
+AllExperts<C> all_experts(const C* logits, int n) {
+  AllExperts<C> all{-kInfinity<C>, 0};
+  for (int i = 0; i < n; ++i) all.max = std::max(all.max, logits[i]);
+  for (int i = 0; i < n; ++i) all.sum += relative_exp(logits[i], all.max);
   return all;
 }
 
-template <class T>
-void selection_scores(const TopkGate& a, const T* logits, compute_t<T>* scores) {
-  using C = compute_t<T>;
-  for (int i = 0; i < a.num_experts; ++i) {
-    scores[i] = logit(logits[i]);
-    if (a.form != GateForm::sigmoid_topk || scores[i] == -kInfinity<C>) continue;
-    scores[i] = portable_sigmoid(scores[i]);
-    if (a.bias) scores[i] += C(static_cast<const T*>(a.bias)[i]);
-    if (std::isnan(scores[i])) scores[i] = -kInfinity<C>;
-  }
-}
-
-// Fills order[0 … k] (k + 1 entries where there are as many) by score, ties to the lowest index.
+// The best `count` of order[0 … n) by falling score, ties to the lowest index.
 template <class C>
-void select_best(const C* scores, int n, int k, int32_t* order) {
-  for (int i = 0; i < n; ++i) order[i] = i;
-  std::partial_sort(order, order + std::min(n, k + 1), order + n, [&](int32_t i, int32_t j) {
+void sort_best(const C* scores, int n, int count, int32_t* order) {
+  std::partial_sort(order, order + count, order + n, [&](int32_t i, int32_t j) {
     return scores[i] != scores[j] ? scores[i] > scores[j] : i < j;
   });
 }
 
-template <class T>
-void write_weights(const TopkGate& a, const T* logits, const AllExperts<compute_t<T>>& all,
-                   const int32_t* order, T* weights) {
-  using C = compute_t<T>;
+// Fills order with the experts of the kept groups and returns how many they are; `margin` becomes
+// what parts the last kept group from the next.
+template <class C>
+int eligible_experts(const TopkGate& a, const C* scores, C* groups, int32_t* order, C* margin) {
+  const ExpertGroups& g = a.groups;
+  const int size = a.num_experts / g.count;
+  *margin = kInfinity<C>;
+  if (g.kept == g.count) {
+    std::iota(order, order + a.num_experts, 0);
+    return a.num_experts;
+  }
+  for (int group = 0; group < g.count; ++group) {
+    C first = -kInfinity<C>, second = first;
+    for (const C* score = scores + group * size; score < scores + (group + 1) * size; ++score) {
+      second = std::max(second, std::min(first, *score));
+      first = std::max(first, *score);
+    }
+    groups[group] = group_score(g.score, first, second);
+  }
+  std::iota(order, order + g.count, 0);
+  sort_best(groups, g.count, g.kept + 1, order);
+  *margin = group_margin(g.score, groups[order[g.kept - 1]], groups[order[g.kept]]);
+  const auto last = std::pair(groups[order[g.kept - 1]], order[g.kept - 1]);
+  int count = 0;
+  for (int group = 0; group < g.count; ++group)
+    if (groups[group] > last.first || (groups[group] == last.first && group <= last.second))
+      for (int i = 0; i < size; ++i) order[count++] = group * size + i;
+  return count;
+}
+
+template <class C>
+void write_weights(const TopkGate& a, const C* logits, const AllExperts<C>& all,
+                   const int32_t* order, C* weights) {
   switch (a.form) {
     case GateForm::softmax_topk:
-      for (int j = 0; j < a.k; ++j)
-        weights[j] = T(static_cast<C>(all.probability(logit(logits[order[j]]))));
+      for (int j = 0; j < a.k; ++j) weights[j] = static_cast<C>(all.probability(logits[order[j]]));
       break;
     case GateForm::softmax_topk_renorm:
-    case GateForm::topk_softmax: {  // one function: the sum over all experts cancels
+    case GateForm::topk_softmax: {     // one function: the sum over all experts cancels
+      const C max = logits[order[0]];  // groups may leave a larger one out
       double sum = 0;
-      for (int j = 0; j < a.k; ++j) sum += relative_exp(logit(logits[order[j]]), all.max);
+      for (int j = 0; j < a.k; ++j) sum += relative_exp(logits[order[j]], max);
       for (int j = 0; j < a.k; ++j)
-        weights[j] = T(static_cast<C>(relative_exp(logit(logits[order[j]]), all.max) / sum));
+        weights[j] = static_cast<C>(relative_exp(logits[order[j]], max) / sum);
       break;
     }
     case GateForm::sigmoid_topk:
       for (int j = 0; j < a.k; ++j) {
-        const C x = logit(logits[order[j]]);
-        weights[j] = T(x == -kInfinity<C> ? C(0) : portable_sigmoid(x));
+        const C x = logits[order[j]];
+        weights[j] = x == -kInfinity<C> ? C(0) : portable_sigmoid(x);
       }
   }
 }
 
 template <class T>
-void gate_token(const TopkGate& a, int64_t token, compute_t<T>* scores, int32_t* order) {
+void gate_token(const TopkGate& a, int64_t token, const Scratch<compute_t<T>>& scratch) {
   using C = compute_t<T>;
-  const T* logits = static_cast<const T*>(a.logits) + token * a.num_experts;
-  selection_scores(a, logits, scores);
-  select_best(scores, a.num_experts, a.k, order);
-  const auto all = all_experts(logits, a.num_experts);
-  write_weights(a, logits, all, order, static_cast<T*>(a.weights) + token * a.k);
-  std::copy(order, order + a.k, a.experts + token * a.k);
-  C margin = kInfinity<C>;
-  if (a.k < a.num_experts) {
+  const int n = a.num_experts;
+  const C* bias = static_cast<const C*>(a.bias);
+  const auto [logits, scores, groups, order] = scratch;
+  noisy_logits(static_cast<const T*>(a.logits) + token * n, n, a.noise, token, logits);
+  if (a.noisy_logits)
+    for (int i = 0; i < n; ++i) static_cast<C*>(a.noisy_logits)[token * n + i] = logits[i];
+  for (int i = 0; i < n; ++i) scores[i] = selection_score(a.form, logits[i], bias ? bias[i] : C(0));
+  C margin;
+  const int eligible = eligible_experts(a, scores, groups, order, &margin);
+  sort_best(scores, eligible, std::min(eligible, a.k + 1), order);
+  if (a.k < eligible) {
     const C last = scores[order[a.k - 1]], next = scores[order[a.k]];
-    margin = last == next ? C(0) : last - next;
+    margin = std::min(margin, last == next ? C(0) : last - next);
   }
-  static_cast<T*>(a.margin)[token] = T(margin);
-  static_cast<T*>(a.log_sum_exp)[token] = T(all.log_sum_exp());
-}
-
-bool is_valid(int tokens, int num_experts, int k) {
-  return tokens >= 0 && k >= 1 && k <= num_experts;
+  const auto all = all_experts(logits, n);
+  write_weights(a, logits, all, order, static_cast<C*>(a.weights) + token * a.k);
+  std::copy(order, order + a.k, a.experts + token * a.k);
+  static_cast<C*>(a.margin)[token] = margin;
+  static_cast<C*>(a.log_sum_exp)[token] = all.log_sum_exp();
 }
 
 }  // namespace
@@ -131,19 +165,17 @@ size_t topk_gate_workspace(Cpu, const TopkGate& a) {
 }
 
 Status topk_gate(Cpu on, const TopkGate& a) {
-  if (!is_valid(a.tokens, a.num_experts, a.k)) return Status::bad_args;
-  if (a.bias && a.form != GateForm::sigmoid_topk) return Status::bad_args;
+  if (!is_valid(a)) return Status::bad_args;
   if (on.workspace_bytes < topk_gate_workspace(on, a)) return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
     const int64_t blocks = num_blocks(a);
     parallel_for(blocks, 1, [&](int64_t from, int64_t to) {
       for (int64_t block = from; block < to; ++block) {
-        char* scratch = static_cast<char*>(on.workspace) + block * scratch_bytes(a);
-        auto* scores = reinterpret_cast<compute_t<T>*>(scratch);
-        auto* order = reinterpret_cast<int32_t*>(scratch + int64_t{a.num_experts} * 8);
+        const Scratch<compute_t<T>> scratch(
+            static_cast<char*>(on.workspace) + block * scratch_bytes(a), a.num_experts);
         const int64_t end = a.tokens * (block + 1) / blocks;
         for (int64_t token = a.tokens * block / blocks; token < end; ++token)
-          gate_token<T>(a, token, scores, order);
+          gate_token<T>(a, token, scratch);
       }
     });
     return Status::ok;
@@ -152,42 +184,48 @@ Status topk_gate(Cpu on, const TopkGate& a) {
 
 namespace {
 
-template <class T>
-void grad_token(const TopkGateGrad& a, int64_t token) {
+// Logits is T, or the compute format for noisy logits.
+template <class T, class Logits>
+void grad_token(const TopkGateGrad& a, int64_t token, const Logits* logits) {
   using C = compute_t<T>;
-  const T* logits = static_cast<const T*>(a.logits) + token * a.num_experts;
-  T* d_logits = static_cast<T*>(a.d_logits) + token * a.num_experts;
+  const int n = a.num_experts;
+  T* d_logits = static_cast<T*>(a.d_logits) + token * n;
   const int32_t* experts = a.experts + token * a.k;
-  const T* w = static_cast<const T*>(a.weights) + token * a.k;
-  const T* d_w = static_cast<const T*>(a.d_weights) + token * a.k;
+  const C* w = static_cast<const C*>(a.weights) + token * a.k;
+  const C* d_w = static_cast<const C*>(a.d_weights) + token * a.k;
+  const auto logit = [&](int i) { return without_nan(C(logits[i])); };
   double sum = 0;
-  for (int j = 0; j < a.k; ++j) sum += double{C(w[j])} * C(d_w[j]);
-  std::fill(d_logits, d_logits + a.num_experts, T(C{0}));
-  if (a.form == GateForm::softmax_topk) {
-    const auto all = all_experts(logits, a.num_experts);
-    for (int i = 0; i < a.num_experts; ++i)
-      d_logits[i] = T(static_cast<C>(-all.probability(logit(logits[i])) * sum));
-    for (int j = 0; j < a.k; ++j)
-      d_logits[experts[j]] = T(static_cast<C>(C(w[j]) * (C(d_w[j]) - sum)));
-  } else if (a.form == GateForm::sigmoid_topk) {
+  for (int j = 0; j < a.k; ++j) sum += double{w[j]} * d_w[j];
+  std::fill(d_logits, d_logits + n, T(C{0}));
+  if (a.form == GateForm::sigmoid_topk) {
     for (int j = 0; j < a.k; ++j) {
-      const C rest = portable_sigmoid(-logit(logits[experts[j]]));  // 1 - w, no cancellation
-      d_logits[experts[j]] = T(C(d_w[j]) * C(w[j]) * rest);
+      const C rest = portable_sigmoid(-logit(experts[j]));  // 1 - w, no cancellation
+      d_logits[experts[j]] = T(d_w[j] * w[j] * rest);
     }
-  } else {
-    for (int j = 0; j < a.k; ++j)
-      d_logits[experts[j]] = T(static_cast<C>(C(w[j]) * (C(d_w[j]) - sum)));
+    return;
   }
+  if (a.form == GateForm::softmax_topk) {
+    AllExperts<C> all{-kInfinity<C>, 0};
+    for (int i = 0; i < n; ++i) all.max = std::max(all.max, logit(i));
+    for (int i = 0; i < n; ++i) all.sum += relative_exp(logit(i), all.max);
+    for (int i = 0; i < n; ++i) d_logits[i] = T(static_cast<C>(-all.probability(logit(i)) * sum));
+  }
+  for (int j = 0; j < a.k; ++j) d_logits[experts[j]] = T(static_cast<C>(w[j] * (d_w[j] - sum)));
 }
 
 }  // namespace
 
 Status topk_gate_grad(Cpu, const TopkGateGrad& a) {
-  if (!is_valid(a.tokens, a.num_experts, a.k)) return Status::bad_args;
+  if (!is_valid(a)) return Status::bad_args;
   if (!indices_in_range(a.experts, int64_t{a.tokens} * a.k, a.num_experts)) return Status::bad_args;
   return with_float(a.dtype, [&]<class T>() {
+    using C = compute_t<T>;
     parallel_for(a.tokens, 1 + kGrain / a.num_experts, [&](int64_t from, int64_t to) {
-      for (int64_t token = from; token < to; ++token) grad_token<T>(a, token);
+      for (int64_t token = from; token < to; ++token)
+        if (a.noisy_logits)
+          grad_token<T>(a, token, static_cast<const C*>(a.noisy_logits) + token * a.num_experts);
+        else
+          grad_token<T>(a, token, static_cast<const T*>(a.logits) + token * a.num_experts);
     });
     return Status::ok;
   });

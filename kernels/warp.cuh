@@ -1,7 +1,7 @@
 #pragma once
 
-// Reductions in a fixed order over the lanes of a warp and the threads of a block, so that two runs
-// give the same bits. Every lane takes part and every lane gets the result.
+// Reductions and prefix sums in a fixed order over the lanes of a warp and the threads of a block,
+// so that two runs give the same bits. Every lane takes part and every lane gets its result.
 
 #include "kernels/cuda.cuh"
 
@@ -9,6 +9,8 @@ namespace moat::kernels {
 
 inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+__device__ inline int lane_index() { return static_cast<int>(threadIdx.x) % kWarp; }
 
 struct Sum {
   template <class T>
@@ -50,6 +52,31 @@ __device__ T block_reduce(T value, Op op, T* scratch) {
   for (int warp = 1; warp < Threads / kWarp; ++warp) result = op(result, scratch[warp]);
   __syncthreads();
   return result;
+}
+
+// The sum over the lanes up to and with this one.
+template <class T>
+__device__ T warp_prefix_sum(T value) {
+#pragma unroll
+  for (int step = 1; step < kWarp; step *= 2) {
+    const T before = __shfl_up_sync(kAllLanes, value, step);
+    if (lane_index() >= step) value += before;
+  }
+  return value;
+}
+
+// The sum over the threads of a one-dimensional block (whole warps) before this one. `scratch` is
+// shared memory of a value per warp, as for block_reduce.
+template <class T>
+__device__ T block_sum_before(T value, T* scratch) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const T up_to_here = warp_prefix_sum(value);
+  if (lane_index() == kWarp - 1) scratch[warp] = up_to_here;
+  __syncthreads();
+  T before = up_to_here - value;
+  for (int w = 0; w < warp; ++w) before += scratch[w];
+  __syncthreads();
+  return before;
 }
 
 }  // namespace moat::kernels

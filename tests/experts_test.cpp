@@ -99,9 +99,8 @@ TEST_CASE("grouped_gemm: the kernel refuses offsets and tokens outside the contr
                               .k = 2,
                               .transpose_w = kernels::Transpose::yes,
                               .dtype = Dtype::f64};
-    std::vector<double> workspace(16);
-    const Cpu on{.workspace = workspace.data(),
-                 .workspace_bytes = kernels::grouped_gemm_workspace(Cpu{}, args)};
+    std::vector<char> workspace(kernels::grouped_gemm_workspace(Cpu{}, args));
+    const Cpu on{.workspace = workspace.data(), .workspace_bytes = workspace.size()};
     return kernels::grouped_gemm(on, args);
   };
   CHECK(status({1, 2, 4}, {}) == Status::bad_args);

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 
+#include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/moe.h"
 #include "engine/ops/reduce.h"
@@ -21,7 +23,8 @@ constexpr GateForm kForms[] = {GateForm::softmax_topk, GateForm::softmax_topk_re
                                GateForm::topk_softmax, GateForm::sigmoid_topk};
 
 Gate gate_of(const std::vector<float>& row, int k, GateForm form, const Tensor& bias = {}) {
-  return topk_gate(Tensor::from(row, {1, static_cast<int64_t>(row.size())}), k, form, bias);
+  return topk_gate(Tensor::from(row, {1, static_cast<int64_t>(row.size())}), k, form,
+                   {.bias = bias});
 }
 
 std::vector<int32_t> experts_of(const Gate& gate) { return gate.experts.to_vector<int32_t>(); }
@@ -160,15 +163,100 @@ TEST_CASE("straight-through: value 1, gradient of the score or of its softmax", 
   }
 }
 
+TEST_CASE("gate: results for bfloat16 logits are float32, exact for their values", "[gate]") {
+  const Tensor logits = randn({40, 12}, 6).to(Dtype::bf16), wide = logits.to(Dtype::f32);
+  for (GateForm form : kForms) {
+    const Gate a = topk_gate(logits, 3, form), b = topk_gate(wide, 3, form);
+    CHECK(experts_of(a) == experts_of(b));
+    CHECK(weights_of(a) == weights_of(b));
+    CHECK(a.log_sum_exp.to_vector<float>() == b.log_sum_exp.to_vector<float>());
+    CHECK(a.margin.to_vector<float>() == b.margin.to_vector<float>());
+  }
+}
+
+TEST_CASE("gate: noise is a draw by sample, and everything follows the noisy logits", "[gate]") {
+  const Tensor logits = randn({6, 10}, 7).to(Dtype::f32);
+  const Tensor samples = Tensor::from<int32_t>({9, 4, 7, 4, 0, 123456}, {6});
+  const RandomKey key{.seed = 11, .purpose = Purpose::gate_noise, .iteration = 2, .stream = 3};
+  const GateOptions options{.noise = {.deviation = 0.1, .key = key, .samples = samples}};
+  const Tensor noisy = add(logits, random_normal({6, 10}, samples, key, 0, 0.1));
+  for (GateForm form : kForms) {
+    const Gate gate = topk_gate(logits, 3, form, options), replayed = topk_gate(noisy, 3, form);
+    CHECK(gate.noisy_logits.to_vector<float>() == noisy.to_vector<float>());
+    CHECK(experts_of(gate) == experts_of(replayed));
+    CHECK(weights_of(gate) == weights_of(replayed));
+    CHECK(gate.margin.to_vector<float>() == replayed.margin.to_vector<float>());
+    CHECK_FALSE(replayed.noisy_logits.defined());
+  }
+}
+
+TEST_CASE("gate: group-limited selection, ties to the lowest group", "[gate]") {
+  const std::vector<float> row{5, 0, 3, 3, 2, 4, 1, 1};  // sums of two: 5, 6, 6, 2; largest 5 3 4 1
+  const auto experts = [&](int k, ExpertGroups groups) {
+    return experts_of(
+        topk_gate(Tensor::from(row, {1, 8}), k, GateForm::topk_softmax, {.groups = groups}));
+  };
+  CHECK(experts(2, {4, 1}) == std::vector<int32_t>{2, 3});
+  CHECK(experts(3, {4, 2}) == std::vector<int32_t>{5, 2, 3});
+  CHECK(experts(3, {4, 2, GroupScore::largest}) == std::vector<int32_t>{0, 5, 4});
+  CHECK(experts(3, {4, 4}) == std::vector<int32_t>{0, 5, 2});
+  const Gate tie =
+      topk_gate(Tensor::from(row, {1, 8}), 1, GateForm::topk_softmax, {.groups = {4, 1}});
+  CHECK(tie.margin.item() == 0);
+  const Gate whole = topk_gate(Tensor::from(row, {1, 8}), 4, GateForm::topk_softmax,
+                               {.groups = {4, 2, GroupScore::largest}});
+  CHECK(whole.margin.item() == 1);  // no fifth expert is left, but group 1 is one behind group 2
+}
+
+TEST_CASE("gate: weights stay finite when groups leave the largest logit out", "[gate]") {
+  const Gate gate = topk_gate(Tensor::from<float>({1e5f, -1e5f, 10, 9}, {1, 4}), 2,
+                              GateForm::topk_softmax, {.groups = {2, 1}});
+  CHECK(experts_of(gate) == std::vector<int32_t>{2, 3});
+  CHECK(weights_of(gate)[0] == Approx(1 / (1 + std::exp(-1.0))));
+}
+
+TEST_CASE("gate: an expert at -inf adds nothing to its group", "[gate]") {
+  const Gate gate = topk_gate(Tensor::from<float>({-kInf, -kInf, kNan, 5, 1, 1}, {1, 6}), 1,
+                              GateForm::topk_softmax, {.groups = {3, 1}});
+  CHECK(experts_of(gate) == std::vector<int32_t>{3});
+}
+
+TEST_CASE("gate: moving scores by less than half of the margin keeps the selection", "[gate]") {
+  const Tensor logits = randn({200, 12}, 8);
+  for (const ExpertGroups groups :
+       {ExpertGroups{}, ExpertGroups{4, 2}, ExpertGroups{3, 1, GroupScore::largest}}) {
+    const GateOptions options{.groups = groups};
+    const Gate gate = topk_gate(logits, 3, GateForm::topk_softmax, options);
+    const Tensor step = rand_ints({200, 12}, 0, 2, 9), moved = logits.clone();
+    for (int64_t i = 0; i < moved.size(); ++i)
+      f64(moved)[i] += (step.data_as<int32_t>()[i] * 2 - 1) * 0.499 * f64(gate.margin)[i / 12];
+    const auto sorted = [](std::vector<int32_t> v) {
+      for (auto row = v.begin(); row < v.end(); row += 3) std::sort(row, row + 3);
+      return v;
+    };
+    CHECK(sorted(experts_of(topk_gate(moved, 3, GateForm::topk_softmax, options))) ==
+          sorted(experts_of(gate)));
+  }
+}
+
 TEST_CASE("gates say what must hold", "[gate]") {
   const Tensor logits = Tensor::zeros({2, 3});
   CHECK_THROWS_WITH(topk_gate(logits, 4, GateForm::softmax_topk),
                     "topk_gate: k must be in [1, 3], the number of experts, got 4");
   CHECK_THROWS_WITH(topk_gate(logits, 0, GateForm::softmax_topk), Catch::Contains("got 0"));
-  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::softmax_topk, Tensor::zeros({3})),
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::softmax_topk, {.bias = Tensor::zeros({3})}),
                     Catch::Contains("sigmoid_topk"));
-  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::sigmoid_topk, Tensor::zeros({2})),
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::sigmoid_topk, {.bias = Tensor::zeros({2})}),
                     "topk_gate: bias must be float32 [3], got float32 [2]");
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::topk_softmax, {.groups = {2, 1}}),
+                    "topk_gate: cannot keep 1 of 2 equal groups of 3 experts");
+  CHECK_THROWS_WITH(topk_gate(logits, 2, GateForm::topk_softmax, {.groups = {3, 1}}),
+                    "topk_gate: k = 2 experts do not fit into 1 groups of 1");
+  CHECK_THROWS_WITH(topk_gate(logits, 1, GateForm::topk_softmax, {.noise = {.deviation = -1}}),
+                    Catch::Contains("deviation, got -1"));
+  CHECK_THROWS_WITH(
+      topk_gate(logits, 1, GateForm::topk_softmax, {.noise = {.samples = Tensor::zeros({2})}}),
+      Catch::Contains("int32 [tokens]"));
   CHECK_THROWS_WITH(
       straight_through_gate(logits, Tensor::from<int32_t>({0, 3}, {2}), StraightThrough::raw),
       "straight_through_gate: experts must be in [0, 3), got 3 in row 1");

@@ -29,12 +29,15 @@ COMPARISONS = [
 MASKED = {"advmoe-iteration": "advmoe-iteration-masked"}
 
 
+def line_of_failure(done):
+    return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+
+
 def run(command):
     """-> (the JSON object that the command prints, None) or (None, why there is none)."""
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit {done.returncode}"]
-        return None, lines[-1]
+        return None, line_of_failure(done)
     try:
         measured = json.loads(done.stdout)
         return {key: measured[key] for key in ("seconds", "images", "peak_rss_bytes")} | measured, None
@@ -63,7 +66,7 @@ def cpu_name():
 
 
 def cannot_run(case):
-    if case.endswith("bf16") and "avx512_bf16" not in cpu_flags():
+    if case.endswith(("bf16", "bfloat16")) and "avx512_bf16" not in cpu_flags():
         return "this CPU has no AVX-512 bfloat16"
     return None
 
@@ -120,22 +123,20 @@ def line(row):
             f"{spread:>12} {row['target']:>6} {memory:>15}  {row['verdict']}")
 
 
-def save(rows, sides, args):
+def machine():
+    features = sorted(f for f in cpu_flags() if f.startswith(("avx", "amx", "fma")))
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "features": features,
+            "system": platform.platform(), "load_at_end": os.getloadavg()[0]}
+
+
+def write_results(name, document):
+    """bench/results/<date>-<name>.json with the date and the revision before the document."""
     revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
                               capture_output=True, text=True).stdout.strip()
     today = datetime.date.today().isoformat()
-    path = ROOT / "bench" / "results" / f"{today}-cpu.json"
+    path = ROOT / "bench" / "results" / f"{today}-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    features = sorted(f for f in cpu_flags() if f.startswith(("avx", "amx", "fma")))
-    path.write_text(json.dumps({
-        "date": today,
-        "revision": revision,
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "features": features,
-                    "system": platform.platform(), "load_at_end": os.getloadavg()[0]},
-        "threads": args.threads, "attack_steps": args.attack_steps, "rounds": args.rounds,
-        "comparisons": rows,
-        "runs": {side.name: side.runs for side in sides},
-    }, indent=1) + "\n")
+    path.write_text(json.dumps({"date": today, "revision": revision} | document, indent=1) + "\n")
     return path
 
 
@@ -178,7 +179,11 @@ def main():
                 theirs = sides["PyTorch" if peer else "masked"]
                 rows.append(compare(sides["ours"], theirs, case, peer, target, memory_target))
                 print(line(rows[-1]), flush=True)
-    print(f"written: {save(rows, all_sides, args)}")
+    path = write_results("cpu", {
+        "machine": machine(), "threads": args.threads, "attack_steps": args.attack_steps,
+        "rounds": args.rounds, "comparisons": rows,
+        "runs": {side.name: side.runs for side in all_sides}})
+    print(f"written: {path}")
     sys.exit(0 if all("not met" not in row["verdict"] for row in rows) else 1)
 
 

@@ -8,8 +8,12 @@ namespace moat::engine {
 
 namespace {
 
-void require_scores(const char* op, const Tensor& x) {
-  require(x.defined() && x.rank() == 2 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
+Dtype compute_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
+
+// Scores in float32, float64 or one other format.
+void require_scores(const char* op, const Tensor& x, Dtype other = Dtype::f32) {
+  require(x.defined() && x.rank() == 2 &&
+              (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64 || x.dtype() == other),
           [&] {
             return text(op, ": scores must be float32 or float64 [tokens, experts], got ",
                         x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
@@ -18,41 +22,84 @@ void require_scores(const char* op, const Tensor& x) {
 
 }  // namespace
 
-Gate topk_gate(const Tensor& logits, int k, GateForm form, const Tensor& bias) {
-  require_scores("topk_gate", logits);
-  require(k >= 1 && k <= logits.dim(1), [&] {
-    return text("topk_gate: k must be in [1, ", logits.dim(1), "], the number of experts, got ", k);
+namespace {
+
+void require_gate_options(const Tensor& logits, int k, GateForm form, const GateOptions& options) {
+  const Tensor& bias = options.bias;
+  const GateNoise& noise = options.noise;
+  const ExpertGroups& groups = options.groups;
+  const int64_t n = logits.dim(1);
+  require(k >= 1 && k <= n, [&] {
+    return text("topk_gate: k must be in [1, ", n, "], the number of experts, got ", k);
   });
   require(!bias.defined() || form == GateForm::sigmoid_topk,
           "topk_gate: only the form sigmoid_topk takes a bias");
+  const Dtype dtype = compute_dtype(logits.dtype());
+  require(!bias.defined() || (bias.shape() == Shape{n} && bias.dtype() == dtype), [&] {
+    return text("topk_gate: bias must be ", name_of(dtype), " [", n, "], got ",
+                name_of(bias.dtype()), " ", bias.shape().str());
+  });
+  require(noise.deviation >= 0, [&] {
+    return text("topk_gate: the noise must not have a negative deviation, got ", noise.deviation);
+  });
+  require(!noise.samples.defined() || (noise.samples.shape() == Shape{logits.dim(0)} &&
+                                       noise.samples.dtype() == Dtype::i32),
+          "topk_gate: the samples of the noise must be int32 [tokens]");
   require(
-      !bias.defined() || (bias.shape() == Shape{logits.dim(1)} && bias.dtype() == logits.dtype()),
+      groups.count >= 1 && n % groups.count == 0 && groups.kept >= 1 && groups.kept <= groups.count,
       [&] {
-        return text("topk_gate: bias must be ", name_of(logits.dtype()), " [", logits.dim(1),
-                    "], got ", name_of(bias.dtype()), " ", bias.shape().str());
+        return text("topk_gate: cannot keep ", groups.kept, " of ", groups.count,
+                    " equal groups of ", n, " experts");
       });
-  const Tensor x = logits.contiguous(), b = bias.defined() ? bias.contiguous() : bias;
+  require(k <= n / groups.count * groups.kept, [&] {
+    return text("topk_gate: k = ", k, " experts do not fit into ", groups.kept, " groups of ",
+                n / groups.count);
+  });
+}
+
+}  // namespace
+
+Gate topk_gate(const Tensor& logits, int k, GateForm form, const GateOptions& options) {
+  require_scores("topk_gate", logits, Dtype::bf16);
+  require_gate_options(logits, k, form, options);
+  const GateNoise& noise = options.noise;
+  const auto compact = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
+  const Tensor x = logits.contiguous(), bias = compact(options.bias),
+               samples = compact(noise.samples);
   const int64_t tokens = x.dim(0);
-  Gate gate{.weights = Tensor::empty({tokens, k}, x.dtype(), x.device()),
-            .experts = Tensor::empty({tokens, k}, Dtype::i32, x.device()),
-            .log_sum_exp = Tensor::empty({tokens}, x.dtype(), x.device()),
-            .margin = Tensor::empty({tokens}, x.dtype(), x.device())};
-  const kernels::TopkGate args{.logits = x.data(),
-                               .bias = b.data(),
-                               .weights = gate.weights.data(),
-                               .experts = gate.experts.data_as<int32_t>(),
-                               .log_sum_exp = gate.log_sum_exp.data(),
-                               .margin = gate.margin.data(),
-                               .tokens = to_int(tokens),
-                               .num_experts = to_int(x.dim(1)),
-                               .k = k,
-                               .form = form,
-                               .dtype = x.dtype()};
+  const Dtype dtype = compute_dtype(x.dtype());
+  Gate gate{
+      .weights = Tensor::empty({tokens, k}, dtype, x.device()),
+      .experts = Tensor::empty({tokens, k}, Dtype::i32, x.device()),
+      .log_sum_exp = Tensor::empty({tokens}, dtype, x.device()),
+      .margin = Tensor::empty({tokens}, dtype, x.device()),
+      .noisy_logits = noise.deviation == 0 ? Tensor{} : Tensor::empty(x.shape(), dtype, x.device()),
+      .deviation = noise.deviation};
+  const kernels::TopkGate args{
+      .logits = x.data(),
+      .bias = bias.data(),
+      .weights = gate.weights.data(),
+      .experts = gate.experts.data_as<int32_t>(),
+      .log_sum_exp = gate.log_sum_exp.data(),
+      .margin = gate.margin.data(),
+      .tokens = to_int(tokens),
+      .num_experts = to_int(x.dim(1)),
+      .k = k,
+      .form = form,
+      .dtype = x.dtype(),
+      .noise = {.deviation = noise.deviation,
+                .samples = samples.defined() ? samples.data_as<int32_t>() : nullptr,
+                .seed = noise.key.seed,
+                .iteration = noise.key.iteration,
+                .purpose = static_cast<uint32_t>(noise.key.purpose),
+                .stream = noise.key.stream},
+      .noisy_logits = gate.noisy_logits.data(),
+      .groups = options.groups};
   dispatch(
       x.device(), [&](auto on) { return kernels::topk_gate_workspace(on, args); },
       [&](auto on) { return kernels::topk_gate(on, args); });
-  const auto vjp = [x, weights = gate.weights, experts = gate.experts, form](
-                       const Tensors& d_outputs, const Needs&) -> Tensors {
+  const auto vjp = [x, weights = gate.weights, experts = gate.experts, noisy = gate.noisy_logits,
+                    form](const Tensors& d_outputs, const Needs&) -> Tensors {
     const Tensor d_weights = d_outputs[0].contiguous(),
                  d_x = Tensor::empty(x.shape(), x.dtype(), x.device());
     const kernels::TopkGateGrad grad{.logits = x.data(),
@@ -64,7 +111,8 @@ Gate topk_gate(const Tensor& logits, int k, GateForm form, const Tensor& bias) {
                                      .num_experts = to_int(x.dim(1)),
                                      .k = to_int(weights.dim(1)),
                                      .form = form,
-                                     .dtype = x.dtype()};
+                                     .dtype = x.dtype(),
+                                     .noisy_logits = noisy.data()};
     dispatch(x.device(), [&](auto on) { return kernels::topk_gate_grad(on, grad); });
     return {d_x};
   };

@@ -1,25 +1,43 @@
 #pragma once
 
 #include "engine/ops/vision.h"
+#include "engine/random.h"
 #include "engine/tensor.h"
 #include "kernels/straight_through_gate.h"
 #include "kernels/topk_gate.h"
 
 namespace moat::engine {
 
+using kernels::ExpertGroups;     // count, kept, score
 using kernels::GateForm;         // softmax_topk, softmax_topk_renorm, topk_softmax, sigmoid_topk
+using kernels::GroupScore;       // two_largest, largest
 using kernels::StraightThrough;  // raw, softmax
 
-struct Gate {
-  Tensor weights;  // [tokens, k]
-  Tensor experts;  // int32 [tokens, k], best first; ties go to the lowest index, NaN counts as -inf
-  Tensor log_sum_exp;  // [tokens]
-  Tensor margin;       // [tokens]: k-th minus (k+1)-th selection score; +inf when k = experts
+// Noise on the logits, drawn as random_normal(logits.shape(), samples, key, 0, deviation) draws it.
+struct GateNoise {
+  double deviation = 0;  // 0: none; 1 / experts in V-MoE
+  RandomKey key = {.purpose = Purpose::gate_noise};
+  Tensor samples = {};  // int32 [tokens], or undefined for the token's number
 };
 
-// logits [tokens, experts]; bias [experts] or undefined (sigmoid_topk only). Differentiable through
-// the weights.
-Gate topk_gate(const Tensor& logits, int k, GateForm form, const Tensor& bias = {});
+struct GateOptions {
+  Tensor bias = {};  // [experts] in the format of the weights; sigmoid_topk only
+  GateNoise noise = {};
+  ExpertGroups groups = {};  // group-limited selection
+};
+
+// With noise, everything but the logits themselves means the noisy ones.
+struct Gate {
+  Tensor weights;  // [tokens, k]; float32 for bfloat16 logits, as the next ones
+  Tensor experts;  // int32 [tokens, k], best first; ties go to the lowest index, NaN counts as -inf
+  Tensor log_sum_exp;   // [tokens]
+  Tensor margin;        // [tokens]: the selection stays while no score moves by half of it
+  Tensor noisy_logits;  // [tokens, experts]; undefined without noise
+  double deviation = 0;
+};
+
+// logits [tokens, experts], float32, float64 or bfloat16. Differentiable through the weights.
+Gate topk_gate(const Tensor& logits, int k, GateForm form, const GateOptions& options = {});
 
 // The straight-through gate of a hard top-1 router: value 1 for every token, and the gradient of
 //   raw:     scores[t, experts[t]]            (Zhang et al. 2023, as released)

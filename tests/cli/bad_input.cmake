@@ -68,6 +68,10 @@ if(NOT CUDA)
   refuses(1 "built without CUDA: " --device cuda:1 info)
 endif()
 
+refuses(2 "--only must be a regular expression, got '\\('" bench kernels --only "(")
+refuses(2 "--rounds must be at least 1" bench kernels --rounds 0)
+refuses(2 "--seconds above 0" bench kernels --seconds 0)
+
 refuses(2 "model must be .* got 'resnet19'; did you mean resnet18" models resnet19)
 refuses(2 "command" data)
 refuses(2 "name" data info)

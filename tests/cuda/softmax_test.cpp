@@ -27,6 +27,8 @@ void require_close(const std::vector<double>& y, const std::vector<double>& refe
     INFO("element " << i << ": " << y[i] << ", reference " << reference[i]);
     if (std::isnan(reference[i]))
       REQUIRE(std::isnan(y[i]));
+    else if (std::isinf(reference[i]))
+      REQUIRE(y[i] == reference[i]);
     else
       REQUIRE(std::abs(y[i] - reference[i]) <= tolerance * std::max(1.0, std::abs(reference[i])));
   }
@@ -51,7 +53,7 @@ void check_softmax(int rows, int columns, SoftmaxForm form, const std::vector<do
                           .columns = columns,
                           .form = form,
                           .dtype = Dtype::f64}) == Status::ok);
-  require_close(widened(device_y.host()), y, 4 * roundoff<T>);
+  require_close(widened(device_y.host()), y, 4 * roundoff<T> + columns * roundoff<double>);
 
   REQUIRE(run<SoftmaxGrad>(softmax_grad, {.y = device_y.data(),
                                           .d_y = device_d_y.data(),
@@ -69,7 +71,8 @@ void check_softmax(int rows, int columns, SoftmaxForm form, const std::vector<do
                                .columns = columns,
                                .form = form,
                                .dtype = Dtype::f64}) == Status::ok);
-  require_close(widened(device_d_x.host()), d_x, 8 * roundoff<T>);
+  // The sum over a row, of terms of about 3, is in float64 in another order than on the CPU.
+  require_close(widened(device_d_x.host()), d_x, 8 * roundoff<T> + 4 * columns * roundoff<double>);
 }
 
 }  // namespace

@@ -1,0 +1,54 @@
+#include "bench/kernel_table.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "cli/number_format.h"
+#include "cli/table.h"
+
+namespace moat::bench {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+double number(const ordered_json& row, const char* key) {
+  const auto found = row.find(key);
+  return found != row.end() && found->is_number() ? found->get<double>() : std::nan("");
+}
+
+std::string three_digits(double value) { return value == 0 ? "" : cli::brief(value); }
+
+}  // namespace
+
+std::string kernel_table(const ordered_json& document) {
+  using cli::Align;
+  cli::Table table({{"row"},
+                    {"µs", Align::right},
+                    {"quartiles", Align::right},
+                    {"GB/s", Align::right},
+                    {"TFLOP/s", Align::right},
+                    {"% of roof", Align::right},
+                    {"size"}});
+  for (const ordered_json& row : document["rows"]) {
+    const std::string name = row["name"], scale = row.value("scale", "full");
+    if (row.contains("failure")) {
+      table.row({name, "–", "", "", "", "", row["failure"].get<std::string>()});
+      continue;
+    }
+    const ordered_json& q = row["microseconds"];
+    const auto us = [&](const char* key) {
+      const double value = q[key].get<double>();
+      return cli::fixed(value, value < 100 ? 1 : 0);
+    };
+    table.row({name, us("median"), us("low_quartile") + "–" + us("high_quartile"),
+               three_digits(number(row, "gbps")), three_digits(number(row, "tflops")),
+               cli::fixed(100 * number(row, "part_of_roof"), 1), scale});
+  }
+  const ordered_json& ceilings = document["ceilings"];
+  return table.str() + "roof: a large copy " + cli::brief(number(ceilings, "copy_gbps")) +
+         " GB/s, products " + cli::brief(number(ceilings, "products_tflops")) +
+         " TFLOP/s, both measured before the rows\n";
+}
+
+}  // namespace moat::bench

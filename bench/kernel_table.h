@@ -1,0 +1,11 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace moat::bench {
+
+// A document of kernel rows, as a table for people.
+std::string kernel_table(const nlohmann::ordered_json& document);
+
+}  // namespace moat::bench

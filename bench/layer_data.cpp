@@ -1,0 +1,86 @@
+#include "bench/layer_data.h"
+
+#include <cmath>
+#include <random>
+
+namespace moat::bench {
+
+namespace {
+
+constexpr size_t kDrawn = 1'048'573;  // a prime
+
+}  // namespace
+
+const char* name_of(Work work) {
+  switch (work) {
+    case Work::gate:
+      return "topk_gate";
+    case Work::routing:
+      return "routing_index";
+    case Work::dispatch:
+      return "dispatch_rows";
+    case Work::combine:
+      return "combine_rows";
+    case Work::route:
+      return "route";
+    case Work::product_in:
+      return "grouped_gemm_in";
+    case Work::product_out:
+      return "grouped_gemm_out";
+    case Work::input_grad:
+      return "grouped_gemm_input_grad";
+    case Work::weight_grad:
+      return "grouped_gemm_weight_grad";
+    case Work::forward:
+      return "layer_forward";
+    case Work::backward:
+      return "layer_backward";
+    case Work::input_backward:
+      return "layer_input_backward";
+  }
+  return "";
+}
+
+const char* name_of(Load load) { return load == Load::balanced ? "balanced" : "zipf"; }
+
+std::vector<Work> works_of(Parts parts, Load load) {
+  using enum Work;
+  switch (parts) {
+    case Parts::gate:
+      return load == Load::balanced ? std::vector{gate} : std::vector<Work>{};
+    case Parts::rows:
+      return {routing, dispatch, combine};
+    case Parts::products:
+      return {product_in, product_out, input_grad, weight_grad};
+    case Parts::layer:
+      break;
+  }
+  std::vector<Work> all{routing,    dispatch,    combine, route,    product_in,    product_out,
+                        input_grad, weight_grad, forward, backward, input_backward};
+  if (load == Load::balanced) all.insert(all.begin(), gate);
+  return all;
+}
+
+std::vector<float> normal_values() {
+  std::mt19937 engine(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> values(kDrawn);
+  for (float& x : values) x = normal(engine);
+  return values;
+}
+
+std::vector<float> logits_of(const LayerShape& shape, Load load) {
+  std::mt19937 engine(2);
+  std::extreme_value_distribution<float> gumbel;
+  std::vector<float> noise(kDrawn);
+  for (float& x : noise) x = gumbel(engine);
+  const auto experts = static_cast<size_t>(shape.experts);
+  std::vector<float> bias(experts, 0);
+  for (size_t e = 0; load == Load::zipf && e < experts; ++e)
+    bias[e] = -std::log(static_cast<float>(e + 1));
+  std::vector<float> logits(static_cast<size_t>(shape.tokens) * experts);
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = noise[i % kDrawn] + bias[i % experts];
+  return logits;
+}
+
+}  // namespace moat::bench

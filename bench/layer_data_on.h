@@ -1,0 +1,379 @@
+#pragma once
+
+// The definitions of LayerData, for the two targets it is made for: the CPU in kernel_bench.cpp,
+// and CUDA in cuda/main.cpp, which the preset `cuda` alone builds.
+
+#include <algorithm>
+
+#include "bench/layer_data.h"
+#include "engine/error.h"
+
+namespace moat::bench {
+
+inline std::vector<kernels::Bf16> rounded(const std::vector<float>& values) {
+  return {values.begin(), values.end()};
+}
+
+template <class On>
+LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Load load, Dtype dtype,
+                         const std::vector<float>& normals)
+    : bench_(bench),
+      on_(on),
+      shape_(shape),
+      dtype_(dtype),
+      master_(dtype == Dtype::bf16 ? Dtype::f32 : dtype),
+      gate_dtype_(shape.parts == Parts::gate ? dtype : master_),
+      tokens_(engine::to_int(shape.tokens)),
+      rows_(engine::to_int(shape.rows())),
+      width_(engine::to_int(shape.width)),
+      hidden_(engine::to_int(shape.hidden)),
+      inner_(engine::to_int(shape.inner())),
+      normals_(normals) {
+  const double tokens = tokens_, rows = rows_, experts = shape.experts, width = width_;
+  const std::vector<float> logits = logits_of(shape, load);
+  logits_ = block(tokens * experts, gate_dtype_);
+  const size_t bytes = logits.size() * kernels::size_of(gate_dtype_);
+  if (gate_dtype_ == Dtype::bf16)
+    bench_.upload(logits_, rounded(logits).data(), bytes);
+  else
+    bench_.upload(logits_, logits.data(), bytes);
+  weights_ = block(rows, master_);
+  log_sum_exp_ = block(tokens, master_);
+  margin_ = block(tokens, master_);
+  experts_ = static_cast<int32_t*>(block(rows, Dtype::i32));
+  offsets_ = static_cast<int32_t*>(block(experts + 1, Dtype::i32));
+  row_token_ = static_cast<int32_t*>(block(rows, Dtype::i32));
+  slot_of_ = static_cast<int32_t*>(block(rows, Dtype::i32));
+  engine::check(kernels::topk_gate(scratch(kernels::topk_gate_workspace(on_, gate())), gate()));
+  engine::check(
+      kernels::routing_index(scratch(kernels::routing_index_workspace(on_, routing())), routing()));
+  if (shape.parts == Parts::gate) return;
+
+  x_ = normal_block(tokens * width, dtype_);
+  sorted_ = normal_block(rows * width, dtype_);
+  y_ = block(tokens * width, dtype_);
+  if (shape.parts == Parts::rows) return;
+
+  w_in_ = normal_block(experts * inner_ * width, dtype_);
+  w_out_ = normal_block(experts * width * hidden_, dtype_);
+  d_w_in_ = block(experts * inner_ * width, master_);
+  if (shape.biases == Biases::present) {
+    b_in_ = normal_block(experts * inner_, master_);
+    b_out_ = normal_block(experts * width, master_);
+    d_b_in_ = block(experts * inner_, master_);
+    d_b_out_ = block(experts * width, master_);
+  }
+  hidden_rows_ = normal_block(rows * hidden_, dtype_);
+  out_rows_ = block(rows * width, dtype_);
+  d_pre_ = normal_block(rows * inner_, dtype_);
+  if (shape.parts == Parts::products) return;
+
+  d_w_out_ = block(experts * width * hidden_, master_);
+  pre_ = block(rows * inner_, dtype_);
+  d_y_ = normal_block(tokens * width, dtype_);
+  d_x_ = block(tokens * width, dtype_);
+  d_logits_ = block(tokens * experts, gate_dtype_);
+  engine::check(
+      kernels::moe_layer(scratch(kernels::moe_layer_workspace(on_, forward())), forward()));
+}
+
+template <class On>
+void* LayerData<On>::block(double elements, Dtype dtype) {
+  const auto bytes = static_cast<size_t>(elements) * kernels::size_of(dtype);
+  return blocks_.emplace_back(bench_.allocate(bytes)).get();
+}
+
+template <class On>
+void* LayerData<On>::normal_block(double elements, Dtype dtype) {
+  void* data = block(elements, dtype);
+  const size_t size = kernels::size_of(dtype), bytes = static_cast<size_t>(elements) * size;
+  if (dtype == Dtype::bf16)
+    bench_.repeat(data, bytes, rounded(normals_).data(), normals_.size() * size);
+  else
+    bench_.repeat(data, bytes, normals_.data(), normals_.size() * size);
+  return data;
+}
+
+template <class On>
+On LayerData<On>::scratch(size_t bytes) {
+  if (bytes > workspace_bytes_) {
+    workspace_ = nullptr;
+    workspace_ = bench_.allocate(bytes);
+    workspace_bytes_ = bytes;
+  }
+  On on = on_;
+  on.workspace = workspace_.get();
+  on.workspace_bytes = workspace_bytes_;
+  return on;
+}
+
+template <class On>
+kernels::TopkGate LayerData<On>::gate() const {
+  return {.logits = logits_,
+          .bias = nullptr,
+          .weights = weights_,
+          .experts = experts_,
+          .log_sum_exp = log_sum_exp_,
+          .margin = margin_,
+          .tokens = tokens_,
+          .num_experts = shape_.experts,
+          .k = shape_.k,
+          .form = kernels::GateForm::softmax_topk,
+          .dtype = gate_dtype_};
+}
+
+template <class On>
+kernels::RoutingIndex LayerData<On>::routing() const {
+  return {.experts = experts_,
+          .priority = nullptr,
+          .offsets = offsets_,
+          .row_token = row_token_,
+          .slot_of = slot_of_,
+          .tokens = tokens_,
+          .k = shape_.k,
+          .num_experts = shape_.experts,
+          .capacity = 0,
+          .priority_dtype = Dtype::f32};
+}
+
+template <class On>
+kernels::DispatchRows LayerData<On>::dispatch() const {
+  return {.x = x_,
+          .row_token = row_token_,
+          .y = sorted_,
+          .tokens = tokens_,
+          .rows = rows_,
+          .width = width_,
+          .dtype = dtype_,
+          .slot_of = slot_of_,
+          .k = shape_.k};
+}
+
+template <class On>
+kernels::CombineRows LayerData<On>::combine() const {
+  return {.rows = sorted_,
+          .weights = weights_,
+          .slot_of = slot_of_,
+          .y = y_,
+          .tokens = tokens_,
+          .k = shape_.k,
+          .row_count = rows_,
+          .width = width_,
+          .dtype = dtype_};
+}
+
+template <class On>
+kernels::GroupedGemm LayerData<On>::product_in() const {
+  return {.x = x_,
+          .row_token = row_token_,
+          .w = w_in_,
+          .bias = b_in_,
+          .offsets = offsets_,
+          .y = hidden_rows_,
+          .rows = rows_,
+          .x_rows = tokens_,
+          .experts = shape_.experts,
+          .n = inner_,
+          .k = width_,
+          .transpose_w = kernels::Transpose::yes,
+          .dtype = dtype_,
+          .activation = shape_.activation};
+}
+
+template <class On>
+kernels::GroupedGemm LayerData<On>::product_out() const {
+  return {.x = hidden_rows_,
+          .row_token = nullptr,
+          .w = w_out_,
+          .bias = b_out_,
+          .offsets = offsets_,
+          .y = out_rows_,
+          .rows = rows_,
+          .x_rows = rows_,
+          .experts = shape_.experts,
+          .n = width_,
+          .k = hidden_,
+          .transpose_w = kernels::Transpose::yes,
+          .dtype = dtype_};
+}
+
+template <class On>
+kernels::GroupedGemm LayerData<On>::input_grad() const {
+  return {.x = d_pre_,
+          .row_token = nullptr,
+          .w = w_in_,
+          .bias = nullptr,
+          .offsets = offsets_,
+          .y = sorted_,
+          .rows = rows_,
+          .x_rows = rows_,
+          .experts = shape_.experts,
+          .n = width_,
+          .k = inner_,
+          .transpose_w = kernels::Transpose::no,
+          .dtype = dtype_};
+}
+
+template <class On>
+kernels::GroupedGemmWeightGrad LayerData<On>::weight_grad() const {
+  return {.x = x_,
+          .row_token = row_token_,
+          .d_y = d_pre_,
+          .offsets = offsets_,
+          .d_w = d_w_in_,
+          .d_bias = d_b_in_,
+          .rows = rows_,
+          .x_rows = tokens_,
+          .experts = shape_.experts,
+          .n = inner_,
+          .k = width_,
+          .dtype = dtype_};
+}
+
+template <class On>
+kernels::MoeLayer LayerData<On>::forward() const {
+  return {.x = x_,
+          .logits = logits_,
+          .gate_bias = nullptr,
+          .priority = nullptr,
+          .w_in = w_in_,
+          .b_in = b_in_,
+          .w_out = w_out_,
+          .b_out = b_out_,
+          .y = y_,
+          .weights = weights_,
+          .experts = experts_,
+          .log_sum_exp = log_sum_exp_,
+          .margin = margin_,
+          .noisy_logits = nullptr,
+          .offsets = offsets_,
+          .row_token = row_token_,
+          .slot_of = slot_of_,
+          .pre = pre_,
+          .rows = out_rows_,
+          .tokens = tokens_,
+          .num_experts = shape_.experts,
+          .k = shape_.k,
+          .width = width_,
+          .inner = inner_,
+          .out_width = width_,
+          .capacity = 0,
+          .form = kernels::GateForm::softmax_topk,
+          .activation = shape_.activation,
+          .dtype = dtype_,
+          .gate_dtype = gate_dtype_};
+}
+
+template <class On>
+kernels::MoeLayerGrad LayerData<On>::backward(bool with_weights) const {
+  return {.d_y = d_y_,
+          .x = x_,
+          .logits = logits_,
+          .noisy_logits = nullptr,
+          .w_in = w_in_,
+          .w_out = w_out_,
+          .weights = weights_,
+          .experts = experts_,
+          .offsets = offsets_,
+          .row_token = row_token_,
+          .slot_of = slot_of_,
+          .pre = pre_,
+          .rows = out_rows_,
+          .d_x = d_x_,
+          .d_logits = d_logits_,
+          .d_w_in = with_weights ? d_w_in_ : nullptr,
+          .d_b_in = with_weights ? d_b_in_ : nullptr,
+          .d_w_out = with_weights ? d_w_out_ : nullptr,
+          .d_b_out = with_weights ? d_b_out_ : nullptr,
+          .tokens = tokens_,
+          .num_experts = shape_.experts,
+          .k = shape_.k,
+          .width = width_,
+          .inner = inner_,
+          .out_width = width_,
+          .form = kernels::GateForm::softmax_topk,
+          .activation = shape_.activation,
+          .dtype = dtype_,
+          .gate_dtype = gate_dtype_};
+}
+
+template <class On>
+Row LayerData<On>::row(Work work) {
+  const double tokens = tokens_, rows = rows_, experts = shape_.experts, width = width_,
+               hidden = hidden_, inner = inner_, k = shape_.k;
+  const auto size = static_cast<double>(kernels::size_of(dtype_)),
+             master_size = static_cast<double>(kernels::size_of(master_)),
+             gate_size = static_cast<double>(kernels::size_of(gate_dtype_));
+  const double gate_bytes =
+                   tokens * (experts * gate_size + k * (4 + master_size) + 2 * master_size),
+               index_bytes = 12 * rows + 4 * (experts + 1),
+               dispatch_bytes = size * (tokens + rows) * width + 4 * rows,
+               combine_bytes = dispatch_bytes + master_size * rows,
+               in_weights = experts * inner * width, out_weights = experts * width * hidden,
+               in_flops = 2 * rows * width * inner, out_flops = 2 * rows * width * hidden;
+  const auto with = [&](size_t bytes, auto&& run) {
+    return [on = scratch(bytes), run] { return run(on); };
+  };
+  switch (work) {
+    case Work::gate:
+      return {with(topk_gate_workspace(on_, gate()),
+                   [this](On on) { return kernels::topk_gate(on, gate()); }),
+              gate_bytes, 0};
+    case Work::routing:
+      return {with(routing_index_workspace(on_, routing()),
+                   [this](On on) { return kernels::routing_index(on, routing()); }),
+              index_bytes, 0};
+    case Work::dispatch:
+      return {with(0, [this](On on) { return kernels::dispatch_rows(on, dispatch()); }),
+              dispatch_bytes, 0};
+    case Work::combine:
+      return {with(0, [this](On on) { return kernels::combine_rows(on, combine()); }),
+              combine_bytes, 2 * rows * width};
+    case Work::route:
+      return {
+          with(std::max(topk_gate_workspace(on_, gate()), routing_index_workspace(on_, routing())),
+               [this](On on) {
+                 using kernels::Status;
+                 Status status = kernels::topk_gate(on, gate());
+                 if (status == Status::ok) status = kernels::routing_index(on, routing());
+                 if (status == Status::ok) status = kernels::dispatch_rows(on, dispatch());
+                 if (status == Status::ok) status = kernels::combine_rows(on, combine());
+                 return status;
+               }),
+          gate_bytes + index_bytes + dispatch_bytes + combine_bytes, 2 * rows * width};
+    case Work::product_in:
+      return {with(grouped_gemm_workspace(on_, product_in()),
+                   [this](On on) { return kernels::grouped_gemm(on, product_in()); }),
+              size * (tokens * width + in_weights + rows * hidden), in_flops};
+    case Work::product_out:
+      return {with(grouped_gemm_workspace(on_, product_out()),
+                   [this](On on) { return kernels::grouped_gemm(on, product_out()); }),
+              size * (rows * hidden + out_weights + rows * width), out_flops};
+    case Work::input_grad:
+      return {with(grouped_gemm_workspace(on_, input_grad()),
+                   [this](On on) { return kernels::grouped_gemm(on, input_grad()); }),
+              size * (rows * inner + in_weights + rows * width), in_flops};
+    case Work::weight_grad:
+      return {with(grouped_gemm_weight_grad_workspace(on_, weight_grad()),
+                   [this](On on) { return kernels::grouped_gemm_weight_grad(on, weight_grad()); }),
+              size * (tokens * width + rows * inner) + master_size * in_weights, in_flops};
+    default:
+      break;
+  }
+  // What the whole layer reads and writes at least, its saved tensors included.
+  const double saved = size * rows * (inner + width), weights = in_weights + out_weights;
+  if (work == Work::forward)
+    return {with(moe_layer_workspace(on_, forward()),
+                 [this](On on) { return kernels::moe_layer(on, forward()); }),
+            gate_bytes + size * (2 * tokens * width + weights) + saved, in_flops + out_flops};
+  const bool with_weights = work == Work::backward;
+  return {with(moe_layer_grad_workspace(on_, backward(with_weights)),
+               [this, with_weights](On on) {
+                 return kernels::moe_layer_grad(on, backward(with_weights));
+               }),
+          gate_bytes + size * (2 * tokens * width + weights) + saved +
+              (with_weights ? size * tokens * width + master_size * weights : 0),
+          (with_weights ? 2 : 1) * (in_flops + out_flops)};
+}
+
+}  // namespace moat::bench

@@ -1,0 +1,107 @@
+#include "cli/bench_kernels.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "bench/kernel_bench.h"
+#include "bench/kernel_table.h"
+#include "cli/ceilings.h"
+#include "cli/progress.h"
+#include "cli/session.h"
+#include "engine/error.h"
+#include "engine/hardware.h"
+#include "kernels/libraries.h"
+#include "train/machine.h"
+
+namespace moat::cli {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+struct Asked {
+  std::string only, file;
+  int rounds = 1;
+  double seconds = bench::Budget{}.seconds;
+};
+
+ordered_json document_of(const std::vector<bench::KernelMeasurement>& rows,
+                         const Ceilings& ceilings, const Asked& asked) {
+  ordered_json machine = train::machine_json();
+  machine["cores"] = engine::cores();
+  machine["instructions"] = kernels::onednn_isa();
+  double load[1] = {std::nan("")};
+  if (::getloadavg(load, 1) == 1) machine["load_at_end"] = load[0];
+  const bench::Roof roof{1e9 * ceilings.copy_gbps, 1e9 * ceilings.float32_gflops};
+  ordered_json all = ordered_json::array();
+  for (const bench::KernelMeasurement& row : rows) all.push_back(json_of(row, roof));
+  return {{"benchmark", "kernels"},
+          {"device", "cpu"},
+          {"tool", train::tool_json()},
+          {"machine", machine},
+          {"ceilings",
+           {{"copy_gbps", ceilings.copy_gbps}, {"products_tflops", ceilings.float32_gflops / 1e3}}},
+          {"rounds", asked.rounds},
+          {"seconds_per_row", asked.seconds},
+          {"rows", all}};
+}
+
+void write_file(const std::string& path, const ordered_json& document) {
+  std::ofstream out(path);
+  out << document.dump(1) << '\n';
+  out.close();
+  engine::require(out.good(), "--out: '" + path + "' could not be written");
+}
+
+void bench_kernels(const Asked& asked, const Globals& globals) {
+  if (globals.device && !engine::parse_device(*globals.device).is_cpu())
+    throw engine::Error(
+        "kernels on a GPU are measured by bench-kernels-cuda, which the preset cuda builds and "
+        "scripts/gpu-acceptance runs");
+  bench::KernelBenchOptions options = bench::cpu_options();
+  try {
+    if (!asked.only.empty()) options.only = std::regex(asked.only, std::regex::extended);
+  } catch (const std::regex_error&) {
+    throw engine::UsageError("--only must be a regular expression, got '" + asked.only + "'");
+  }
+  if (asked.rounds < 1 || !(asked.seconds > 0))
+    throw engine::UsageError("--rounds must be at least 1 and --seconds above 0");
+  options.rounds = asked.rounds;
+  options.budget.seconds = asked.seconds;
+  const Ceilings ceilings = measure_ceilings();
+  Progress::Output output{};
+  output.unit = "rows";
+  Progress progress(progress_style(globals), 0, 0, output);
+  const std::vector<bench::KernelMeasurement> rows = bench::measure_cpu_kernels(
+      options, [&](const std::string& name, int64_t done, int64_t total) {
+        progress.set_total(total);
+        progress.update(done, name);
+      });
+  progress.clear();
+  if (rows.empty()) throw engine::UsageError("--only: no row's name has '" + asked.only + "'");
+  const ordered_json document = document_of(rows, ceilings, asked);
+  if (!asked.file.empty()) write_file(asked.file, document);
+  print(globals, document, bench::kernel_table(document));
+}
+
+}  // namespace
+
+void add_bench_kernels(CLI::App& bench, Globals& globals) {
+  const auto asked = std::make_shared<Asked>();
+  CLI::App& command =
+      add_command(bench, globals,
+                  {"kernels", "single kernels and ops, beside what this machine reaches at most",
+                   "moat bench kernels --only 'layer_.*vit-s' --rounds 3"},
+                  [asked, &globals] { bench_kernels(*asked, globals); });
+  command.add_option("--only", asked->only,
+                     "rows whose name this regular expression finds; ops ('op …') only when no "
+                     "other row is found");
+  command.add_option("--rounds", asked->rounds, "how often every row has its turn");
+  command.add_option("--seconds", asked->seconds, "at most this long for a row and round");
+  command.add_option("--out", asked->file, "a file that gets the JSON document as well");
+}
+
+}  // namespace moat::cli

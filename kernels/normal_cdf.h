@@ -1,0 +1,65 @@
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <numbers>
+#include <type_traits>
+
+namespace moat::kernels {
+
+// The standard normal distribution at x: the probability of less, and the density.
+template <class C>
+struct Normal {
+  C cdf, density;
+};
+
+template <class C>
+constexpr Normal<C> normal_by_library(C x) {
+  constexpr C kRoot = std::numbers::sqrt2_v<C> / 2;
+  return {C(0.5) * std::erfc(-x * kRoot),
+          std::exp(-x * x / 2) * std::numbers::inv_sqrtpi_v<C> * kRoot};
+}
+
+// float32 without branches or calls, so that loops over it become vectors: the tail
+// cdf(-|x|) = exp(-x^2 / 2) g(s), s = 1 / (1 + 0.32 |x|), g a polynomial fitted to within 4e-8 of
+// itself. Within 5 units of roundoff, relative to the result, wherever that is above 1e-37.
+template <class C>
+constexpr Normal<C> normal_at(C x) {
+  if constexpr (!std::is_same_v<C, float>)
+    return normal_by_library(x);
+  else {
+    const float a = x < 0 ? -x : x;
+    // x^2 / 2 as a rounded value and what rounding left; beyond 87 the result is as good as 0.
+    const float square = a * a * 0.5f, half = square < 87.0f ? square : 87.0f,
+                rest = square < 87.0f ? std::fma(a * 0.5f, a, -square) : 0.0f;
+    // exp(-half) = 2^n exp(r): adding 1.5 · 2^23 rounds to an integer, in the low bits.
+    constexpr float kToInteger = 12582912.0f;
+    const float shifted = std::fma(-half, 1.44269504f, kToInteger), n = shifted - kToInteger;
+    const float r = std::fma(n, -0x1.62e43p-1f, -half) + n * 0x1.05c61p-29f - rest;
+    float e = 1.0f / 5040;
+    e = std::fma(e, r, 1.0f / 720);
+    e = std::fma(e, r, 1.0f / 120);
+    e = std::fma(e, r, 1.0f / 24);
+    e = std::fma(e, r, 1.0f / 6);
+    e = std::fma(e, r, 0.5f);
+    e = std::fma(e, r, 1.0f);
+    e = std::fma(e, r, 1.0f);
+    e *= std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+    const float s = 1.0f / std::fma(0.32f, a, 1.0f);
+    float g = -0.02107821561134977f;
+    g = std::fma(g, s, 0.095407437788595f);
+    g = std::fma(g, s, -0.14670771472743724f);
+    g = std::fma(g, s, 0.06532816673108974f);
+    g = std::fma(g, s, -0.009377548212296671f);
+    g = std::fma(g, s, 0.058653896039787004f);
+    g = std::fma(g, s, 0.08782913547347011f);
+    g = std::fma(g, s, 0.11462235037547396f);
+    g = std::fma(g, s, 0.1276609474539839f);
+    g = std::fma(g, s, 0.12766152871311512f);
+    const float tail = e * g * s;
+    return {x < 0 ? tail : 1 - tail, e * 0.398942280f};
+  }
+}
+
+}  // namespace moat::kernels

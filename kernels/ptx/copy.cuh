@@ -1,0 +1,123 @@
+#pragma once
+
+// Copies: cp.async (global to shared memory past the registers), vector loads and stores with cache
+// hints, and number formats.
+
+#include "kernels/ptx/arch.cuh"
+
+namespace moat::kernels::ptx {
+
+// Copies Bytes (4, 8 or 16) from global to shared memory, both aligned to Bytes: the first `filled`
+// from `global`, zeros after them. With filled = 0 nothing is read. The bytes are there after a
+// cp_async_wait, for this thread; a barrier makes them visible to the others. 16-byte copies stay
+// out of L1.
+template <int Bytes>
+__device__ __forceinline__ void cp_async(void* shared, const void* global, int filled = Bytes) {
+  static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
+  if constexpr (Bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(global), "r"(filled)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)),
+                 "l"(global), "n"(Bytes), "r"(filled)
+                 : "memory");
+}
+
+// The 16-byte copy through L1, for data that several copies of this block read.
+__device__ __forceinline__ void cp_async_l1(void* shared, const void* global, int filled = 16) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+               "l"(global), "r"(filled)
+               : "memory");
+}
+
+// Closes the group of this thread's copies since the last commit; it may be empty.
+__device__ __forceinline__ void cp_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits until at most Pending of this thread's newest groups are under way.
+template <int Pending>
+__device__ __forceinline__ void cp_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
+}
+
+// Arrives on the barrier once all earlier copies of this thread are done. The arrival is one of
+// those that the barrier was initialised for (noinc). sm_90 like every mbarrier here.
+__device__ __forceinline__ void cp_async_arrive(uint64_t* barrier) {
+  if constexpr (kHasSm90)
+    asm volatile(
+        "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
+        : "memory");
+  else
+    __trap();
+}
+
+// 16 bytes that are read once and never written by this kernel: read-only path, no place in L1.
+__device__ __forceinline__ uint4 load_once(const void* global) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global));
+  return v;
+}
+
+// 16 bytes that this kernel does not read again: first to leave the caches.
+__device__ __forceinline__ void store_evict_first(void* global, uint4 v) {
+  asm volatile("st.global.L1::evict_first.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(v.x),
+               "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
+// L2 policies for the hinted TMA loads: lines that leave first, and lines that stay.
+__device__ __forceinline__ uint64_t l2_evict_first() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+__device__ __forceinline__ uint64_t l2_evict_last() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// Two floats, rounded to nearest even, in one register: `low` in the lower half (the lower
+// address).
+__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+__device__ __forceinline__ uint32_t pack_f16(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
+// The float rounded to tf32 (10 bits of mantissa, nearest, ties away from zero), as its bits. They
+// are those of a float again: the rest after rounding is x - __uint_as_float(round_tf32(x)). What
+// cvt leaves in the 13 bits that a tf32 lacks is not specified, hence the mask.
+__device__ __forceinline__ uint32_t round_tf32(float x) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits & 0xffffe000u;
+}
+
+// Over all 32 lanes: every lane gets the result.
+__device__ __forceinline__ uint32_t redux_max(uint32_t value) {
+  uint32_t result;
+  asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+  return result;
+}
+__device__ __forceinline__ uint32_t redux_min(uint32_t value) {
+  uint32_t result;
+  asm volatile("redux.sync.min.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+  return result;
+}
+__device__ __forceinline__ uint32_t redux_add(uint32_t value) {
+  uint32_t result;
+  asm volatile("redux.sync.add.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
+  return result;
+}
+
+}  // namespace moat::kernels::ptx

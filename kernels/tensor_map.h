@@ -1,0 +1,71 @@
+#pragma once
+
+// What TMA needs to know of a tensor in global memory: made on the host, passed to a kernel by
+// value as `const __grid_constant__ TensorMap`, its address to the TMA functions of
+// kernels/ptx.cuh.
+
+#include <cstdint>
+
+#include "kernels/target.h"
+
+namespace moat::kernels {
+
+// CUDA's CUtensorMap: 128 bytes that only the driver reads.
+struct alignas(128) TensorMap {
+  uint64_t opaque[16];
+};
+
+// 16-byte pieces of a line of this many bytes change places with the line's number, so that eight
+// lines' pieces of one column lie in different banks.
+enum class Swizzle : uint8_t { none, b32, b64, b128 };
+
+// Bytes of a line of the pattern; without a swizzle, of one piece.
+constexpr uint32_t swizzle_width(Swizzle swizzle) { return 16u << static_cast<uint32_t>(swizzle); }
+
+// Where the byte at this shared address is moved: piece bits 4… are exclusive-ored with line bits
+// 7….
+constexpr uint32_t swizzled(uint32_t address, Swizzle swizzle) {
+  return address ^ ((address >> 7 & (swizzle_width(swizzle) / 16 - 1)) << 4);
+}
+
+enum class L2Promotion : uint8_t { none, b64, b128, b256 };
+
+// A row-major tensor of rank 2 or 3 and the box that one copy moves. Axis 0 is the innermost, and
+// contiguous. Elements: bf16, f32, i32.
+struct TiledTensor {
+  const void* base = nullptr;  // device memory, aligned to 16
+  Dtype dtype = Dtype::bf16;
+  int rank = 2;
+  int64_t extents[3] = {1, 1, 1};  // elements, 1 … 2^32
+  int64_t strides[3] = {0, 0, 0};  // bytes; [1] and up: multiples of 16 below 2^40; [0] is ignored
+  int box[3] = {1, 1, 1};          // elements, 1 … 256; box[0] a multiple of 16 bytes, with a
+                                   // swizzle exactly its width
+  Swizzle swizzle = Swizzle::none;
+  L2Promotion promotion = L2Promotion::b256;
+};
+
+// bad_args when something above does not hold, unsupported when the driver has no TMA.
+Status make_tensor_map(TensorMap* map, const TiledTensor& tensor);
+
+// Bytes that one load of the box reports to its barrier.
+constexpr uint32_t box_bytes(const TiledTensor& t) {
+  return static_cast<uint32_t>(size_of(t.dtype)) * static_cast<uint32_t>(t.box[0]) *
+         static_cast<uint32_t>(t.box[1]) * static_cast<uint32_t>(t.rank == 3 ? t.box[2] : 1);
+}
+
+inline bool is_encodable(const TiledTensor& t) {
+  if (t.base == nullptr || reinterpret_cast<uintptr_t>(t.base) % 16 != 0) return false;
+  if (t.rank != 2 && t.rank != 3) return false;
+  if (t.dtype != Dtype::bf16 && t.dtype != Dtype::f32 && t.dtype != Dtype::i32) return false;
+  for (int axis = 0; axis < t.rank; ++axis) {
+    if (t.extents[axis] < 1 || t.extents[axis] > int64_t{1} << 32) return false;
+    if (t.box[axis] < 1 || t.box[axis] > 256) return false;
+    if (axis > 0 &&
+        (t.strides[axis] <= 0 || t.strides[axis] % 16 != 0 || t.strides[axis] >= int64_t{1} << 40))
+      return false;
+  }
+  const uint32_t line = static_cast<uint32_t>(t.box[0]) * static_cast<uint32_t>(size_of(t.dtype));
+  return line % 16 == 0 && (t.swizzle == Swizzle::none || line == swizzle_width(t.swizzle));
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# acceptance.sh RUNNER FOLDER: the acceptance run of a bundle whose programs are stand-ins. Without a
+# GPU it says so and exits 0; a failing part makes it exit 1; what it writes is JSON either way.
+# shellcheck disable=SC2016  # the stand-ins' text is not ours to expand
+set -euo pipefail
+runner=$1 folder=$2
+rm -rf -- "$folder"
+mkdir -p "$folder/bundle" "$folder/tools"
+cp -- "$runner" "$folder/bundle/run"
+echo 'abc-dirty' >"$folder/bundle/revision"
+
+program() { # NAME BODY
+  printf '#!/bin/bash\n%s\n' "$2" >"$folder/$1"
+  chmod +x "$folder/$1"
+}
+fail() { echo "acceptance: $1" >&2 && exit 1; }
+json_of() { # FILE PATH…: what stands there
+  printf 'file(READ "%s" text)\nstring(JSON value GET "${text}" %s)\nmessage("${value}")\n' \
+    "$1" "${*:2}" >"$folder/get.cmake"
+  cmake -P "$folder/get.cmake" 2>&1
+}
+run() { PATH=$folder/tools:$PATH "$folder/bundle/run" --out "$folder/$1.json" >"$folder/$1.log" 2>&1; }
+verdict() { # FILE PART
+  local i name
+  for i in $(seq 0 7); do
+    name=$(json_of "$folder/$1.json" parts "$i" name) || return 0
+    [[ $name != "$2" ]] || json_of "$folder/$1.json" parts "$i" verdict
+  done
+}
+
+program bundle/moat 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": []}" >"$2"; shift; done
+printf "says \"this\"\tand\\\\ that\n"'
+program bundle/bench-kernels-cuda 'echo "bench-kernels-cuda: no usable GPU: stand-in" >&2; exit 1'
+program bundle/moat_cuda_tests 'echo "skipped: no usable GPU"; exit 77'
+program tools/nvidia-smi 'exit 9'
+program tools/cuobjdump 'echo "HGMMA.64x128x16"'
+
+run none || fail 'without a GPU the exit status must be 0'
+grep -q 'no GPU here (bench-kernels-cuda: no usable GPU: stand-in)' "$folder/none.log" ||
+  fail 'it must say that there is no GPU'
+[[ $(verdict none cuda_tests) == skipped ]] || fail 'the CUDA tests must be skipped'
+[[ $(verdict none hgmma) == passed ]] || fail 'machine code needs no GPU'
+[[ $(json_of "$folder/none.json" machine revision) == abc-dirty ]] || fail 'the revision is missing'
+[[ $(json_of "$folder/none.json" parts 0 output_tail) == *'says "this" and\ that'* ]] ||
+  fail 'the output of a part must come through'
+json_of "$folder/none.json" bench_cpu rows >/dev/null || fail 'the CPU rows are missing'
+
+program tools/nvidia-smi 'echo "NVIDIA Stand-in"'
+program tools/compute-sanitizer 'echo "========= ERROR SUMMARY: 0 errors"'
+program bundle/bench-kernels-cuda 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": [1]}" >"$2"; shift; done'
+program bundle/moat_cuda_tests 'echo "All tests passed"'
+run gpu || fail 'with a GPU and nothing wrong the exit status must be 0'
+for part in cpu_info cuda_tests instructions memcheck racecheck kernels hgmma; do
+  [[ $(verdict gpu "$part") == passed ]] || fail "$part must pass"
+done
+[[ $(json_of "$folder/gpu.json" bench_kernels rows) == *1* ]] || fail 'the GPU rows are missing'
+
+program tools/cuobjdump 'echo FFMA'
+program tools/compute-sanitizer 'echo "Error: Device not supported"; exit 1'
+program bundle/moat_cuda_tests 'echo "1 test failed"; exit 42'
+if run broken; then fail 'a failing part must make the run fail'; fi
+[[ $(verdict broken cuda_tests) == failed ]] || fail 'failing tests must be reported'
+[[ $(verdict broken memcheck) == skipped ]] || fail 'a refused device is no finding'
+[[ $(verdict broken hgmma) == failed ]] || fail 'machine code without HGMMA must be reported'
+echo 'acceptance: all as expected'

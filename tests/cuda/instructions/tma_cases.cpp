@@ -1,0 +1,116 @@
+#include <cstdint>
+
+#include "tests/cuda/instructions/cases.h"
+#include "tests/cuda/instructions/kernels.h"
+
+namespace moat::tests {
+
+namespace {
+
+struct Box {
+  int x, y, z;
+};
+constexpr Box kPlaces[] = {{8, 1, 1}, {-5, -2, -1}, {60, 7, 2}};
+constexpr Box kStorePlaces[] = {{8, 1, 0}, {-5, -7, -1}, {60, 7, 2}};
+
+Words tensor() { return noise(size_t(kPitch) * kTensor[1] * kTensor[2] / 2, 41); }
+
+bool is_inside(int x, int y, int z) {
+  return x >= 0 && y >= 0 && z >= 0 && x < kTensor[0] && y < kTensor[1] && z < kTensor[2];
+}
+size_t index_of(int x, int y, int z) { return size_t((z * kTensor[1] + y) * kPitch + x); }
+
+// Which 16-byte piece of a line of `width` bytes a piece of line `line` goes to: CUDA's pictures of
+// the 32-, 64- and 128-byte swizzles. Lines of 128 bytes count; shorter ones share them.
+int swizzled_piece(int piece, int line, int width) {
+  if (width == 128) return piece ^ line % 8;
+  if (width == 64) return piece ^ line / 2 % 4;
+  if (width == 32) return piece ^ line / 4 % 2;
+  return piece;
+}
+
+// Place of element (x, y, z) of a box of `columns` elements a line, in elements.
+size_t box_place(int x, int y, int z, int columns, int width) {
+  const int line = z * kRows + y, piece = swizzled_piece(x / 8, line, width);
+  return size_t(line * columns + piece * 8 + x % 8);
+}
+
+void append_box(Words& out, const Words& tensor, int rank, Box at, int columns, int width) {
+  const int planes = rank - 1;
+  Words box(size_t(columns * kRows * planes / 2));
+  for (int z = 0; z < planes; ++z)
+    for (int y = 0; y < kRows; ++y)
+      for (int x = 0; x < columns; ++x) {
+        const int plane = rank == 3 ? at.z + z : 0;
+        if (is_inside(at.x + x, at.y + y, plane))
+          set_half(box, box_place(x, y, z, columns, width),
+                   half_at(tensor, index_of(at.x + x, at.y + y, plane)));
+      }
+  out.insert(out.end(), box.begin(), box.end());
+}
+
+Words loaded(const Words& tensor, int rank, int columns, int width) {
+  Words out;
+  for (const Box& at : kPlaces) append_box(out, tensor, rank, at, columns, width);
+  return out;
+}
+Words both(Words first, const Words& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+Words multicast(const Words& tensor, int rank) {
+  Words boxes;
+  for (int block = 0; block < 2; ++block) append_box(boxes, tensor, rank, kPlaces[block], 64, 128);
+  return both(boxes, boxes);
+}
+
+// A tensor of poison with the boxes in it.
+Words stored(const Words& boxes, int rank) {
+  constexpr int kColumns = 32, kWidth = 64;
+  Words out(tensor().size(), 0xffffffffu);
+  const int planes = rank - 1;
+  for (int i = 0; i < 3; ++i)
+    for (int z = 0; z < planes; ++z)
+      for (int y = 0; y < kRows; ++y)
+        for (int x = 0; x < kColumns; ++x) {
+          const Box at = kStorePlaces[i];
+          const int plane = rank == 3 ? at.z + z : 0;
+          const size_t from = size_t(i * kColumns * kRows * planes);
+          if (is_inside(at.x + x, at.y + y, plane))
+            set_half(out, index_of(at.x + x, at.y + y, plane),
+                     half_at(boxes, from + box_place(x, y, z, kColumns, kWidth)));
+        }
+  return out;
+}
+
+Words own_writes(const Words& tensor) {
+  Words out(tensor.begin(), tensor.begin() + kPitch * kTensor[1] / 2);
+  append_box(out, tensor, 2, kPlaces[0], 64, 128);
+  return out;
+}
+
+}  // namespace
+
+std::vector<InstructionCase> tma_cases() {
+  const Words in = tensor(), line(in.begin() + 8, in.begin() + 8 + 84);
+  const Words boxes = noise(3 * 16 * kRows, 42), cubes = noise(3 * 32 * kRows, 43);
+  return {
+      {"bulk_load", run_bulk_load, in, line, 9},
+      {"tma_load_2d prefetch_tensor_map", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
+      {"tma_load_2d", run_tma_load_b32, in, loaded(in, 2, 16, 32), 9},
+      {"tma_load_2d", run_tma_load_b64, in, loaded(in, 2, 32, 64), 9},
+      {"tma_load_2d", run_tma_load_b128, in, loaded(in, 2, 64, 128), 9},
+      {"tma_load_2d_hint tma_load_3d_hint l2_evict_first l2_evict_last", run_tma_load_hint, in,
+       both(loaded(in, 2, 64, 128), loaded(in, 3, 64, 128)), 9},
+      {"tma_load_3d", run_tma_load_3d, in, loaded(in, 3, 64, 128), 9},
+      {"tma_load_2d_multicast", run_tma_load_multicast, in, multicast(in, 2), 9},
+      {"tma_load_3d_multicast", run_tma_load_multicast_3d, in, multicast(in, 3), 9},
+      {"tma_store_2d bulk_commit bulk_wait bulk_wait_read fence_proxy_async", run_tma_store_2d,
+       boxes, stored(boxes, 2), 9},
+      {"tma_store_3d bulk_commit bulk_wait bulk_wait_read fence_proxy_async", run_tma_store_3d,
+       cubes, stored(cubes, 3), 9},
+      {"fence_proxy_async_all", run_tma_of_own_writes, in, own_writes(in), 9},
+  };
+}
+
+}  // namespace moat::tests

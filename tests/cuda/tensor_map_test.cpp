@@ -1,0 +1,55 @@
+#include "kernels/tensor_map.h"
+
+#include <functional>
+
+#include "tests/cuda/device_memory.h"
+
+namespace moat::tests {
+
+using namespace kernels;
+
+namespace {
+
+// [11, 72] of bf16, boxes of 8 lines of 128 bytes.
+TiledTensor tensor(const void* base) {
+  return {.base = base,
+          .extents = {72, 11},
+          .strides = {2, 160},
+          .box = {64, 8},
+          .swizzle = Swizzle::b128};
+}
+
+}  // namespace
+
+TEST_CASE("cuda: tensor maps are made of what TMA can move", "[cuda][tensor_map]") {
+  const DeviceArray<Bf16> data(80 * 11);
+  TensorMap map;
+  REQUIRE(make_tensor_map(&map, tensor(data.data())) == Status::ok);
+  REQUIRE(box_bytes(tensor(data.data())) == 1024);
+
+  const std::pair<const char*, std::function<void(TiledTensor&)>> faults[] = {
+      {"rank 1", [](TiledTensor& t) { t.rank = 1; }},
+      {"rank 4", [](TiledTensor& t) { t.rank = 4; }},
+      {"float64", [](TiledTensor& t) { t.dtype = Dtype::f64; }},
+      {"no columns", [](TiledTensor& t) { t.extents[0] = 0; }},
+      {"too many rows", [](TiledTensor& t) { t.extents[1] = (int64_t{1} << 32) + 1; }},
+      {"a stride of 168", [](TiledTensor& t) { t.strides[1] = 168; }},
+      {"a stride of 0", [](TiledTensor& t) { t.strides[1] = 0; }},
+      {"a stride of 2^40", [](TiledTensor& t) { t.strides[1] = int64_t{1} << 40; }},
+      {"257 lines in a box", [](TiledTensor& t) { t.box[1] = 257; }},
+      {"an empty box", [](TiledTensor& t) { t.box[1] = 0; }},
+      {"lines of 24 bytes", [](TiledTensor& t) { t.box[0] = 12, t.swizzle = Swizzle::none; }},
+      {"lines of 128 bytes, swizzled by 64", [](TiledTensor& t) { t.swizzle = Swizzle::b64; }},
+      {"lines of 64 bytes, swizzled by 128", [](TiledTensor& t) { t.box[0] = 32; }},
+      {"a base off 16 bytes",
+       [](TiledTensor& t) { t.base = static_cast<const char*>(t.base) + 8; }},
+  };
+  for (const auto& [name, plant] : faults) {
+    TiledTensor t = tensor(data.data());
+    plant(t);
+    INFO(name);
+    REQUIRE(make_tensor_map(&map, t) == Status::bad_args);
+  }
+}
+
+}  // namespace moat::tests

@@ -1,0 +1,135 @@
+#include "kernels/grouped_gemm.h"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <random>
+
+// The kernel below the op: activation and pre-activation in the product, and bfloat16, which the
+// engine does not ask for.
+
+namespace moat::tests {
+
+using namespace kernels;
+
+namespace {
+
+template <class T>
+std::vector<T> normals(size_t count, unsigned seed) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<float> normal;
+  std::vector<T> values;
+  for (size_t i = 0; i < count; ++i) values.push_back(T(normal(engine)));
+  return values;
+}
+
+double activated(ExpertActivation activation, double x) {
+  switch (activation) {
+    case ExpertActivation::none:
+      return x;
+    case ExpertActivation::relu:
+      return x > 0 ? x : 0;
+    case ExpertActivation::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case ExpertActivation::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ExpertActivation::swiglu:
+      break;
+  }
+  return x / (1 + std::exp(-x));
+}
+
+template <class T>
+Status run(GroupedGemm& a) {
+  a.dtype = sizeof(T) == 8 ? Dtype::f64 : sizeof(T) == 4 ? Dtype::f32 : Dtype::bf16;
+  const size_t bytes = grouped_gemm_workspace(Cpu{}, a);
+  std::vector<char> workspace(bytes + 64);
+  char* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
+  return grouped_gemm(Cpu{.workspace = aligned, .workspace_bytes = bytes}, a);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("grouped_gemm: activation and what it was taken of", "[experts]", double, float,
+                   Bf16) {
+  using C = compute_t<TestType>;
+  const std::vector<int32_t> offsets{0, 0, 50, 51, 51}, tokens = [] {
+    std::vector<int32_t> out;
+    for (int r = 0; r < 53; ++r) out.push_back(r < 51 ? r * 7 % 20 : 1 << 30);
+    return out;
+  }();
+  const int rows = 53, experts = 4, x_rows = 20;
+  const double unit = sizeof(TestType) == 8 ? 0x1p-53 : sizeof(TestType) == 4 ? 0x1p-24 : 0x1p-8;
+  for (const auto activation :
+       {ExpertActivation::none, ExpertActivation::relu, ExpertActivation::gelu,
+        ExpertActivation::gelu_tanh, ExpertActivation::swiglu})
+    for (const auto transpose_w : {Transpose::no, Transpose::yes})
+      for (const auto& [n, k] : {std::pair{10, 7}, {300, 290}}) {
+        INFO("activation " << int(activation) << ", n " << n << ", transposed "
+                           << int(transpose_w));
+        const auto x = normals<TestType>(size_t(x_rows * k), 1),
+                   w = normals<TestType>(size_t(experts * n * k), 2);
+        const auto bias = normals<C>(size_t(experts * n), 3);
+        const int width = activated_width(activation, n);
+        std::vector<TestType> y(size_t(rows * width), TestType(NAN)),
+            pre(size_t(rows * n), TestType(NAN));
+        GroupedGemm args{.x = x.data(),
+                         .row_token = tokens.data(),
+                         .w = w.data(),
+                         .bias = bias.data(),
+                         .offsets = offsets.data(),
+                         .y = y.data(),
+                         .rows = rows,
+                         .x_rows = x_rows,
+                         .experts = experts,
+                         .n = n,
+                         .k = k,
+                         .transpose_w = transpose_w,
+                         .dtype = Dtype::f32,
+                         .activation = activation,
+                         .pre = pre.data()};
+        REQUIRE(run<TestType>(args) == Status::ok);
+        double worst = 0;  // in units of roundoff of Σ|a||b|, or of the value for what is stored
+        for (int r = 0; r < 51; ++r) {
+          const int e = r < 50 ? 1 : 2;
+          std::vector<double> sum, size;
+          for (int j = 0; j < n; ++j) {
+            sum.push_back(bias[size_t(e * n + j)]);
+            size.push_back(std::abs(sum.back()));
+            for (int p = 0; p < k; ++p) {
+              const int at = transpose_w == Transpose::yes ? j * k + p : p * n + j;
+              const double term = double(C(x[size_t(tokens[size_t(r)] * k + p)])) *
+                                  double(C(w[size_t(e * n * k + at)]));
+              sum.back() += term;
+              size.back() += std::abs(term);
+            }
+            worst = std::max(
+                worst, std::abs(C(pre[size_t(r * n + j)]) - sum.back()) / (unit * size.back()));
+          }
+          for (int j = 0; j < width; ++j) {
+            const double gate = activated(activation, sum[size_t(j)]);
+            const bool gated = activation == ExpertActivation::swiglu;
+            const double value = gated ? sum[size_t(width + j)] : 1;
+            const double scale =
+                gated ? size[size_t(j)] * size[size_t(width + j)] : size[size_t(j)];
+            worst = std::max(worst, std::abs(C(y[size_t(r * width + j)]) - gate * value) /
+                                        (unit * (scale + 1e-3)));
+          }
+        }
+        CHECK(worst < 16);
+        for (int i = 51 * width; i < rows * width; ++i) REQUIRE(C(y[size_t(i)]) == 0);
+        for (int i = 51 * n; i < rows * n; ++i) REQUIRE(C(pre[size_t(i)]) == 0);
+      }
+}
+
+TEST_CASE("grouped_gemm: swiglu needs an even number of columns", "[experts]") {
+  const int32_t offsets[2] = {0, 0};
+  GroupedGemm args{};
+  args.offsets = offsets;
+  args.experts = 1;
+  args.n = 3;
+  args.k = 2;
+  args.activation = ExpertActivation::swiglu;
+  CHECK(run<float>(args) == Status::bad_args);
+}
+
+}  // namespace moat::tests

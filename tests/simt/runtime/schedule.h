@@ -1,0 +1,12 @@
+#pragma once
+
+#include <string>
+
+namespace simt {
+
+// Runs the threads of `cluster` until all have exited or it is stopped.
+void run_threads();
+// Where the threads of `cluster` are, for a report.
+std::string who_waits();
+
+}  // namespace simt
