@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(kSide64* kSide64) grouped_gemm_f64_kernel(Grou
     const auto sum = [&](int column) {
       double total =
           a.bias && e < a.experts ? static_cast<const double*>(a.bias)[e * a.n + column] : 0.0;
-      const double* x = static_cast<const double*>(a.x) + int64_t{x_row} * a.k;
+      const double* x = static_cast<const double*>(a.x) + int64_t{max(x_row, 0)} * a.k;
       const double* w = static_cast<const double*>(a.w) + e * a.n * a.k + column * w_column;
       for (int p = 0; x_row >= 0 && p < a.k; ++p) total += x[p] * w[p * w_row];
       if (a.pre) static_cast<double*>(a.pre)[row * a.n + column] = total;

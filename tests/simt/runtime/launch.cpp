@@ -1,8 +1,10 @@
 // Launches: a grid cluster by cluster, and what the host asks of the device.
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <vector>
 
 #include "tests/simt/core.h"
 #include "tests/simt/runtime/observe.h"
@@ -127,6 +129,20 @@ void open_shared(size_t bytes, int ranks) {
   }
 }
 
+// Static shared memory lies in the program's own segment of thread_local variables: what the
+// program keeps there for itself is put back after a launch.
+class ProgramVariables {
+ public:
+  ProgramVariables() : kept_(segment(), segment() + space.static_bytes) {}
+  ~ProgramVariables() { std::copy(kept_.begin(), kept_.end(), segment()); }
+  ProgramVariables(const ProgramVariables&) = delete;
+  ProgramVariables& operator=(const ProgramVariables&) = delete;
+
+ private:
+  static char* segment() { return reinterpret_cast<char*>(space.static_shared); }
+  std::vector<char> kept_;
+};
+
 void run_grid(const Launch& job) {
   static Cluster all;  // its vectors keep their memory from launch to launch
   const auto ranks = static_cast<int>(job.cluster.x * job.cluster.y * job.cluster.z);
@@ -134,6 +150,7 @@ void run_grid(const Launch& job) {
   all.blocks.resize(static_cast<size_t>(ranks));
   all.threads.resize(static_cast<size_t>(ranks * job.threads_per_block()));
   make_address_space();
+  const ProgramVariables kept;
   open_shared(job.shared_bytes, ranks);
   forget_releases();
   observer.first_generation = generations + 1;
