@@ -2,7 +2,9 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <random>
+
+#include "tests/activation_reference.h"
+#include "tests/random_values.h"
 
 // The kernel below the op: activation and pre-activation in the product, and bfloat16, which the
 // engine does not ask for.
@@ -14,28 +16,10 @@ using namespace kernels;
 namespace {
 
 template <class T>
-std::vector<T> normals(size_t count, unsigned seed) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<float> normal;
+std::vector<T> draws(size_t count, unsigned seed) {
   std::vector<T> values;
-  for (size_t i = 0; i < count; ++i) values.push_back(T(normal(engine)));
+  for (double x : normals(count, seed)) values.push_back(T(static_cast<compute_t<T>>(x)));
   return values;
-}
-
-double activated(ExpertActivation activation, double x) {
-  switch (activation) {
-    case ExpertActivation::none:
-      return x;
-    case ExpertActivation::relu:
-      return x > 0 ? x : 0;
-    case ExpertActivation::gelu:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case ExpertActivation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ExpertActivation::swiglu:
-      break;
-  }
-  return x / (1 + std::exp(-x));
 }
 
 template <class T>
@@ -66,9 +50,9 @@ TEMPLATE_TEST_CASE("grouped_gemm: activation and what it was taken of", "[expert
       for (const auto& [n, k] : {std::pair{10, 7}, {300, 290}}) {
         INFO("activation " << int(activation) << ", n " << n << ", transposed "
                            << int(transpose_w));
-        const auto x = normals<TestType>(size_t(x_rows * k), 1),
-                   w = normals<TestType>(size_t(experts * n * k), 2);
-        const auto bias = normals<C>(size_t(experts * n), 3);
+        const auto x = draws<TestType>(size_t(x_rows * k), 1),
+                   w = draws<TestType>(size_t(experts * n * k), 2);
+        const auto bias = draws<C>(size_t(experts * n), 3);
         const int width = activated_width(activation, n);
         std::vector<TestType> y(size_t(rows * width), TestType(NAN)),
             pre(size_t(rows * n), TestType(NAN));

@@ -8,7 +8,8 @@
 #include <vector>
 
 #include "kernels/moe_layer.h"
-#include "tests/cuda/random_values.h"
+#include "tests/activation_reference.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 
@@ -44,24 +45,6 @@ struct LayerReference {
   Values weights;
   std::vector<bool> dropped;  // [tokens, k]
 };
-
-inline double activated(kernels::ExpertActivation activation, const Values& pre, size_t j) {
-  using kernels::ExpertActivation;
-  const double x = pre[j];
-  switch (activation) {
-    case ExpertActivation::none:
-      return x;
-    case ExpertActivation::relu:
-      return x > 0 ? x : 0;
-    case ExpertActivation::gelu:
-      return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
-    case ExpertActivation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ExpertActivation::swiglu:
-      return x / (1 + std::exp(-x)) * pre[j + pre.size() / 2];
-  }
-  return 0;
-}
 
 inline void choose_experts(const LayerProblem& p, LayerReference& out) {
   using kernels::GateForm;
@@ -109,11 +92,13 @@ inline void add_expert(const LayerProblem& p, const Values& row, int e, double w
     for (size_t j = 0; j < row.size(); ++j) pre[i] += p.w_in[filter * row.size() + j] * row[j];
   }
   const auto hidden = static_cast<size_t>(p.hidden()), columns = static_cast<size_t>(p.out_width);
+  const bool gated = p.activation == kernels::ExpertActivation::swiglu;
   for (size_t n = 0; n < columns; ++n) {
     const size_t filter = expert * columns + n;
     double sum = p.b_out.empty() ? 0 : p.b_out[filter], bound = std::abs(sum);
     for (size_t j = 0; j < hidden; ++j) {
-      const double term = p.w_out[filter * hidden + j] * activated(p.activation, pre, j);
+      const double value = gated ? pre[j + hidden] : 1;
+      const double term = p.w_out[filter * hidden + j] * activated(p.activation, pre[j]) * value;
       sum += term;
       bound += std::abs(p.w_out[filter * hidden + j]) + std::abs(term);
     }

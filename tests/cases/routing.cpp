@@ -5,7 +5,7 @@
 
 #include "engine/ops/experts.h"
 #include "engine/ops/moe.h"
-
+#include "tests/activation_reference.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -129,22 +129,6 @@ OpCase product_case(const RoutedSize& s, int64_t n, Rows rows) {
           .bound = [=](const Tensors& in) { return by_definition(in, true); },
           .f32 = 2e-6,
           .flops = 2.0 * static_cast<double>(s.tokens * s.k * s.width * n)};
-}
-
-double activated(ExpertActivation activation, double x) {
-  switch (activation) {
-    case ExpertActivation::relu:
-      return x > 0 ? x : 0;
-    case ExpertActivation::gelu:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2)));
-    case ExpertActivation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * std::pow(x, 3))));
-    case ExpertActivation::swiglu:
-      return x / (1 + std::exp(-x));
-    case ExpertActivation::none:
-      break;
-  }
-  return x;
 }
 
 OpCase activation_case(ExpertActivation activation, int64_t rows, int64_t width) {

@@ -3,7 +3,7 @@
 #include "tests/c_api_calls.h"
 
 #include "tests/cuda/device_memory.h"
-#include "tests/cuda/random_values.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/grouped_gemm/sm80.h"
+#include "tests/activation_reference.h"
 #include "tests/cuda/grouped_shape.h"
 
 namespace moat::tests {
@@ -78,22 +79,6 @@ Sums sums(const Shape& s, const Operands<T>& in, int expert, int row) {
     }
   }
   return out;
-}
-
-double activated(ExpertActivation activation, double x) {
-  switch (activation) {
-    case ExpertActivation::none:
-      return x;
-    case ExpertActivation::relu:
-      return std::max(x, 0.0);
-    case ExpertActivation::gelu:
-      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case ExpertActivation::gelu_tanh:
-      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ExpertActivation::swiglu:
-      break;
-  }
-  return x / (1 + std::exp(-x));
 }
 
 void require_near(double y, double expected, double tolerance, int row, size_t column) {

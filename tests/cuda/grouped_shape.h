@@ -7,7 +7,7 @@
 
 #include "kernels/grouped_gemm.h"
 #include "tests/cuda/device_memory.h"
-#include "tests/cuda/random_values.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 

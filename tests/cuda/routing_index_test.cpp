@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
-#include "tests/cuda/random_values.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 

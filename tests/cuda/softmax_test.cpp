@@ -2,23 +2,15 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 
 #include "tests/cuda/device_memory.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 
 using namespace kernels;
 
 namespace {
-
-std::vector<double> normals(size_t count, unsigned seed, double scale = 3) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal(0, scale);
-  std::vector<double> values(count);
-  for (double& x : values) x = normal(engine);
-  return values;
-}
 
 void require_close(const std::vector<double>& y, const std::vector<double>& reference,
                    double tolerance) {
@@ -38,7 +30,7 @@ template <class T>
 void check_softmax(int rows, int columns, SoftmaxForm form, const std::vector<double>& logits) {
   INFO("softmax [" << rows << ", " << columns << "]");
   const size_t count = size_t(rows) * size_t(columns);
-  const std::vector<T> x = rounded<T>(logits), d_y = rounded<T>(normals(count, 2));
+  const std::vector<T> x = rounded<T>(logits), d_y = rounded<T>(normals(count, 2, 3));
   const DeviceArray<T> device_x(x), device_y(count), device_d_y(d_y), device_d_x(count);
   REQUIRE(run<Softmax>(softmax, {.x = device_x.data(),
                                  .y = device_y.data(),
@@ -82,7 +74,7 @@ TEMPLATE_TEST_CASE("cuda: softmax equals its float64 reference", "[cuda][softmax
   for (const auto form : {SoftmaxForm::softmax, SoftmaxForm::log_softmax})
     for (const auto& [rows, columns] : {std::pair{3, 1}, {2, 10}, {1, 257}, {2, 700}, {0, 4}})
       check_softmax<TestType>(rows, columns, form,
-                              normals(size_t(rows) * size_t(columns), unsigned(columns)));
+                              normals(size_t(rows) * size_t(columns), unsigned(columns), 3));
 }
 
 TEST_CASE("cuda: softmax of large gaps, ties, infinities and NaN", "[cuda][softmax]") {

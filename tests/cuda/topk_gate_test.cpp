@@ -6,7 +6,7 @@
 #include <random>
 
 #include "tests/cuda/device_memory.h"
-#include "tests/cuda/random_values.h"
+#include "tests/random_values.h"
 
 namespace moat::tests {
 
