@@ -46,7 +46,7 @@ class Progress {
     std::ostream* stream;             // nullptr: standard error
     std::function<double()> seconds;  // a clock; empty: the steady one
     std::function<int()> columns;     // the terminal's width now; empty: asks the system
-    std::string unit = {};            // what is counted; empty: images
+    std::string unit;                 // what is counted; empty: images
   };
 
   // skipped: units of the total that were done before (a resumed run).

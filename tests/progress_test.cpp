@@ -66,7 +66,10 @@ struct Screen {
   std::ostringstream out;
   double now = 100;
   Progress::Output output() {
-    return {.stream = &out, .seconds = [this] { return now; }, .columns = [] { return 80; }};
+    return {.stream = &out,
+            .seconds = [this] { return now; },
+            .columns = [] { return 80; },
+            .unit = {}};
   }
   std::string taken() {
     const std::string text = out.str();
