@@ -78,9 +78,11 @@ std::vector<Break> breaks() {
 }
 
 // Extents that no other tensor of the call has, and that may be anything.
-const std::set<std::string> kFreeExtents{"moat_routing_index offsets 0", "moat_dispatch_rows x 0",
-                                         "moat_combine_rows rows 0", "moat_grouped_gemm x 0",
-                                         "moat_grouped_gemm_weight_grad x 0"};
+const std::set<std::string> kFreeExtents{
+    "moat_routing_index offsets 0",      "moat_dispatch_rows x 0",
+    "moat_combine_rows rows 0",          "moat_grouped_gemm x 0",
+    "moat_grouped_gemm_weight_grad x 0", "moat_gate_losses experts 1",
+    "moat_gate_losses_grad experts 1"};
 
 template <class Apply>
 void for_each_tensor(Apply&& apply) {
