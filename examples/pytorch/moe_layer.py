@@ -61,14 +61,14 @@ class Kernels(threading.local):
     """The library; its context serves one thread at a time, so every thread has its own."""
 
     def __init__(self, path):
-        self.library = ctypes.CDLL(path)
-        self.library.moat_last_error.restype = ctypes.c_char_p
+        self.api = ctypes.CDLL(path)
+        self.api.moat_last_error.restype = ctypes.c_char_p
         self.context = ctypes.c_void_p()
-        self.check(self.library.moat_context_create(ctypes.byref(self.context)))
+        self.check(self.api.moat_context_create(ctypes.byref(self.context)))
 
     def check(self, status):
         if status != 0:
-            raise RuntimeError(self.library.moat_last_error().decode())
+            raise RuntimeError(self.api.moat_last_error().decode())
 
     def run(self, name, args, **tensors_of_call):
         """Calls moat_<name> on the tensors, those that are not None, with scratch memory as it asks."""
@@ -82,11 +82,11 @@ class Kernels(threading.local):
         cpu = 1  # kDLCPU
         on = Target(device_type=cpu, context=self.context)
         size = ctypes.c_size_t()
-        self.check(getattr(self.library, f"moat_{name}_workspace")(
+        self.check(getattr(self.api, f"moat_{name}_workspace")(
             ctypes.byref(on), ctypes.byref(args), ctypes.byref(size)))
         workspace = torch.empty(size.value, dtype=torch.uint8)  # PyTorch aligns to 64 bytes
         on.workspace, on.workspace_bytes = workspace.data_ptr(), size.value
-        self.check(getattr(self.library, f"moat_{name}")(ctypes.byref(on), ctypes.byref(args)))
+        self.check(getattr(self.api, f"moat_{name}")(ctypes.byref(on), ctypes.byref(args)))
 
 
 def wide(dtype):
