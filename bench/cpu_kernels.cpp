@@ -35,9 +35,7 @@ void measure(const OpCase& op_case, CpuWorkbench& bench, const Budget& budget,
 }  // namespace
 
 KernelBenchOptions cpu_options() {
-  KernelBenchOptions options{.limits = kCpuLimits};
-  if (kernels::supports(kernels::Cpu{}, Dtype::bf16)) options.dtypes.push_back(Dtype::bf16);
-  return options;
+  return {.limits = kCpuLimits, .dtypes = {Dtype::f32, Dtype::bf16}};
 }
 
 std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& options,

@@ -23,6 +23,8 @@ const char* name_of(Work work) {
       return "combine_rows";
     case Work::route:
       return "route";
+    case Work::route_on_load:
+      return "route_on_load";
     case Work::product_in:
       return "grouped_gemm_in";
     case Work::product_out:
@@ -55,8 +57,9 @@ std::vector<Work> works_of(Parts parts, Load load) {
     case Parts::layer:
       break;
   }
-  std::vector<Work> all{routing,    dispatch,    combine, route,    product_in,    product_out,
-                        input_grad, weight_grad, forward, backward, input_backward};
+  std::vector<Work> all{routing,       dispatch,   combine,     route,
+                        route_on_load, product_in, product_out, input_grad,
+                        weight_grad,   forward,    backward,    input_backward};
   if (load == Load::balanced) all.insert(all.begin(), gate);
   return all;
 }

@@ -27,7 +27,8 @@ enum class Work {
   routing,
   dispatch,
   combine,
-  route,  // the four above in turn
+  route,          // the four above in turn
+  route_on_load,  // without dispatch: as in a layer, whose product gathers its rows
   product_in,
   product_out,
   input_grad,   // of product_in

@@ -330,17 +330,22 @@ Row LayerData<On>::row(Work work) {
       return {with(0, [this](On on) { return kernels::combine_rows(on, combine()); }),
               combine_bytes, 2 * rows * width};
     case Work::route:
+    case Work::route_on_load: {
+      const bool dispatches = work == Work::route;
       return {
           with(std::max(topk_gate_workspace(on_, gate()), routing_index_workspace(on_, routing())),
-               [this](On on) {
+               [this, dispatches](On on) {
                  using kernels::Status;
                  Status status = kernels::topk_gate(on, gate());
                  if (status == Status::ok) status = kernels::routing_index(on, routing());
-                 if (status == Status::ok) status = kernels::dispatch_rows(on, dispatch());
+                 if (status == Status::ok && dispatches)
+                   status = kernels::dispatch_rows(on, dispatch());
                  if (status == Status::ok) status = kernels::combine_rows(on, combine());
                  return status;
                }),
-          gate_bytes + index_bytes + dispatch_bytes + combine_bytes, 2 * rows * width};
+          gate_bytes + index_bytes + (dispatches ? dispatch_bytes : 0) + combine_bytes,
+          2 * rows * width};
+    }
     case Work::product_in:
       return {with(grouped_gemm_workspace(on_, product_in()),
                    [this](On on) { return kernels::grouped_gemm(on, product_in()); }),

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "kernels/expert_activation.h"
+#include "kernels/exponential.h"
 #include "kernels/normal_cdf.h"
 
 namespace moat::kernels {
@@ -45,7 +46,10 @@ struct GeluTanh {
 
 template <class C>
 struct Silu {
-  static constexpr C sigmoid(C x) { return 1 / (1 + std::exp(-x)); }
+  static constexpr C sigmoid(C x) {
+    const C e = exp_not_positive(x < 0 ? x : -x);
+    return (x < 0 ? e : C(1)) / (1 + e);
+  }
   static constexpr C value(C x) { return x * sigmoid(x); }
   static constexpr C slope(C x) { return sigmoid(x) * (1 + x * (1 - sigmoid(x))); }
 };

@@ -1,12 +1,10 @@
 #include "kernels/conv2d_products.h"
 
 #include <algorithm>
-#include <atomic>
 #include <type_traits>
 
 #include "kernels/conv2d_patches.h"
-#include "kernels/onednn.h"
-#include "kernels/parallel.h"
+#include "kernels/product.h"
 
 namespace moat::kernels::products {
 
@@ -50,22 +48,6 @@ struct ThreadScratch {
 ThreadScratch scratch_of(const Conv2dGeometry& g, int pixels, int operand_channels, int row) {
   return {size_t{1} * pixels * g.r * g.s * operand_channels, size_t{1} * pixels * row};
 }
-
-class Sgemm {
- public:
-  // c = op(a) · op(b), or c += with add; row-major with leading dimensions.
-  void operator()(char ta, char tb, int m, int n, int k, const float* a, int lda, const float* b,
-                  int ldb, bool add, float* c, int ldc) {
-    if (dnnl_sgemm(ta, tb, m, n, k, 1, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc) != dnnl_success)
-      failed_ = true;
-  }
-  void check() const {
-    if (failed_) throw dnnl::error(dnnl_runtime_error, "sgemm failed");
-  }
-
- private:
-  std::atomic<bool> failed_ = false;
-};
 
 struct Epilogue {
   const float *bias, *residual;
@@ -116,7 +98,7 @@ void multiply(Cpu on, const Conv2dGeometry& g, FilterUse use, const Side& s, con
   const Patches& patches = patches_of(on, g, use);
   const bool krsc = use == FilterUse::forward;
   const int filter_row = g.r * g.s * g.c_in;
-  Sgemm sgemm;
+  Products products;
   const ThreadScratch each = scratch_of(g, kTilePixels, s.in, s.out);
   parallel_tasks(patches.tiles(s.n, kTilePixels), [&](int64_t task, int thread) {
     const OneThreadScope one_thread;
@@ -129,12 +111,14 @@ void multiply(Cpu on, const Conv2dGeometry& g, FilterUse use, const Side& s, con
     if (width == 0) std::fill_n(y, int64_t{rows} * s.out, 0.0f);
     patches.for_each_run(tile, [&](int64_t first, int count, int64_t position) {
       const float* taps = s.filter + position * s.in * (krsc ? 1 : s.out);
-      sgemm('N', krsc ? 'T' : 'N', rows, s.out, count * s.in, unrolled + first * s.in, width, taps,
-            krsc ? filter_row : s.out, first > 0, y, s.out);
+      const Operand<float> filter{taps, krsc ? filter_row : s.out,
+                                  krsc ? Transpose::yes : Transpose::no};
+      products(rows, s.out, count * s.in, {unrolled + first * s.in, width}, filter, first > 0, y,
+               s.out);
     });
     finish(patches, tile, y, s.out, e, s.result);
   });
-  sgemm.check();
+  products.check();
 }
 
 size_t filter_bytes(const Conv2dGeometry& g) {
@@ -153,7 +137,7 @@ Cut cut(const Patches& patches, const Conv2dWeightGrad& a) {
 // d_filter = what tiles [from, to) add to `block` output channels from `channel` on.
 void sum_tiles(const Patches& patches, const Conv2dWeightGrad& a, int64_t from, int64_t to,
                int channel, int block, float* unrolled, float* d_rows, float* d_filter,
-               Sgemm& sgemm) {
+               Products& products) {
   const Conv2dGeometry& g = a.geometry;
   const int filter_row = g.r * g.s * g.c_in;
   const auto *x = static_cast<const float*>(a.x), *d_y = static_cast<const float*>(a.d_y);
@@ -166,8 +150,8 @@ void sum_tiles(const Patches& patches, const Conv2dWeightGrad& a, int64_t from, 
       std::copy_n(d_y + pixel * g.c_out + channel, block, d_rows + int64_t{i} * block);
     });
     patches.for_each_run(tile, [&](int64_t first, int count, int64_t position) {
-      sgemm('T', 'N', block, count * g.c_in, tile.pixels, d_rows, block, unrolled + first * g.c_in,
-            width, true, d_filter + position * g.c_in, filter_row);
+      products(block, count * g.c_in, tile.pixels, {d_rows, block, Transpose::yes},
+               {unrolled + first * g.c_in, width}, true, d_filter + position * g.c_in, filter_row);
     });
   }
 }
@@ -234,17 +218,18 @@ void run(Cpu on, const Conv2dWeightGrad& a) {
     return reinterpret_cast<float*>(sums + static_cast<size_t>(share) * filter_bytes(g));
   };
   const ThreadScratch each = scratch_of(g, kGradTilePixels, g.c_in, kBlock);
-  Sgemm sgemm;
+  Products products;
   parallel_tasks(parts.shares * blocks(g), [&](int64_t task, int thread) {
     const OneThreadScope one_thread;
     const int64_t share = task / blocks(g);
     const int channel = static_cast<int>(task % blocks(g)) * kBlock;
-    sum_tiles(
-        patches, a, parts.tiles * share / parts.shares, parts.tiles * (share + 1) / parts.shares,
-        channel, std::min(kBlock, g.c_out - channel), each.patches(scratch, thread),
-        each.rows(scratch, thread), sum_of(share) + int64_t{channel} * g.r * g.s * g.c_in, sgemm);
+    sum_tiles(patches, a, parts.tiles * share / parts.shares,
+              parts.tiles * (share + 1) / parts.shares, channel,
+              std::min(kBlock, g.c_out - channel), each.patches(scratch, thread),
+              each.rows(scratch, thread), sum_of(share) + int64_t{channel} * g.r * g.s * g.c_in,
+              products);
   });
-  sgemm.check();
+  products.check();
   auto* d_filter = static_cast<float*>(a.d_filter);
   parallel_for(g.filter_size(), 4096, [&](int64_t from, int64_t to) {
     std::copy(sum_of(0) + from, sum_of(0) + to, d_filter + from);

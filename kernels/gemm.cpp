@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/onednn.h"
-#include "kernels/parallel.h"
+#include "kernels/product.h"
 
 namespace moat::kernels {
 
@@ -35,18 +34,6 @@ size_t padded_y_bytes(const Gemm& a) {
   return in_lines(static_cast<size_t>(kTileRows) * a.n * size_of(a.y_dtype));
 }
 
-char letter(Transpose t) { return t == Transpose::yes ? 'T' : 'N'; }
-
-// y[rows, columns] of one tile; a and y start at the tile's first row, b, bias and y at its column.
-bool product_f32(const Gemm& g, int rows, int columns, const float* a, const float* b,
-                 const float* bias, float* y) {
-  for (int i = 0; bias && i < rows; ++i) std::copy_n(bias, columns, y + int64_t{i} * g.n);
-  return dnnl_sgemm(letter(g.transpose_a), letter(g.transpose_b), rows, columns, g.k, 1, a,
-                    g.transpose_a == Transpose::yes ? g.m : g.k, b,
-                    g.transpose_b == Transpose::yes ? g.k : g.n, bias ? 1.0f : 0.0f, y,
-                    g.n) == dnnl_success;
-}
-
 // The last rows of a row-major matrix, padded with zeros to a tile.
 template <class T>
 void pad_rows(const T* from, int rows, int64_t width, T* to) {
@@ -64,9 +51,11 @@ Status gemm_f32(Cpu on, const Gemm& g) {
   auto* padded_y = reinterpret_cast<float*>(static_cast<char*>(on.workspace) + padded_a_bytes(g));
   if (pads(g)) pad_rows(a + int64_t{tiles.whole_rows} * kTileRows * g.k, left, g.k, padded_a);
 
+  const int64_t a_leading = g.transpose_a == Transpose::yes ? g.m : g.k,
+                b_leading = g.transpose_b == Transpose::yes ? g.k : g.n;
   const int64_t flops = int64_t{2} * kTileRows * std::min(g.n, kTileColumns) * g.k;
   const int64_t grain = std::max<int64_t>(1, 1'000'000 / flops);
-  bool done = true;
+  Products products;
   parallel_for(int64_t{tiles.rows} * tiles.columns, grain, [&](int64_t from, int64_t to) {
     const OneThreadScope one_thread;
     for (int64_t tile = from; tile < to; ++tile) {
@@ -80,13 +69,15 @@ Status gemm_f32(Cpu on, const Gemm& g) {
                  : a + (g.transpose_a == Transpose::yes ? int64_t{row} : int64_t{row} * g.k);
       const float* b_tile = b + (g.transpose_b == Transpose::yes ? int64_t{column} * g.k : column);
       float* y_tile = (padded ? padded_y : y + int64_t{row} * g.n) + column;
-      if (!product_f32(g, rows, columns, a_tile, b_tile, bias ? bias + column : nullptr, y_tile))
-#pragma omp atomic write
-        done = false;
+      for (int i = 0; bias && i < rows; ++i)
+        std::copy_n(bias + column, columns, y_tile + int64_t{i} * g.n);
+      products(rows, columns, g.k, {a_tile, a_leading, g.transpose_a},
+               {b_tile, b_leading, g.transpose_b}, bias != nullptr, y_tile, g.n);
     }
   });
   if (pads(g)) std::copy_n(padded_y, int64_t{left} * g.n, y + (int64_t{g.m} - left) * g.n);
-  return done ? Status::ok : Status::library_failed;
+  products.check();
+  return Status::ok;
 }
 
 dnnl::memory::desc matrix(int rows, int columns, Transpose transpose, Dtype dtype, int leading) {
@@ -205,7 +196,7 @@ Status gemm(Cpu on, const Gemm& g) {
   if (g.k == 0) return only_bias(g);
   if (g.dtype == Dtype::f64) return gemm_direct<double, double>(g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
-  if (g.dtype == Dtype::f32) return gemm_f32(on, g);
+  if (g.dtype == Dtype::f32) return guarded([&] { return gemm_f32(on, g); });
   return on.context ? guarded([&] { return gemm_bf16(on, g); }) : Status::bad_args;
 }
 

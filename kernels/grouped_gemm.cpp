@@ -7,9 +7,9 @@
 
 #include "kernels/activation_functions.h"
 #include "kernels/index_range.h"
-#include "kernels/packed_product.h"
 #include "kernels/parallel.h"
 #include "kernels/pieces.h"
+#include "kernels/product.h"
 #include "kernels/segments.h"
 
 namespace moat::kernels {
@@ -17,9 +17,12 @@ namespace moat::kernels {
 namespace {
 
 template <class Grouped>
+bool has_valid_extents(const Grouped& a) {
+  return a.rows >= 0 && a.x_rows >= 0 && a.n >= 0 && a.k >= 0;
+}
+template <class Grouped>
 bool is_valid(const Grouped& a) {
-  if (a.rows < 0 || a.x_rows < 0 || a.n < 0 || a.k < 0 || !are_segments(a.offsets, a.experts) ||
-      a.offsets[a.experts] > a.rows)
+  if (!has_valid_extents(a) || !are_segments(a.offsets, a.experts) || a.offsets[a.experts] > a.rows)
     return false;
   const int used = a.offsets[a.experts];
   return a.row_token ? indices_in_range(a.row_token, used, a.x_rows) : used <= a.x_rows;
@@ -32,18 +35,26 @@ const T* x_row(const Grouped& a, int64_t row) {
 
 int pieces(int count, int size) { return count / size + (count % size != 0); }
 
-// Block sizes: a panel of b and the rows that meet it stay in the first-level cache, all panels of
-// a task and a block of its sums in the second.
-constexpr int kRowBlock = 48, kDepth = 256;
+// Copies rows of x, as they are or gathered, in the compute type.
+template <class T, class Grouped>
+void copy_rows(const Grouped& a, int64_t first, int count, compute_t<T>* to) {
+  for (int i = 0; i < count; ++i) {
+    const T* from = x_row<T>(a, first + i);
+    std::transform(from, from + a.k, to + int64_t{i} * a.k,
+                   [](T value) { return static_cast<compute_t<T>>(value); });
+  }
+}
 
-// ---- y: a task packs some columns of w[e] and takes up to kTaskRows rows of e through them.
+// ---- y: a task takes up to kTaskRows rows of an expert through some columns of w[e]. Every
+// product has kTileRows rows, with zeros behind the last, so that a row has the same bits in each.
 
-constexpr int kTaskColumns = 256, kTaskRows = 1024;
+constexpr int kTileRows = 48, kTaskRows = 16 * kTileRows, kTaskColumns = 384;
 
 template <class T>
 class Forward {
  public:
   using C = compute_t<T>;
+  static constexpr bool kWidens = !std::is_same_v<T, C>;
 
   explicit Forward(const GroupedGemm& a)
       : a_(a),
@@ -59,92 +70,77 @@ class Forward {
   }
   size_t scratch_bytes() const { return w_bytes() + sums_bytes() + rows_bytes(); }
 
-  void run(int64_t task, Pieces scratch) const {
+  void run(int64_t task, Pieces scratch) {
+    const OneThreadScope one_thread;
     int64_t left = task / column_tasks_;
     int e = 0;
     while (left >= row_tasks(e)) left -= row_tasks(e++);
     const int from = a_.offsets[e] + static_cast<int>(left) * kTaskRows,
               to = std::min(a_.offsets[e + 1], from + kTaskRows),
               column = static_cast<int>(task % column_tasks_) * columns_;
-    Block block{e, column, std::min(columns_, width_ - column)};
-    block.panels = pieces(block.count, kProductColumns<C>);
-    block.pitch = int64_t{parts_} * block.panels * kProductColumns<C>;
-    C* w = reinterpret_cast<C*>(scratch.take(w_bytes()));
+    const Block block{e, column, std::min(columns_, width_ - column)};
+    C* wide = reinterpret_cast<C*>(scratch.take(w_bytes()));
     C* sums = reinterpret_cast<C*>(scratch.take(sums_bytes()));
     C* rows = reinterpret_cast<C*>(scratch.take(rows_bytes()));
-    pack(block, w);
-    for (int r = from; r < to; r += kRowBlock) {
-      const int count = std::min(kRowBlock, to - r);
-      multiply(block, r, count, w, sums, rows);
-      for (int i = 0; i < count; ++i) finish(block, r + i, sums + i * block.pitch);
+    std::array<Operand<C>, 2> w;
+    for (int part = 0; part < parts_; ++part)
+      w[static_cast<size_t>(part)] =
+          columns_of_w(block, part, wide + int64_t{part} * block.count * a_.k);
+    const int64_t pitch = int64_t{parts_} * block.count;
+    for (int r = from; r < to; r += kTileRows) {
+      const int count = std::min(kTileRows, to - r);
+      const Operand<C> x{rows_of_x(r, count, rows), a_.k};
+      for (int part = 0; part < parts_; ++part)
+        products_(kTileRows, block.count, a_.k, x, w[static_cast<size_t>(part)], false,
+                  sums + int64_t{part} * block.count, pitch);
+      for (int i = 0; i < count; ++i) finish(block, r + i, sums + i * pitch);
     }
   }
+  void check() const { products_.check(); }
 
  private:
   struct Block {
     int expert, column, count;  // columns of y
-    int panels = 0;             // of each part
-    int64_t pitch = 0;          // of sums
   };
 
   int row_tasks(int e) const { return pieces(a_.offsets[e + 1] - a_.offsets[e], kTaskRows); }
-  int64_t most_pitch() const { return kTaskColumns + 2 * kProductColumns<C>; }
-  size_t w_bytes() const { return in_lines(sizeof(C) * static_cast<size_t>(most_pitch() * a_.k)); }
-  size_t sums_bytes() const {
-    return in_lines(sizeof(C) * static_cast<size_t>(most_pitch() * kRowBlock));
+  size_t w_bytes() const {
+    return kWidens ? in_lines(sizeof(C) * kTaskColumns * static_cast<size_t>(a_.k)) : 0;
   }
-  size_t rows_bytes() const {  // of x in the compute type
-    return std::is_same_v<T, C> ? 0 : in_lines(sizeof(C) * kRowBlock * static_cast<size_t>(a_.k));
-  }
+  static size_t sums_bytes() { return in_lines(sizeof(C) * kTaskColumns * kTileRows); }
+  size_t rows_bytes() const { return in_lines(sizeof(C) * kTileRows * static_cast<size_t>(a_.k)); }
 
-  // w as panels [depth, kProductColumns], kDepth terms at a time; zeros beside the last column.
-  void pack(const Block& block, C* to) const {
+  // The columns of w[e] that give those of a block; `wide` holds them where they must be widened.
+  Operand<C> columns_of_w(const Block& block, int part, C* wide) const {
     const T* w = static_cast<const T*>(a_.w) + int64_t{block.expert} * a_.n * a_.k;
+    const int64_t column = part * width_ + block.column;
     const bool transposed = a_.transpose_w == Transpose::yes;
-    const int64_t step = transposed ? 1 : a_.n, column_step = transposed ? a_.k : 1;
-    constexpr int kColumns = kProductColumns<C>;
-    for (int p = 0; p < a_.k; p += kDepth) {
-      const int depth = std::min(kDepth, a_.k - p);
-      for (int part = 0; part < parts_; ++part)
-        for (int j = 0; j < block.panels * kColumns; j += kColumns, to += depth * kColumns) {
-          const T* from = w + p * step + (part * width_ + block.column + j) * column_step;
-          const int count = std::min(kColumns, block.count - j);
-          if (transposed)
-            for (int c = 0; c < kColumns; ++c)
-              for (int q = 0; q < depth; ++q)
-                to[q * kColumns + c] = c < count ? static_cast<C>(from[c * column_step + q]) : C(0);
-          else
-            for (int q = 0; q < depth; ++q)
-              for (int c = 0; c < kColumns; ++c)
-                to[q * kColumns + c] = c < count ? static_cast<C>(from[q * step + c]) : C(0);
-        }
+    const T* from = w + (transposed ? column * a_.k : column);
+    const int64_t leading = transposed ? a_.k : a_.n;
+    if constexpr (kWidens) {
+      const int64_t rows = transposed ? block.count : a_.k,
+                    columns = transposed ? a_.k : block.count;
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j)
+          wide[i * columns + j] = static_cast<C>(from[i * leading + j]);
+      return {wide, columns, a_.transpose_w};
+    } else {
+      return {from, leading, a_.transpose_w};
     }
   }
 
-  void multiply(const Block& block, int row, int count, const C* w, C* sums, C* rows) const {
-    std::array<const C*, kRowBlock> x;
-    for (int i = 0; i < count; ++i) {
-      const T* from = x_row<T>(a_, row + i);
-      if constexpr (std::is_same_v<T, C>) {
-        x[static_cast<size_t>(i)] = from;
-      } else {
-        C* wide = rows + int64_t{i} * a_.k;
-        for (int p = 0; p < a_.k; ++p) wide[p] = static_cast<C>(from[p]);
-        x[static_cast<size_t>(i)] = wide;
-      }
-    }
-    std::fill_n(sums, kRowBlock * block.pitch, C(0));
-    for (int p = 0; p < a_.k; p += kDepth) {
-      const int depth = std::min(kDepth, a_.k - p);
-      multiply_block<1>(
-          count, [&](int i) { return x[static_cast<size_t>(i)] + p; }, w + p * block.pitch,
-          parts_ * block.panels, depth, sums, block.pitch);
-    }
+  // kTileRows rows of x side by side.
+  const C* rows_of_x(int64_t first, int count, C* rows) const {
+    if constexpr (!kWidens)
+      if (!a_.row_token && count == kTileRows) return x_row<T>(a_, first);
+    copy_rows<T>(a_, first, count, rows);
+    std::fill(rows + int64_t{count} * a_.k, rows + int64_t{kTileRows} * a_.k, C(0));
+    return rows;
   }
 
   // Bias, what the backward pass needs, activation.
   void finish(const Block& block, int64_t row, C* sums) const {
-    C* values = sums + block.panels * kProductColumns<C>;  // of swiglu
+    C* values = sums + block.count;  // of swiglu
     for (int part = 0; part < parts_; ++part) {
       C* z = part == 0 ? sums : values;
       const int64_t column = part * width_ + block.column;
@@ -168,86 +164,65 @@ class Forward {
 
   const GroupedGemm& a_;
   int parts_, width_, columns_, column_tasks_;
+  Products products_;
 };
 
-// ---- d_w: a task takes the rows of an expert, kTerms at a time, through a block of d_w[e].
+// ---- d_w: an expert at a time, its rows kTerms at a time, each product on all threads.
 
-constexpr int kGradRows = 96, kGradColumns = 384, kTerms = 128;
+constexpr int kTerms = 1024;
 
 template <class T>
 class WeightGrad {
  public:
   using C = compute_t<T>;
+  static constexpr bool kWidens = !std::is_same_v<T, C>;
 
-  explicit WeightGrad(const GroupedGemmWeightGrad& a)
-      : a_(a), row_tasks_(pieces(a.n, kGradRows)), column_tasks_(pieces(a.k, kGradColumns)) {}
+  explicit WeightGrad(const GroupedGemmWeightGrad& a) : a_(a) {}
 
-  int64_t tasks() const { return int64_t{a_.experts} * row_tasks_ * column_tasks_; }
-  size_t scratch_bytes() const {
-    return sizeof(C) * (kGradRows * kMostColumns + kTerms * kMostColumns + kGradRows * kTerms);
+  // Whether x is gathered does not count: a workspace depends on extents alone.
+  size_t x_bytes() const { return in_lines(sizeof(C) * most_terms() * static_cast<size_t>(a_.k)); }
+  size_t d_y_bytes() const {
+    return kWidens ? in_lines(sizeof(C) * most_terms() * static_cast<size_t>(a_.n)) : 0;
   }
 
-  void run(int64_t task, Pieces scratch) const {
-    const int column = static_cast<int>(task % column_tasks_) * kGradColumns,
-              row = static_cast<int>(task / column_tasks_ % row_tasks_) * kGradRows,
-              e = static_cast<int>(task / column_tasks_ / row_tasks_);
-    const int rows = std::min(kGradRows, a_.n - row),
-              columns = std::min(kGradColumns, a_.k - column);
-    const int panels = pieces(columns, kProductColumns<C>);
-    const int64_t pitch = int64_t{panels} * kProductColumns<C>;
-    C* sums = reinterpret_cast<C*>(scratch.take(sizeof(C) * kGradRows * kMostColumns));
-    C* x = reinterpret_cast<C*>(scratch.take(sizeof(C) * kTerms * kMostColumns));
-    C* d_y = reinterpret_cast<C*>(scratch.take(sizeof(C) * kGradRows * kTerms));
-    std::fill_n(sums, kGradRows * pitch, C(0));
-    for (int r = a_.offsets[e]; r < a_.offsets[e + 1]; r += kTerms) {
-      const int depth = std::min(kTerms, a_.offsets[e + 1] - r);
-      pack_rows(r, depth, row, rows, d_y);
-      pack_columns(r, depth, column, columns, x);
-      multiply_block<kProductRows>(
-          rows, [&](int i) { return d_y + i / kProductRows * kGroup + i % kProductRows; }, x,
-          panels, depth, sums, pitch);
+  void run(Pieces scratch) {
+    C* x = reinterpret_cast<C*>(scratch.take(x_bytes()));
+    C* d_y = reinterpret_cast<C*>(scratch.take(d_y_bytes()));
+    for (int e = 0; e < a_.experts; ++e) {
+      C* d_w = static_cast<C*>(a_.d_w) + int64_t{e} * a_.n * a_.k;
+      const int begin = a_.offsets[e], end = a_.offsets[e + 1];
+      if (begin == end) std::fill_n(d_w, int64_t{a_.n} * a_.k, C(0));
+      for (int r = begin; r < end; r += kTerms) {
+        const int terms = std::min(kTerms, end - r);
+        products_(a_.n, a_.k, terms, {d_y_rows(r, terms, d_y), a_.n, Transpose::yes},
+                  {x_rows(r, terms, x), a_.k}, r > begin, d_w, a_.k);
+      }
     }
-    for (int i = 0; i < rows; ++i)
-      std::copy_n(sums + i * pitch, columns,
-                  static_cast<C*>(a_.d_w) + (int64_t{e} * a_.n + row + i) * a_.k + column);
+    products_.check();
   }
 
  private:
-  static constexpr int kMostColumns = kGradColumns + kProductColumns<C>;
+  size_t most_terms() const { return static_cast<size_t>(std::min(kTerms, a_.rows)); }
 
-  static constexpr int kGroup = kTerms * kProductRows;
-
-  // Columns of d_y, the rows of d_w, in groups [depth, kProductRows].
-  void pack_rows(int r, int depth, int row, int rows, C* to) const {
-    for (int p = 0; p < depth; ++p) {
-      const T* from = static_cast<const T*>(a_.d_y) + int64_t{r + p} * a_.n + row;
-      C* group = to + p * kProductRows;
-      int i = 0;
-      for (; i + kProductRows <= rows; i += kProductRows, group += kGroup)
-        if constexpr (std::is_same_v<T, C>)
-          std::memcpy(group, from + i, kProductRows * sizeof(C));
-        else
-          for (int c = 0; c < kProductRows; ++c) group[c] = static_cast<C>(from[i + c]);
-      for (int c = 0; i + c < rows; ++c) group[c] = static_cast<C>(from[i + c]);
-    }
+  const C* x_rows(int64_t first, int terms, C* rows) const {
+    if constexpr (!kWidens)
+      if (!a_.row_token) return x_row<T>(a_, first);
+    parallel_for(terms, 64, [&](int64_t from, int64_t to) {
+      copy_rows<T>(a_, first + from, static_cast<int>(to - from), rows + from * a_.k);
+    });
+    return rows;
   }
-  // Columns of x in panels [depth, kProductColumns]; zeros beside the last one.
-  void pack_columns(int r, int depth, int column, int columns, C* to) const {
-    constexpr int kColumns = kProductColumns<C>;
-    for (int p = 0; p < depth; ++p) {
-      const T* from = x_row<T>(a_, r + p) + column;
-      C* panel = to + p * kColumns;
-      int j = 0;
-      for (; j + kColumns <= columns; j += kColumns, panel += depth * kColumns)
-        for (int c = 0; c < kColumns; ++c) panel[c] = static_cast<C>(from[j + c]);
-      if (j < columns)
-        for (int c = 0; c < kColumns; ++c)
-          panel[c] = j + c < columns ? static_cast<C>(from[j + c]) : C(0);
-    }
+  const C* d_y_rows(int64_t first, int terms, C* rows) const {
+    const T* d_y = static_cast<const T*>(a_.d_y) + first * a_.n;
+    if constexpr (!kWidens) return d_y;
+    parallel_for(int64_t{terms} * a_.n, 16384, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) rows[i] = static_cast<C>(d_y[i]);
+    });
+    return rows;
   }
 
   const GroupedGemmWeightGrad& a_;
-  int row_tasks_, column_tasks_;
+  Products products_;
 };
 
 // d_bias[e, j] = sum of d_y[r, j], rows in order.
@@ -270,22 +245,6 @@ void sum_columns(const GroupedGemmWeightGrad& a) {
   });
 }
 
-// Scratch memory for every thread.
-template <class Product>
-size_t workspace(const Product& product) {
-  return product.scratch_bytes() * static_cast<size_t>(omp_get_max_threads());
-}
-
-template <class Product>
-Status run(Cpu on, const Product& product) {
-  const size_t bytes = product.scratch_bytes();
-  parallel_tasks(product.tasks(), [&](int64_t task, int thread) {
-    char* scratch = static_cast<char*>(on.workspace) + static_cast<size_t>(thread) * bytes;
-    product.run(task, Pieces({on.context, scratch, bytes}));
-  });
-  return Status::ok;
-}
-
 // Rows from `used` on, of `width` values.
 void clear(void* y, int64_t used, int64_t rows, int64_t width, Dtype dtype) {
   if (rows > used && width > 0)
@@ -297,9 +256,9 @@ void clear(void* y, int64_t used, int64_t rows, int64_t width, Dtype dtype) {
 
 size_t grouped_gemm_workspace(Cpu, const GroupedGemm& a) {
   size_t bytes = 0;
-  if (is_valid(a))
+  if (has_valid_extents(a))
     with_float(a.dtype, [&]<class T>() {
-      bytes = workspace(Forward<T>(a));
+      bytes = Forward<T>(a).scratch_bytes() * static_cast<size_t>(omp_get_max_threads());
       return Status::ok;
     });
   return bytes;
@@ -308,21 +267,30 @@ size_t grouped_gemm_workspace(Cpu, const GroupedGemm& a) {
 Status grouped_gemm(Cpu on, const GroupedGemm& a) {
   if (!is_valid(a) || (a.activation == ExpertActivation::swiglu && a.n % 2 != 0))
     return Status::bad_args;
+  if (on.workspace_bytes < grouped_gemm_workspace(on, a)) return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
-    const Forward<T> product(a);
-    if (on.workspace_bytes < workspace(product)) return Status::small_workspace;
-    const int used = a.offsets[a.experts];
-    clear(a.y, used, a.rows, activated_width(a.activation, a.n), a.dtype);
-    if (a.pre) clear(a.pre, used, a.rows, a.n, a.dtype);
-    return run(on, product);
+    return guarded([&] {
+      const int used = a.offsets[a.experts];
+      clear(a.y, used, a.rows, activated_width(a.activation, a.n), a.dtype);
+      if (a.pre) clear(a.pre, used, a.rows, a.n, a.dtype);
+      Forward<T> product(a);
+      const size_t bytes = product.scratch_bytes();
+      parallel_tasks(product.tasks(), [&](int64_t task, int thread) {
+        char* scratch = static_cast<char*>(on.workspace) + static_cast<size_t>(thread) * bytes;
+        product.run(task, Pieces({on.context, scratch, bytes}));
+      });
+      product.check();
+      return Status::ok;
+    });
   });
 }
 
 size_t grouped_gemm_weight_grad_workspace(Cpu, const GroupedGemmWeightGrad& a) {
   size_t bytes = 0;
-  if (is_valid(a))
+  if (has_valid_extents(a))
     with_float(a.dtype, [&]<class T>() {
-      bytes = workspace(WeightGrad<T>(a));
+      const WeightGrad<T> product(a);
+      bytes = product.x_bytes() + product.d_y_bytes();
       return Status::ok;
     });
   return bytes;
@@ -330,11 +298,14 @@ size_t grouped_gemm_weight_grad_workspace(Cpu, const GroupedGemmWeightGrad& a) {
 
 Status grouped_gemm_weight_grad(Cpu on, const GroupedGemmWeightGrad& a) {
   if (!is_valid(a)) return Status::bad_args;
+  if (on.workspace_bytes < grouped_gemm_weight_grad_workspace(on, a))
+    return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
-    const WeightGrad<T> product(a);
-    if (on.workspace_bytes < workspace(product)) return Status::small_workspace;
-    if (a.d_bias) sum_columns<T>(a);
-    return run(on, product);
+    return guarded([&] {
+      if (a.d_bias) sum_columns<T>(a);
+      WeightGrad<T>(a).run(Pieces(on));
+      return Status::ok;
+    });
   });
 }
 

@@ -33,6 +33,7 @@ struct GroupedGemm {
   void* pre = nullptr;  // [rows, n]: what a backward pass needs, or nullptr
   Precision precision = Precision::float32;
 };
+// A workspace depends on extents, dtype and activation alone.
 size_t grouped_gemm_workspace(Cpu, const GroupedGemm&);
 size_t grouped_gemm_workspace(Cuda, const GroupedGemm&);
 Status grouped_gemm(Cpu, const GroupedGemm&);

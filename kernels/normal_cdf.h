@@ -1,10 +1,10 @@
 #pragma once
 
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <numbers>
 #include <type_traits>
+
+#include "kernels/exponential.h"
 
 namespace moat::kernels {
 
@@ -30,22 +30,10 @@ constexpr Normal<C> normal_at(C x) {
     return normal_by_library(x);
   else {
     const float a = x < 0 ? -x : x;
-    // x^2 / 2 as a rounded value and what rounding left; beyond 87 the result is as good as 0.
-    const float square = a * a * 0.5f, half = square < 87.0f ? square : 87.0f,
-                rest = square < 87.0f ? std::fma(a * 0.5f, a, -square) : 0.0f;
-    // exp(-half) = 2^n exp(r): adding 1.5 · 2^23 rounds to an integer, in the low bits.
-    constexpr float kToInteger = 12582912.0f;
-    const float shifted = std::fma(-half, 1.44269504f, kToInteger), n = shifted - kToInteger;
-    const float r = std::fma(n, -0x1.62e43p-1f, -half) + n * 0x1.05c61p-29f - rest;
-    float e = 1.0f / 5040;
-    e = std::fma(e, r, 1.0f / 720);
-    e = std::fma(e, r, 1.0f / 120);
-    e = std::fma(e, r, 1.0f / 24);
-    e = std::fma(e, r, 1.0f / 6);
-    e = std::fma(e, r, 0.5f);
-    e = std::fma(e, r, 1.0f);
-    e = std::fma(e, r, 1.0f);
-    e *= std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
+    const float square = a * a * 0.5f;
+    // What rounding left of x^2 / 2; an infinite one has left nothing.
+    const float rest = square < 1e30f ? std::fma(a * 0.5f, a, -square) : 0.0f;
+    const float e = exp_not_positive(-square, -rest);
     const float s = 1.0f / std::fma(0.32f, a, 1.0f);
     float g = -0.02107821561134977f;
     g = std::fma(g, s, 0.095407437788595f);

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <utility>
+#include <functional>
+#include <tuple>
 
+#include "kernels/exponential.h"
 #include "kernels/gate_score.h"
 #include "kernels/index_range.h"
 #include "kernels/parallel.h"
@@ -22,20 +23,22 @@ int64_t num_blocks(const TopkGate& a) {
   return std::clamp<int64_t>(work / kGrain, 1, kMaxBlocks);
 }
 
-// Scratch memory of one block of tokens: noisy logits, selection scores, scores of groups, and an
-// order of experts.
+// Scratch memory of one block of tokens: noisy logits, what becomes their exponentials, selection
+// scores, scores of groups, the experts to choose from and the chosen ones.
 template <class C>
 struct Scratch {
-  C *logits, *scores, *groups;
-  int32_t* order;
+  C *logits, *exponentials, *scores, *groups;
+  int32_t *eligible, *best;
   Scratch(char* at, int experts)
       : logits(reinterpret_cast<C*>(at)),
-        scores(logits + experts),
+        exponentials(logits + experts),
+        scores(exponentials + experts),
         groups(scores + experts),
-        order(reinterpret_cast<int32_t*>(groups + experts)) {}
+        eligible(reinterpret_cast<int32_t*>(groups + experts)),
+        best(eligible + experts) {}
 };
 int64_t scratch_bytes(const TopkGate& a) {
-  return static_cast<int64_t>(in_lines(static_cast<size_t>(a.num_experts) * (3 * 8 + 4)));
+  return static_cast<int64_t>(in_lines(static_cast<size_t>(a.num_experts) * (4 * 8 + 2 * 4)));
 }
 
 // The row as the gate sees it: no NaN, with its noise.
@@ -51,8 +54,9 @@ void noisy_logits(const T* logits, int n, const GateNoise& noise, int64_t token,
 
 // exp(x - max) with equal infinities at a distance of 0.
 template <class C>
-C relative_exp(C x, C max) {
-  return x == max ? C(1) : std::exp(x - max);
+constexpr C relative_exp(C x, C max) {
+  const C e = exp_not_positive(x - max);
+  return x == max ? C(1) : e;
 }
 
 // The normaliser of a softmax over all experts.
@@ -65,32 +69,44 @@ struct AllExperts {
 };
 
 template <class C>
-AllExperts<C> all_experts(const C* logits, int n) {
-  AllExperts<C> all{-kInfinity<C>, 0};
-  for (int i = 0; i < n; ++i) all.max = std::max(all.max, logits[i]);
-  for (int i = 0; i < n; ++i) all.sum += relative_exp(logits[i], all.max);
-  return all;
+AllExperts<C> all_experts(const C* logits, int n, C* exponentials) {
+  C max = -kInfinity<C>;
+#pragma omp simd reduction(max : max)
+  for (int i = 0; i < n; ++i) max = std::max(max, logits[i]);
+  for (int i = 0; i < n; ++i) exponentials[i] = relative_exp(logits[i], max);
+  double sum = 0;
+  for (int i = 0; i < n; ++i) sum += exponentials[i];
+  return {max, sum};
 }
 
-// The best `count` of order[0 … n) by falling score, ties to the lowest index.
-template <class C>
-void sort_best(const C* scores, int n, int count, int32_t* order) {
-  std::partial_sort(order, order + count, order + n, [&](int32_t i, int32_t j) {
-    return scores[i] != scores[j] ? scores[i] > scores[j] : i < j;
-  });
-}
-
-// Fills order with the experts of the kept groups and returns how many they are; `margin` becomes
-// what parts the last kept group from the next.
-template <class C>
-int eligible_experts(const TopkGate& a, const C* scores, C* groups, int32_t* order, C* margin) {
-  const ExpertGroups& g = a.groups;
-  const int size = a.num_experts / g.count;
-  *margin = kInfinity<C>;
-  if (g.kept == g.count) {
-    std::iota(order, order + a.num_experts, 0);
-    return a.num_experts;
+// The `count` best of `candidates` by falling score, ties to the first; candidates ascend.
+template <class C, class Candidate>
+void select_best(const C* scores, int candidates, Candidate&& candidate, int count, int32_t* best) {
+  int found = 0;
+  for (int c = 0; c < candidates; ++c) {
+    const int32_t i = candidate(c);
+    const C score = scores[i];
+    if (found == count && !(score > scores[best[count - 1]])) continue;
+    int at = found < count ? found++ : count - 1;
+    for (; at > 0 && score > scores[best[at - 1]]; --at) best[at] = best[at - 1];
+    best[at] = i;
   }
+}
+
+// Which experts can be selected, and what parts the last kept group from the next.
+template <class C>
+struct Eligible {
+  int count;
+  bool all;
+  C margin;
+};
+
+template <class C>
+Eligible<C> eligible_experts(const TopkGate& a, const Scratch<C>& scratch) {
+  const ExpertGroups& g = a.groups;
+  if (g.kept == g.count) return {a.num_experts, true, kInfinity<C>};
+  const auto [scores, groups, order] = std::tuple(scratch.scores, scratch.groups, scratch.best);
+  const int size = a.num_experts / g.count;
   for (int group = 0; group < g.count; ++group) {
     C first = -kInfinity<C>, second = first;
     for (const C* score = scores + group * size; score < scores + (group + 1) * size; ++score) {
@@ -99,15 +115,13 @@ int eligible_experts(const TopkGate& a, const C* scores, C* groups, int32_t* ord
     }
     groups[group] = group_score(g.score, first, second);
   }
-  std::iota(order, order + g.count, 0);
-  sort_best(groups, g.count, g.kept + 1, order);
-  *margin = group_margin(g.score, groups[order[g.kept - 1]], groups[order[g.kept]]);
-  const auto last = std::pair(groups[order[g.kept - 1]], order[g.kept - 1]);
+  select_best(groups, g.count, std::identity{}, g.kept + 1, order);
+  const int32_t last = order[g.kept - 1], next = order[g.kept];
   int count = 0;
   for (int group = 0; group < g.count; ++group)
-    if (groups[group] > last.first || (groups[group] == last.first && group <= last.second))
-      for (int i = 0; i < size; ++i) order[count++] = group * size + i;
-  return count;
+    if (groups[group] > groups[last] || (groups[group] == groups[last] && group <= last))
+      for (int i = 0; i < size; ++i) scratch.eligible[count++] = group * size + i;
+  return {count, false, group_margin(g.score, groups[last], groups[next])};
 }
 
 template <class C>
@@ -139,21 +153,30 @@ void gate_token(const TopkGate& a, int64_t token, const Scratch<compute_t<T>>& s
   using C = compute_t<T>;
   const int n = a.num_experts;
   const C* bias = static_cast<const C*>(a.bias);
-  const auto [logits, scores, groups, order] = scratch;
+  C *logits = scratch.logits, *scores = scratch.scores;
   noisy_logits(static_cast<const T*>(a.logits) + token * n, n, a.noise, token, logits);
   if (a.noisy_logits)
     for (int i = 0; i < n; ++i) static_cast<C*>(a.noisy_logits)[token * n + i] = logits[i];
-  for (int i = 0; i < n; ++i) scores[i] = selection_score(a.form, logits[i], bias ? bias[i] : C(0));
-  C margin;
-  const int eligible = eligible_experts(a, scores, groups, order, &margin);
-  sort_best(scores, eligible, std::min(eligible, a.k + 1), order);
-  if (a.k < eligible) {
-    const C last = scores[order[a.k - 1]], next = scores[order[a.k]];
+  if (a.form == GateForm::sigmoid_topk)
+    for (int i = 0; i < n; ++i)
+      scores[i] = selection_score(a.form, logits[i], bias ? bias[i] : C(0));
+  else
+    std::copy_n(logits, n, scores);
+  const Eligible<C> eligible = eligible_experts(a, scratch);
+  const int wanted = std::min(eligible.count, a.k + 1);
+  if (eligible.all)
+    select_best(scores, n, std::identity{}, wanted, scratch.best);
+  else
+    select_best(
+        scores, eligible.count, [&](int c) { return scratch.eligible[c]; }, wanted, scratch.best);
+  C margin = eligible.margin;
+  if (a.k < eligible.count) {
+    const C last = scores[scratch.best[a.k - 1]], next = scores[scratch.best[a.k]];
     margin = std::min(margin, last == next ? C(0) : last - next);
   }
-  const auto all = all_experts(logits, n);
-  write_weights(a, logits, all, order, static_cast<C*>(a.weights) + token * a.k);
-  std::copy(order, order + a.k, a.experts + token * a.k);
+  const auto all = all_experts(logits, n, scratch.exponentials);
+  write_weights(a, logits, all, scratch.best, static_cast<C*>(a.weights) + token * a.k);
+  std::copy_n(scratch.best, a.k, a.experts + token * a.k);
   static_cast<C*>(a.margin)[token] = margin;
   static_cast<C*>(a.log_sum_exp)[token] = all.log_sum_exp();
 }

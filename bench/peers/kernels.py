@@ -129,7 +129,7 @@ class Layer:
         """-> {name of the way: function without arguments}, empty for what PyTorch has no name for."""
         kernel = self.row["kernel"]
         plain = {"topk_gate": self.gate, "routing_index": self.route_index,
-                 "dispatch_rows": self.dispatch, "route": self.route,
+                 "dispatch_rows": self.dispatch, "route": self.route, "route_on_load": self.route,
                  "combine_rows": lambda: self.combine(self.sorted, self.weights)}
         if kernel in plain:
             return {"ops": plain[kernel]}

@@ -1,7 +1,6 @@
 #include "kernels/c_api/call.h"
 #include "kernels/expert_activation.h"
 #include "kernels/grouped_gemm.h"
-#include "kernels/moe_layer/steps.h"
 
 using namespace moat::kernels;
 using namespace moat::kernels::c_api;
@@ -112,7 +111,7 @@ moat_status moat_grouped_gemm_workspace(const moat_target* on, const moat_groupe
   return answer("moat_grouped_gemm_workspace", [&] {
     Call call(on);
     const GroupedGemm args = read(call, given(a));
-    call.tell([&](auto target) { return layer::product_workspace(target, args); }, bytes);
+    call.tell([&](auto target) { return grouped_gemm_workspace(target, args); }, bytes);
   });
 }
 
@@ -120,7 +119,7 @@ moat_status moat_grouped_gemm(const moat_target* on, const moat_grouped_gemm_arg
   return answer("moat_grouped_gemm", [&] {
     Call call(on);
     const GroupedGemm args = read(call, given(a));
-    call.takes_workspace([&](auto target) { return layer::product_workspace(target, args); });
+    call.takes_workspace([&](auto target) { return grouped_gemm_workspace(target, args); });
     call.run([&](auto target) { return grouped_gemm(target, args); }, kRoutingHolds);
   });
 }
@@ -131,7 +130,7 @@ moat_status moat_grouped_gemm_weight_grad_workspace(const moat_target* on,
   return answer("moat_grouped_gemm_weight_grad_workspace", [&] {
     Call call(on);
     const GroupedGemmWeightGrad args = read(call, given(a));
-    call.tell([&](auto target) { return layer::product_workspace(target, args); }, bytes);
+    call.tell([&](auto target) { return grouped_gemm_weight_grad_workspace(target, args); }, bytes);
   });
 }
 
@@ -140,7 +139,8 @@ moat_status moat_grouped_gemm_weight_grad(const moat_target* on,
   return answer("moat_grouped_gemm_weight_grad", [&] {
     Call call(on);
     const GroupedGemmWeightGrad args = read(call, given(a));
-    call.takes_workspace([&](auto target) { return layer::product_workspace(target, args); });
+    call.takes_workspace(
+        [&](auto target) { return grouped_gemm_weight_grad_workspace(target, args); });
     call.run([&](auto target) { return grouped_gemm_weight_grad(target, args); }, kRoutingHolds);
   });
 }

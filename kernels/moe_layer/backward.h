@@ -27,10 +27,10 @@ class Backward {
 
   size_t workspace() const {
     size_t scratch = 0;
-    if (a_.d_w_out) scratch = std::max(scratch, product_workspace(on_, w_out()));
-    if (is_through_hidden()) scratch = std::max(scratch, product_workspace(on_, hidden()));
-    if (a_.d_w_in) scratch = std::max(scratch, product_workspace(on_, w_in()));
-    if (a_.d_x) scratch = std::max(scratch, product_workspace(on_, tokens()));
+    if (a_.d_w_out) scratch = std::max(scratch, grouped_gemm_weight_grad_workspace(on_, w_out()));
+    if (is_through_hidden()) scratch = std::max(scratch, grouped_gemm_workspace(on_, hidden()));
+    if (a_.d_w_in) scratch = std::max(scratch, grouped_gemm_weight_grad_workspace(on_, w_in()));
+    if (a_.d_x) scratch = std::max(scratch, grouped_gemm_workspace(on_, tokens()));
     return used_ + scratch;
   }
 

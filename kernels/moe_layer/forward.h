@@ -23,7 +23,7 @@ class Forward {
   size_t workspace() const {
     return used_ +
            std::max({topk_gate_workspace(on_, gate()), routing_index_workspace(on_, routing()),
-                     product_workspace(on_, in()), product_workspace(on_, out())});
+                     grouped_gemm_workspace(on_, in()), grouped_gemm_workspace(on_, out())});
   }
 
   Status run() const {

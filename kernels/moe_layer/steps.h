@@ -68,29 +68,4 @@ class Cut {
   size_t used_ = 0;
 };
 
-// What a product needs, which depends on its extents alone: on a CPU it is asked for with a routing
-// of our own, because the one to come may not have been written yet.
-template <class Product>
-Product of_one_expert(Product a, const int32_t* offsets) {
-  a.row_token = nullptr;
-  a.offsets = offsets;
-  a.experts = 1;
-  a.x_rows = a.rows;
-  return a;
-}
-inline size_t product_workspace(Cpu on, const GroupedGemm& a) {
-  const int32_t offsets[] = {0, a.rows};
-  return grouped_gemm_workspace(on, of_one_expert(a, offsets));
-}
-inline size_t product_workspace(Cpu on, const GroupedGemmWeightGrad& a) {
-  const int32_t offsets[] = {0, a.rows};
-  return grouped_gemm_weight_grad_workspace(on, of_one_expert(a, offsets));
-}
-inline size_t product_workspace(Cuda on, const GroupedGemm& a) {
-  return grouped_gemm_workspace(on, a);
-}
-inline size_t product_workspace(Cuda on, const GroupedGemmWeightGrad& a) {
-  return grouped_gemm_weight_grad_workspace(on, a);
-}
-
 }  // namespace moat::kernels::layer
