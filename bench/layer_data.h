@@ -7,11 +7,11 @@
 
 #include "bench/layer_shapes.h"
 #include "bench/workbench.h"
-#include "kernels/combine_rows.h"
-#include "kernels/dispatch_rows.h"
-#include "kernels/moe_layer.h"
-#include "kernels/routing_index.h"
-#include "kernels/topk_gate.h"
+#include "kernels/experts/moe_layer.h"
+#include "kernels/gate/topk_gate.h"
+#include "kernels/routing/combine_rows.h"
+#include "kernels/routing/dispatch_rows.h"
+#include "kernels/routing/routing_index.h"
 
 namespace moat::bench {
 

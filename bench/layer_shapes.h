@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/expert_activation.h"
+#include "kernels/experts/expert_activation.h"
 
 namespace moat::bench {
 

@@ -5,7 +5,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "kernels/target.h"
 
 namespace moat::bench {

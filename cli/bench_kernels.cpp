@@ -13,7 +13,7 @@
 #include "cli/session.h"
 #include "engine/error.h"
 #include "engine/hardware.h"
-#include "kernels/libraries.h"
+#include "kernels/library/libraries.h"
 #include "train/machine.h"
 
 namespace moat::cli {

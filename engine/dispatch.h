@@ -3,7 +3,7 @@
 #include "engine/device.h"
 #include "engine/error.h"
 #include "engine/memory.h"
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "kernels/target.h"
 
 namespace moat::engine {

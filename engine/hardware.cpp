@@ -6,7 +6,7 @@
 #include <charconv>
 
 #include "engine/error.h"
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 
 namespace moat::engine {
 

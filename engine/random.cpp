@@ -3,8 +3,8 @@
 #include <numeric>
 
 #include "engine/dispatch.h"
-#include "kernels/philox.h"
-#include "kernels/random.h"
+#include "kernels/basic/philox.h"
+#include "kernels/basic/random.h"
 
 namespace moat::engine {
 

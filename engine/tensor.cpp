@@ -1,7 +1,7 @@
 #include "engine/tensor.h"
 
 #include "engine/dispatch.h"
-#include "kernels/copy.h"
+#include "kernels/basic/copy.h"
 
 namespace moat::engine {
 

@@ -89,7 +89,7 @@ typedef struct moat_expert_groups {
 
 /* The k best experts of each token and their weights, the best first; ties go to the lowest index,
  * NaN counts as -inf. log_sum_exp is of all logits. The selection stays what it is while every
- * score moves by less than half of the margin. See kernels/topk_gate.h. */
+ * score moves by less than half of the margin. See kernels/gate/topk_gate.h. */
 typedef struct moat_topk_gate_args {
   const DLTensor* logits; /* real [tokens, experts] */
   const DLTensor* bias;   /* wide [experts] or NULL; MOAT_SIGMOID_TOPK only */
@@ -118,7 +118,7 @@ typedef struct moat_topk_gate_grad_args {
 moat_status moat_topk_gate_grad(const moat_target*, const moat_topk_gate_grad_args*);
 
 /* The auxiliary losses of a gate, in this order: importance, load (0 without noise), balance, z;
- * see kernels/gate_losses.h for the formulas and the papers. */
+ * see kernels/gate/gate_losses.h for the formulas and the papers. */
 typedef struct moat_gate_losses_args {
   const DLTensor* logits;       /* real [tokens, experts] */
   const DLTensor* noisy_logits; /* wide [tokens, experts] where there was noise, else NULL */
@@ -349,7 +349,7 @@ moat_status moat_softmax_grad(const moat_target*, const moat_softmax_grad_args*)
 typedef enum moat_norm { MOAT_LINF = 0, MOAT_L2 = 1 } moat_norm;
 
 /* One attack step per image, the projection on the ball of radius eps around center, and the clip
- * to [0, 1]: see kernels/ball_step.h. float32 or float64; y may be x itself. */
+ * to [0, 1]: see kernels/update/ball_step.h. float32 or float64; y may be x itself. */
 typedef struct moat_ball_step_args {
   const DLTensor* x;        /* [images, pixels] */
   const DLTensor* gradient; /* [images, pixels] or NULL: project only */

@@ -42,7 +42,8 @@ enum class Status : int {
   launch_failed = 5,    // the CUDA launch itself failed
 };
 
-class Context;  // kernels/context.h: library handles and primitive caches, owned by the caller
+class Context;  // kernels/library/context.h: library handles and primitive caches, owned by the
+                // caller
 
 struct Cpu {
   Context* context = nullptr;

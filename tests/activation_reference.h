@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/expert_activation.h"
+#include "kernels/experts/expert_activation.h"
 
 namespace moat::tests {
 

@@ -4,16 +4,16 @@
 #include <cstring>
 #include <random>
 
-#include "kernels/ball_step.h"
-#include "kernels/combine_rows.h"
-#include "kernels/context.h"
-#include "kernels/dispatch_rows.h"
-#include "kernels/expert_activation.h"
-#include "kernels/gate_losses.h"
-#include "kernels/grouped_gemm.h"
-#include "kernels/routing_index.h"
-#include "kernels/softmax.h"
-#include "kernels/topk_gate.h"
+#include "kernels/experts/expert_activation.h"
+#include "kernels/experts/grouped_gemm.h"
+#include "kernels/gate/gate_losses.h"
+#include "kernels/gate/topk_gate.h"
+#include "kernels/library/context.h"
+#include "kernels/loss/softmax.h"
+#include "kernels/routing/combine_rows.h"
+#include "kernels/routing/dispatch_rows.h"
+#include "kernels/routing/routing_index.h"
+#include "kernels/update/ball_step.h"
 #include "tests/c_api_calls.h"
 
 namespace moat::tests {

@@ -8,10 +8,10 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/context.h"
-#include "kernels/conv2d_library.h"
-#include "kernels/conv2d_patches.h"
-#include "kernels/conv2d_products.h"
+#include "kernels/library/context.h"
+#include "kernels/vision/conv2d_library.h"
+#include "kernels/vision/conv2d_patches.h"
+#include "kernels/vision/conv2d_products.h"
 #include "tests/op_case.h"
 
 using namespace moat::kernels;

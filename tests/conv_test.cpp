@@ -10,7 +10,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/vision.h"
 #include "engine/tape.h"
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "tests/cases/conv_reference.h"
 #include "tests/op_case.h"
 

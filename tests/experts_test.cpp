@@ -5,7 +5,7 @@
 
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/grouped_gemm.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {

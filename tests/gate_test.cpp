@@ -8,7 +8,7 @@
 #include "engine/ops/moe.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
-#include "kernels/sigmoid.h"
+#include "kernels/gate/sigmoid.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {

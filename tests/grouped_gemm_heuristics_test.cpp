@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "kernels/grouped_gemm/heuristics.h"
+#include "kernels/experts/grouped_gemm/heuristics.h"
 
 namespace moat::tests {
 

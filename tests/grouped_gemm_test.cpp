@@ -1,4 +1,4 @@
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/grouped_gemm.h"
 
 #include <catch2/catch.hpp>
 #include <cmath>

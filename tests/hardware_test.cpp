@@ -4,8 +4,8 @@
 
 #include "engine/build_info.h"
 #include "engine/error.h"
-#include "kernels/context.h"
-#include "kernels/libraries.h"
+#include "kernels/library/context.h"
+#include "kernels/library/libraries.h"
 
 namespace moat::engine {
 

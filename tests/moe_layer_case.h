@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "tests/moe_layer_reference.h"
 
 namespace moat::tests {

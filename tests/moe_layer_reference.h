@@ -7,7 +7,7 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/moe_layer.h"
+#include "kernels/experts/moe_layer.h"
 #include "tests/activation_reference.h"
 #include "tests/random_values.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/moe_layer.h"
+#include "kernels/experts/moe_layer.h"
 
 #include <catch2/catch.hpp>
 

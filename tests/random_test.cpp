@@ -4,7 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "kernels/philox.h"
+#include "kernels/basic/philox.h"
 
 using namespace moat::engine;
 using Catch::Matchers::Contains;

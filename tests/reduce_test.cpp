@@ -8,8 +8,8 @@
 
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
-#include "kernels/gather_rows.h"
-#include "kernels/reduce.h"
+#include "kernels/basic/gather_rows.h"
+#include "kernels/basic/reduce.h"
 #include "tests/op_case.h"
 
 using namespace moat::engine;

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/tensor.h"
-#include "kernels/ball_step.h"
+#include "kernels/update/ball_step.h"
 
 namespace moat::engine {
 

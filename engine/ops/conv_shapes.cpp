@@ -1,7 +1,7 @@
 #include "engine/ops/conv_shapes.h"
 
 #include "engine/dispatch.h"
-#include "kernels/conv_epilogue_grad.h"
+#include "kernels/vision/conv_epilogue_grad.h"
 
 namespace moat::engine {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/ops/vision.h"
-#include "kernels/conv2d.h"
+#include "kernels/vision/conv2d.h"
 
 namespace moat::engine {
 

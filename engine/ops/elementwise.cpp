@@ -3,7 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
-#include "kernels/elementwise.h"
+#include "kernels/basic/elementwise.h"
 
 namespace moat::engine {
 

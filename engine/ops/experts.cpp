@@ -2,7 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/tape.h"
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/grouped_gemm.h"
 
 namespace moat::engine {
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/ops/routing.h"
-#include "kernels/expert_activation.h"
+#include "kernels/experts/expert_activation.h"
 
 namespace moat::engine {
 

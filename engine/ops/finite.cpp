@@ -1,7 +1,7 @@
 #include "engine/ops/finite.h"
 
 #include "engine/dispatch.h"
-#include "kernels/finite.h"
+#include "kernels/basic/finite.h"
 
 namespace moat::engine {
 

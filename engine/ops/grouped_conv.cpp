@@ -4,7 +4,7 @@
 #include "engine/ops/conv_shapes.h"
 #include "engine/ops/moe.h"
 #include "engine/tape.h"
-#include "kernels/grouped_conv2d.h"
+#include "kernels/experts/grouped_conv2d.h"
 
 namespace moat::engine {
 

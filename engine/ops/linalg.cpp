@@ -3,7 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
-#include "kernels/gemm.h"
+#include "kernels/basic/gemm.h"
 
 namespace moat::engine {
 

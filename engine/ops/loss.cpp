@@ -2,10 +2,10 @@
 
 #include "engine/dispatch.h"
 #include "engine/tape.h"
-#include "kernels/cross_entropy.h"
-#include "kernels/kl_divergence.h"
-#include "kernels/margin.h"
-#include "kernels/softmax.h"
+#include "kernels/loss/cross_entropy.h"
+#include "kernels/loss/kl_divergence.h"
+#include "kernels/loss/margin.h"
+#include "kernels/loss/softmax.h"
 
 namespace moat::engine {
 

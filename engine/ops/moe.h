@@ -3,8 +3,8 @@
 #include "engine/ops/vision.h"
 #include "engine/random.h"
 #include "engine/tensor.h"
-#include "kernels/straight_through_gate.h"
-#include "kernels/topk_gate.h"
+#include "kernels/gate/straight_through_gate.h"
+#include "kernels/gate/topk_gate.h"
 
 namespace moat::engine {
 

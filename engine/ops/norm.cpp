@@ -2,7 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/tape.h"
-#include "kernels/batch_norm.h"
+#include "kernels/vision/batch_norm.h"
 
 namespace moat::engine {
 

@@ -6,8 +6,8 @@
 #include "engine/ops/shape.h"
 #include "engine/ops/vision.h"
 #include "engine/tape.h"
-#include "kernels/pool2d.h"
-#include "kernels/subsample_pad.h"
+#include "kernels/vision/pool2d.h"
+#include "kernels/vision/subsample_pad.h"
 
 namespace moat::engine {
 

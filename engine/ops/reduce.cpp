@@ -3,7 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/ops/elementwise.h"
 #include "engine/tape.h"
-#include "kernels/reduce.h"
+#include "kernels/basic/reduce.h"
 
 namespace moat::engine {
 

@@ -2,9 +2,9 @@
 
 #include "engine/dispatch.h"
 #include "engine/tape.h"
-#include "kernels/combine_rows.h"
-#include "kernels/dispatch_rows.h"
-#include "kernels/routing_index.h"
+#include "kernels/routing/combine_rows.h"
+#include "kernels/routing/dispatch_rows.h"
+#include "kernels/routing/routing_index.h"
 
 namespace moat::engine {
 

@@ -18,7 +18,7 @@ struct RoutingOptions {
                          // Riquelme et al. 2021, section 3); undefined: in order
 };
 // experts int32 [tokens, k], best choice first, values in [0, num_experts); see
-// kernels/routing_index.h for the order and the victims of a capacity.
+// kernels/routing/routing_index.h for the order and the victims of a capacity.
 Routing route_tokens(const Tensor& experts, int num_experts, const RoutingOptions& options = {});
 
 // Throws unless experts is int32 of this rank with values in [0, num_experts).

@@ -2,7 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/tape.h"
-#include "kernels/gather_rows.h"
+#include "kernels/basic/gather_rows.h"
 
 namespace moat::engine {
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "engine/tensor.h"
-#include "kernels/sgd.h"
+#include "kernels/update/sgd.h"
 
 namespace moat::engine {
 

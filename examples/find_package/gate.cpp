@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <vector>
 
-#include "kernels/topk_gate.h"
+#include "kernels/gate/topk_gate.h"
 
 int main() {
   using namespace moat::kernels;

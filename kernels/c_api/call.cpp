@@ -5,7 +5,7 @@
 #include <limits>
 #include <new>
 
-#include "kernels/cuda_device.h"
+#include "kernels/cuda/cuda_device.h"
 
 namespace moat::kernels::c_api {
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "kernels/c_api.h"
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "kernels/target.h"
 
 struct moat_context {

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kernels/c_api/call.h"
-#include "kernels/topk_gate.h"
+#include "kernels/gate/topk_gate.h"
 
 namespace moat::kernels::c_api {
 

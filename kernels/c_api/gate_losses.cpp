@@ -1,4 +1,4 @@
-#include "kernels/gate_losses.h"
+#include "kernels/gate/gate_losses.h"
 
 #include <cmath>
 

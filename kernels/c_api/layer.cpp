@@ -1,6 +1,6 @@
 #include "kernels/c_api/call.h"
 #include "kernels/c_api/gate_options.h"
-#include "kernels/moe_layer.h"
+#include "kernels/experts/moe_layer.h"
 
 using namespace moat::kernels;
 using namespace moat::kernels::c_api;

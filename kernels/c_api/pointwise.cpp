@@ -1,8 +1,8 @@
 #include <cmath>
 
-#include "kernels/ball_step.h"
 #include "kernels/c_api/call.h"
-#include "kernels/softmax.h"
+#include "kernels/loss/softmax.h"
+#include "kernels/update/ball_step.h"
 
 using namespace moat::kernels;
 using namespace moat::kernels::c_api;

@@ -1,6 +1,6 @@
 #include "kernels/c_api/call.h"
-#include "kernels/expert_activation.h"
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/expert_activation.h"
+#include "kernels/experts/grouped_gemm.h"
 
 using namespace moat::kernels;
 using namespace moat::kernels::c_api;

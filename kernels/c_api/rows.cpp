@@ -1,7 +1,7 @@
 #include "kernels/c_api/call.h"
-#include "kernels/combine_rows.h"
-#include "kernels/dispatch_rows.h"
-#include "kernels/routing_index.h"
+#include "kernels/routing/combine_rows.h"
+#include "kernels/routing/dispatch_rows.h"
+#include "kernels/routing/routing_index.h"
 
 using namespace moat::kernels;
 using namespace moat::kernels::c_api;

@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "kernels/tensor_map.h"
+#include "kernels/cuda/tensor_map.h"
 
 namespace moat::kernels::ptx {
 

@@ -1,14 +1,14 @@
 #pragma once
 
-// The tensor memory accelerator: copies of boxes of a tensor (kernels/tensor_map.h) between global
-// and shared memory, started by one thread. sm_90.
+// The tensor memory accelerator: copies of boxes of a tensor (kernels/cuda/tensor_map.h) between
+// global and shared memory, started by one thread. sm_90.
 //
 // Coordinates are elements, innermost first; outside the tensor, loads give zeros and stores write
 // nothing. A load reports its bytes (those of the whole box) to `barrier` of this block. Shared
 // addresses are aligned to 128 bytes, for a swizzled box to the pattern's repeat (1024, 512, 256).
 
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx/arch.cuh"
-#include "kernels/tensor_map.h"
 
 namespace moat::kernels::ptx {
 

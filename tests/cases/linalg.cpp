@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/context.h"
+#include "kernels/library/context.h"
 #include "tests/cases/conv_reference.h"
 #include "tests/op_case.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/ball_step.h"
+#include "kernels/update/ball_step.h"
 
 #include <algorithm>
 #include <cmath>

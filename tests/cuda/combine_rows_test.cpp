@@ -1,4 +1,4 @@
-#include "kernels/combine_rows.h"
+#include "kernels/routing/combine_rows.h"
 
 #include <cmath>
 #include <limits>

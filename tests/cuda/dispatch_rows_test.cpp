@@ -1,4 +1,4 @@
-#include "kernels/dispatch_rows.h"
+#include "kernels/routing/dispatch_rows.h"
 
 #include <cstring>
 

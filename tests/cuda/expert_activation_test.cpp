@@ -1,4 +1,4 @@
-#include "kernels/expert_activation.h"
+#include "kernels/experts/expert_activation.h"
 
 #include <cmath>
 #include <limits>

@@ -1,9 +1,9 @@
-#include "kernels/gate_losses.h"
+#include "kernels/gate/gate_losses.h"
 
 #include <cmath>
 #include <limits>
 
-#include "kernels/topk_gate.h"
+#include "kernels/gate/topk_gate.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/grouped_gemm/sm80.h"
+#include "kernels/experts/grouped_gemm/sm80.h"
 
 #include <cmath>
 

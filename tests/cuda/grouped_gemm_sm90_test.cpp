@@ -2,8 +2,8 @@
 #include <cmath>
 #include <random>
 
-#include "kernels/activation_functions.h"
-#include "kernels/grouped_gemm/sm90.h"
+#include "kernels/experts/activation_functions.h"
+#include "kernels/experts/grouped_gemm/sm90.h"
 #include "tests/cuda/device_memory.h"
 
 namespace moat::tests {

@@ -1,8 +1,8 @@
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/grouped_gemm.h"
 
 #include <cmath>
 
-#include "kernels/grouped_gemm/sm80.h"
+#include "kernels/experts/grouped_gemm/sm80.h"
 #include "tests/activation_reference.h"
 #include "tests/cuda/grouped_shape.h"
 

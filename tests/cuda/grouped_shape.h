@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/grouped_gemm.h"
+#include "kernels/experts/grouped_gemm.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
 

@@ -4,7 +4,7 @@
 #include <set>
 #include <sstream>
 
-#include "kernels/tensor_map.h"
+#include "kernels/cuda/tensor_map.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/cuda/instructions/cases.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/moe_layer.h"
+#include "kernels/experts/moe_layer.h"
 
 #include "tests/cuda/device_memory.h"
 #include "tests/moe_layer_case.h"

@@ -1,4 +1,4 @@
-#include "kernels/routing_index.h"
+#include "kernels/routing/routing_index.h"
 
 #include <algorithm>
 #include <limits>

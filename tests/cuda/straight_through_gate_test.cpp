@@ -1,4 +1,4 @@
-#include "kernels/straight_through_gate.h"
+#include "kernels/gate/straight_through_gate.h"
 
 #include <cmath>
 #include <limits>

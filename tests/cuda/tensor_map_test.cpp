@@ -1,4 +1,4 @@
-#include "kernels/tensor_map.h"
+#include "kernels/cuda/tensor_map.h"
 
 #include <functional>
 

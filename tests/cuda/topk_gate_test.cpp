@@ -1,4 +1,4 @@
-#include "kernels/topk_gate.h"
+#include "kernels/gate/topk_gate.h"
 
 #include <cmath>
 #include <cstring>

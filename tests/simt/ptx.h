@@ -4,8 +4,8 @@
 // of tests/simt/instructions. What each does is said in kernels/ptx/; what the emulation checks on
 // top is said there.
 
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx/descriptor.h"
-#include "kernels/tensor_map.h"
 #include "tests/simt/cuda.h"
 
 namespace simt {

@@ -1,5 +1,5 @@
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx.cuh"
-#include "kernels/tensor_map.h"
 #include "tests/cuda/instructions/cluster.h"
 #include "tests/cuda/instructions/kernels.h"
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/tensor_map.h"
+#include "kernels/cuda/tensor_map.h"
 
 namespace simt {
 

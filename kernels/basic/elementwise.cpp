@@ -1,0 +1,233 @@
+#include "kernels/basic/elementwise.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "kernels/parallel.h"
+
+namespace moat::kernels {
+
+namespace {
+
+constexpr int64_t kGrain = 16384;  // elements a thread takes at least
+
+template <class T, class F>
+Status map(const Unary& a, F f) {
+  using C = compute_t<T>;
+  const auto* x = static_cast<const T*>(a.x);
+  auto* y = static_cast<T*>(a.y);
+  parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i) y[i] = static_cast<T>(f(static_cast<C>(x[i])));
+  });
+  return Status::ok;
+}
+
+// d_x = f(d_y, saved).
+template <class T, class F>
+Status map_grad(const UnaryGrad& a, F f) {
+  using C = compute_t<T>;
+  const auto* d_y = static_cast<const T*>(a.d_y);
+  const auto* saved = static_cast<const T*>(saved_by(a.op) == Saved::nothing ? a.d_y : a.saved);
+  auto* d_x = static_cast<T*>(a.d_x);
+  parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; ++i)
+      d_x[i] = static_cast<T>(f(static_cast<C>(d_y[i]), static_cast<C>(saved[i])));
+  });
+  return Status::ok;
+}
+
+template <class C>
+C normal_cdf(C x) {
+  return C(0.5) * (1 + std::erf(x * (std::numbers::sqrt2_v<C> / 2)));
+}
+
+template <class C>
+C normal_density(C x) {
+  return std::exp(C(-0.5) * x * x) * (std::numbers::inv_sqrtpi_v<C> * std::numbers::sqrt2_v<C> / 2);
+}
+
+// One run of the innermost axis. The three common stride pairs vectorise.
+template <class T, class F>
+void zip(const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* y, int64_t count, F f) {
+  using C = compute_t<T>;
+  if (a_stride == 1 && b_stride == 1) {
+    for (int64_t i = 0; i < count; ++i) y[i] = T(f(C(a[i]), C(b[i])));
+  } else if (a_stride == 1 && b_stride == 0) {
+    const C v = C(b[0]);
+    for (int64_t i = 0; i < count; ++i) y[i] = T(f(C(a[i]), v));
+  } else if (a_stride == 0 && b_stride == 1) {
+    const C v = C(a[0]);
+    for (int64_t i = 0; i < count; ++i) y[i] = T(f(v, C(b[i])));
+  } else {
+    for (int64_t i = 0; i < count; ++i) y[i] = T(f(C(a[i * a_stride]), C(b[i * b_stride])));
+  }
+}
+
+// The iteration space with axes of extent 1 dropped and neighbours merged where both operands
+// allow it: dense operands become one axis.
+struct Axes {
+  int rank = 0;
+  std::array<int64_t, 6> extents{}, a_strides{}, b_strides{};
+
+  explicit Axes(const Binary& args) {
+    for (size_t i = 0; i < 6; ++i) {
+      const int64_t n = args.extents[i], a = args.a_strides[i], b = args.b_strides[i];
+      if (n == 1) continue;
+      const auto last = static_cast<size_t>(rank) - 1;
+      if (rank > 0 && a_strides[last] == n * a && b_strides[last] == n * b) {
+        extents[last] *= n;
+        a_strides[last] = a;
+        b_strides[last] = b;
+      } else {
+        const auto at = static_cast<size_t>(rank++);
+        extents[at] = n;
+        a_strides[at] = a;
+        b_strides[at] = b;
+      }
+    }
+    if (rank == 0) extents[static_cast<size_t>(rank++)] = 1;
+  }
+};
+
+template <class T, class F>
+Status zip_all(const Binary& args, int64_t count, F f) {
+  const Axes axes(args);
+  const auto inner = static_cast<size_t>(axes.rank) - 1;
+  parallel_for(count, kGrain, [&](int64_t from, int64_t to) {
+    std::array<int64_t, 6> index{};
+    const auto* a = static_cast<const T*>(args.a);
+    const auto* b = static_cast<const T*>(args.b);
+    for (size_t i = inner + 1, rest = static_cast<size_t>(from); i-- > 0;) {
+      const auto n = static_cast<size_t>(axes.extents[i]);
+      index[i] = static_cast<int64_t>(rest % n);
+      rest /= n;
+      a += index[i] * axes.a_strides[i];
+      b += index[i] * axes.b_strides[i];
+    }
+    for (int64_t at = from; at < to;) {
+      const int64_t run = std::min(axes.extents[inner] - index[inner], to - at);
+      zip(a, axes.a_strides[inner], b, axes.b_strides[inner], static_cast<T*>(args.y) + at, run, f);
+      at += run;
+      index[inner] += run;
+      a += run * axes.a_strides[inner];
+      b += run * axes.b_strides[inner];
+      for (size_t i = inner; i > 0 && index[i] == axes.extents[i]; --i) {  // carry
+        a += axes.a_strides[i - 1] - index[i] * axes.a_strides[i];
+        b += axes.b_strides[i - 1] - index[i] * axes.b_strides[i];
+        index[i] = 0;
+        ++index[i - 1];
+      }
+    }
+  });
+  return Status::ok;
+}
+
+template <class C>
+bool takes_first(C a, C b) {
+  return a >= b || a != a;
+}
+
+}  // namespace
+
+Status unary(Cpu, const Unary& args) {
+  if (args.count < 0) return Status::bad_args;
+  return with_float(args.dtype, [&]<class T>() {
+    using C = compute_t<T>;
+    const C p = static_cast<C>(args.p), q = static_cast<C>(args.q);
+    switch (args.op) {
+      case UnaryOp::relu:
+        return map<T>(args, [](C x) { return x <= 0 ? C(0) : x; });
+      case UnaryOp::exp:
+        return map<T>(args, [](C x) { return std::exp(x); });
+      case UnaryOp::log:
+        return map<T>(args, [](C x) { return std::log(x); });
+      case UnaryOp::sqrt:
+        return map<T>(args, [](C x) { return std::sqrt(x); });
+      case UnaryOp::square:
+        return map<T>(args, [](C x) { return x * x; });
+      case UnaryOp::abs:
+        return map<T>(args, [](C x) { return std::abs(x); });
+      case UnaryOp::sign:
+        return map<T>(args, [](C x) { return x > 0 ? C(1) : x < 0 ? C(-1) : x; });
+      case UnaryOp::tanh:
+        return map<T>(args, [](C x) { return std::tanh(x); });
+      case UnaryOp::sigmoid:
+        return map<T>(args, [](C x) { return 1 / (1 + std::exp(-x)); });
+      case UnaryOp::gelu:
+        return map<T>(args, [](C x) { return x * normal_cdf(x); });
+      case UnaryOp::clamp:
+        return map<T>(args, [=](C x) { return x < p ? p : x > q ? q : x; });
+      case UnaryOp::affine:
+        return map<T>(args, [=](C x) { return p * x + q; });
+    }
+    return Status::bad_args;
+  });
+}
+
+Status unary_grad(Cpu, const UnaryGrad& args) {
+  if (args.count < 0) return Status::bad_args;
+  return with_float(args.dtype, [&]<class T>() {
+    using C = compute_t<T>;
+    const C p = static_cast<C>(args.p), q = static_cast<C>(args.q);
+    switch (args.op) {
+      case UnaryOp::relu:
+        return map_grad<T>(args, [](C d, C y) { return y <= 0 ? C(0) : d; });
+      case UnaryOp::exp:
+        return map_grad<T>(args, [](C d, C y) { return d * y; });
+      case UnaryOp::log:
+        return map_grad<T>(args, [](C d, C x) { return d / x; });
+      case UnaryOp::sqrt:
+        return map_grad<T>(args, [](C d, C y) { return d / (2 * y); });
+      case UnaryOp::square:
+        return map_grad<T>(args, [](C d, C x) { return 2 * d * x; });
+      case UnaryOp::abs:
+        return map_grad<T>(args, [](C d, C x) { return x > 0 ? d : x < 0 ? -d : C(0); });
+      case UnaryOp::sign:
+        return map_grad<T>(args, [](C, C) { return C(0); });
+      case UnaryOp::tanh:
+        return map_grad<T>(args, [](C d, C y) { return d * (1 - y * y); });
+      case UnaryOp::sigmoid:
+        return map_grad<T>(args, [](C d, C y) { return d * y * (1 - y); });
+      case UnaryOp::gelu:
+        return map_grad<T>(args,
+                           [](C d, C x) { return d * (normal_cdf(x) + x * normal_density(x)); });
+      case UnaryOp::clamp:
+        return map_grad<T>(args, [=](C d, C x) { return x >= p && x <= q ? d : C(0); });
+      case UnaryOp::affine:
+        return map_grad<T>(args, [=](C d, C) { return p * d; });
+    }
+    return Status::bad_args;
+  });
+}
+
+Status binary(Cpu, const Binary& args) {
+  int64_t count = 1;
+  for (int64_t extent : args.extents) {
+    if (extent < 0) return Status::bad_args;
+    count *= extent;
+  }
+  if (count == 0) return Status::ok;
+  return with_float(args.dtype, [&]<class T>() {
+    using C = compute_t<T>;
+    switch (args.op) {
+      case BinaryOp::add:
+        return zip_all<T>(args, count, [](C a, C b) { return a + b; });
+      case BinaryOp::sub:
+        return zip_all<T>(args, count, [](C a, C b) { return a - b; });
+      case BinaryOp::mul:
+        return zip_all<T>(args, count, [](C a, C b) { return a * b; });
+      case BinaryOp::div:
+        return zip_all<T>(args, count, [](C a, C b) { return a / b; });
+      case BinaryOp::maximum:
+        return zip_all<T>(args, count, [](C a, C b) { return takes_first(a, b) ? a : b; });
+      case BinaryOp::at_least:
+        return zip_all<T>(args, count, [](C a, C b) { return takes_first(a, b) ? C(1) : C(0); });
+      case BinaryOp::keep:
+        return zip_all<T>(args, count, [](C a, C b) { return b != 0 ? a : C(0); });
+    }
+    return Status::bad_args;
+  });
+}
+
+}  // namespace moat::kernels

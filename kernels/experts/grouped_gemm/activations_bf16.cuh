@@ -1,0 +1,57 @@
+#pragma once
+
+// The activations of kernels/experts/activation_functions.h for results that are rounded to
+// bfloat16: the same functions, off by at most some 2^-20 of x, on the approximate instructions for
+// e^x and 1/x. A thread of Hopper's products has up to 192 results, so that the exact erfc, exp and
+// division would take longer than a product of few terms, and more registers than there are.
+
+#include "kernels/cuda.cuh"
+#include "kernels/experts/activation_functions.h"
+
+namespace moat::kernels {
+
+struct Bf16Sigmoid {
+  static __device__ float value(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+};
+
+struct Bf16Silu {
+  static __device__ float value(float x) { return x * Bf16Sigmoid::value(x); }
+};
+
+// (1 + tanh(u)) / 2 is the sigmoid of 2u.
+struct Bf16GeluTanh {
+  static __device__ float value(float x) {
+    constexpr float kScale = 2 * GeluTanh<float>::kScale, kCubic = GeluTanh<float>::kCubic;
+    return x * Bf16Sigmoid::value(kScale * x * (1.0f + kCubic * x * x));
+  }
+};
+
+// The normal distribution's tail beyond |x| by Abramowitz and Stegun 26.2.17, error 7.5e-8.
+struct Bf16Gelu {
+  static __device__ float value(float x) {
+    constexpr float kDensity = 0.39894228f;  // 1 / sqrt(2 pi)
+    const float t = __fdividef(1.0f, 1.0f + 0.2316419f * fabsf(x));
+    const float polynomial =
+        t * (0.319381530f +
+             t * (-0.356563782f + t * (1.781477937f + t * (-1.821255978f + t * 1.330274429f))));
+    const float tail = kDensity * __expf(-0.5f * x * x) * polynomial;
+    return x * (x < 0 ? tail : 1.0f - tail);
+  }
+};
+
+// Calls f.operator()<Function>() for the ones that take a column at a time: all but swiglu.
+template <class F>
+__device__ void with_bf16_function(ExpertActivation activation, F&& f) {
+  switch (activation) {
+    case ExpertActivation::relu:
+      return f.template operator()<Relu<float>>();
+    case ExpertActivation::gelu:
+      return f.template operator()<Bf16Gelu>();
+    case ExpertActivation::gelu_tanh:
+      return f.template operator()<Bf16GeluTanh>();
+    default:
+      return f.template operator()<Identity<float>>();
+  }
+}
+
+}  // namespace moat::kernels

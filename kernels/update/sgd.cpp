@@ -1,0 +1,48 @@
+#include "kernels/update/sgd.h"
+
+#include "kernels/parallel.h"
+
+namespace moat::kernels {
+
+namespace {
+
+constexpr int64_t kGrain = 16384;
+
+template <class T>
+void step(const Sgd& a) {
+  T* w = static_cast<T*>(a.weights);
+  const T* d_w = static_cast<const T*>(a.gradients);
+  T* v = static_cast<T*>(a.velocity);
+  const T lr = static_cast<T>(a.lr), momentum = static_cast<T>(a.momentum),
+          decay = static_cast<T>(a.weight_decay);
+  const bool nesterov = a.form == MomentumForm::nesterov;
+  parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
+    if (!v) {
+      for (int64_t i = from; i < to; ++i) w[i] -= lr * (d_w[i] + decay * w[i]);
+      return;
+    }
+    for (int64_t i = from; i < to; ++i) {
+      const T g = d_w[i] + decay * w[i];
+      v[i] = momentum * v[i] + g;
+      w[i] -= lr * (nesterov ? g + momentum * v[i] : v[i]);
+    }
+  });
+}
+
+}  // namespace
+
+Status sgd(Cpu, const Sgd& a) {
+  if (a.count < 0 || (!a.velocity && a.momentum != 0 && a.count > 0)) return Status::bad_args;
+  switch (a.dtype) {
+    case Dtype::f64:
+      step<double>(a);
+      return Status::ok;
+    case Dtype::f32:
+      step<float>(a);
+      return Status::ok;
+    default:
+      return Status::unsupported;
+  }
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,69 @@
+#include "kernels/vision/conv_epilogue_grad.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+
+#include "kernels/parallel.h"
+
+namespace moat::kernels {
+
+namespace {
+
+// Partial sums side by side, so that the loop is vector code in a fixed order.
+constexpr int kLanes = 16;
+
+template <class T>
+void one_image(const ConvEpilogueGrad& a, int64_t image, const compute_t<T>* bias) {
+  using C = compute_t<T>;
+  const int64_t size = int64_t{a.pixels} * a.channels, first = image * size;
+  const auto *d_y = static_cast<const T*>(a.d_y) + first, *y = static_cast<const T*>(a.y) + first;
+  const auto* residual = a.residual ? static_cast<const T*>(a.residual) + first : nullptr;
+  auto* d_pre = a.d_pre ? static_cast<T*>(a.d_pre) + first : nullptr;
+  const bool relu = a.activation == ConvActivation::relu;
+  if (relu || d_pre)
+    for (int64_t i = 0; i < size; ++i) d_pre[i] = relu && !(C(y[i]) > 0) ? T(C{0}) : d_y[i];
+  if (!a.d_gate) return;
+  const T* d = d_pre ? d_pre : d_y;
+  std::array<C, kLanes> sums{};
+  for (int pixel = 0; pixel < a.pixels; ++pixel) {
+    const int64_t at = int64_t{pixel} * a.channels;
+    const auto term = [&](int c) {
+      C convolved = y[at + c];
+      if (bias) convolved -= bias[c];
+      if (residual) convolved -= C(residual[at + c]);
+      return C(d[at + c]) * convolved;
+    };
+    int c = 0;
+    for (; c + kLanes <= a.channels; c += kLanes)
+      for (int lane = 0; lane < kLanes; ++lane) sums[size_t(lane)] += term(c + lane);
+    for (; c < a.channels; ++c) sums[size_t(c % kLanes)] += term(c);
+  }
+  C sum = 0;
+  for (C s : sums) sum += s;
+  static_cast<C*>(a.d_gate)[image] = sum;
+}
+
+}  // namespace
+
+Status conv_epilogue_grad(Cpu, const ConvEpilogueGrad& a) {
+  if (a.segments < 0 || !a.offsets || a.offsets[0] != 0 || a.pixels <= 0 || a.channels <= 0 ||
+      !std::is_sorted(a.offsets, a.offsets + a.segments + 1))
+    return Status::bad_args;
+  if (a.activation == ConvActivation::relu && !a.d_pre) return Status::bad_args;
+  const int n = a.offsets[a.segments];
+  const int64_t grain = std::max<int64_t>(1, 16384 / (int64_t{a.pixels} * a.channels));
+  return with_float(a.dtype, [&]<class T>() {
+    parallel_for(n, grain, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) {
+        const auto segment =
+            std::upper_bound(a.offsets, a.offsets + a.segments + 1, int(i)) - a.offsets - 1;
+        one_image<T>(a, i,
+                     a.biases ? static_cast<const compute_t<T>*>(a.biases[segment]) : nullptr);
+      }
+    });
+    return Status::ok;
+  });
+}
+
+}  // namespace moat::kernels
