@@ -6,6 +6,7 @@
 
 #include "bench/kernel_bench.h"
 #include "bench/layer_data_on.h"
+#include "bench/layer_row_on.h"
 
 namespace moat::bench {
 

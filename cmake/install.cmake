@@ -1,5 +1,5 @@
 # cmake --install BUILD: the kernels, for find_package(moat COMPONENTS kernels), which gives
-#   moat::kernels    the static library and its C++ headers, #include "kernels/x.h"
+#   moat::kernels    the static library and its C++ headers, #include "kernels/gate/topk_gate.h"
 #   moat::kernels_c  libmoat_kernels.so, the C API of kernels/c_api.h
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)

@@ -8,7 +8,7 @@
 namespace moat::kernels {
 
 // exp(x + rest) for x <= 0 and a rest that rounding left of x; 0 below exp(-87). float32 without
-// branches or calls, so that loops over it become vectors, within 1 unit of roundoff or so.
+// branches or calls, so that loops over it become vectors, within 2.5 units of roundoff.
 template <class C>
 constexpr C exp_not_positive(C x, C rest = C(0)) {
   if constexpr (!std::is_same_v<C, float>) {

@@ -23,7 +23,7 @@ constexpr Normal<C> normal_by_library(C x) {
 
 // float32 without branches or calls, so that loops over it become vectors: the tail
 // cdf(-|x|) = exp(-x^2 / 2) g(s), s = 1 / (1 + 0.32 |x|), g a polynomial fitted to within 4e-8 of
-// itself. Within 5 units of roundoff, relative to the result, wherever that is above 1e-37.
+// itself. Within 7 units of roundoff, relative to the result, wherever that is above 1e-37.
 template <class C>
 constexpr Normal<C> normal_at(C x) {
   if constexpr (!std::is_same_v<C, float>)

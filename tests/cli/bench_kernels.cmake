@@ -2,7 +2,7 @@
 cmake_minimum_required(VERSION 3.25)
 file(MAKE_DIRECTORY "${SCRATCH}")
 execute_process(
-  COMMAND ${MOAT} bench kernels --only "routing_index moe-layer|grouped_gemm_in vit-s-32 zipf" --seconds 0.01 --json
+  COMMAND ${MOAT} bench kernels --only "routing_index moe-layer .* float32|grouped_gemm_in vit-s-32 zipf bfloat16" --seconds 0.01 --json
           --out "${SCRATCH}/rows.json"
   OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE result)
 if(NOT result EQUAL 0 OR NOT err STREQUAL "")
