@@ -16,3 +16,12 @@ function(moat_cuda_compile_options target)
     -std=c++20 --expt-relaxed-constexpr -Werror=all-warnings -lineinfo
     -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas>)
 endfunction()
+
+# Of each object x.o, what ptxas made of its functions is in x.o.ptxas beside it, which the tests
+# read (tests/cuda/ptxas_tests.cmake). With ccache too, which repeats what the compiler said.
+set(MOAT_KEEP_PTXAS_REPORT ${CMAKE_CURRENT_LIST_DIR}/keep_ptxas_report.sh)
+function(moat_keep_ptxas_report target)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v>)
+  set(launcher ${MOAT_KEEP_PTXAS_REPORT} ${CMAKE_CUDA_COMPILER_LAUNCHER})
+  set_target_properties(${target} PROPERTIES CUDA_COMPILER_LAUNCHER "${launcher}")
+endfunction()

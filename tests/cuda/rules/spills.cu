@@ -1,4 +1,4 @@
-// A kernel that cannot keep its values in 32 registers, for ptxas_report_can_fail.
+// A kernel that cannot keep its values in 32 registers, for ptxas_can_fail_on_spills.
 __global__ void __launch_bounds__(1024, 2) spills(float* values) {
   float kept[96];
 #pragma unroll
