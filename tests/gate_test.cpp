@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <numeric>
 
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
@@ -29,6 +31,31 @@ Gate gate_of(const std::vector<float>& row, int k, GateForm form, const Tensor& 
 
 std::vector<int32_t> experts_of(const Gate& gate) { return gate.experts.to_vector<int32_t>(); }
 std::vector<float> weights_of(const Gate& gate) { return gate.weights.to_vector<float>(); }
+
+// 0 … n - 1 by falling score, ties in order.
+std::vector<int32_t> ranking(const std::vector<float>& scores) {
+  std::vector<int32_t> order(scores.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](int32_t i) { return scores[size_t(i)]; });
+  return order;
+}
+
+// The k best experts of the kept groups, by sorting.
+std::vector<int32_t> sorted_choice(const std::vector<float>& row, int k, ExpertGroups g) {
+  const int size = static_cast<int>(row.size()) / g.count;
+  std::vector<float> scores;
+  for (auto first = row.begin(); first < row.end(); first += size) {
+    std::vector<float> group(first, first + size);
+    std::ranges::sort(group, std::greater());
+    const bool has_two = g.score == GroupScore::two_largest && size > 1 && group[1] > -kInf;
+    scores.push_back(has_two ? group[0] + group[1] : group[0]);
+  }
+  auto groups = ranking(scores), experts = ranking(row);
+  groups.resize(size_t(g.kept));
+  std::erase_if(experts, [&](int32_t i) { return std::ranges::count(groups, i / size) == 0; });
+  experts.resize(size_t(k));
+  return experts;
+}
 
 }  // namespace
 
@@ -101,12 +128,41 @@ TEST_CASE("gate: a token's result does not depend on the others", "[gate]") {
   const Tensor logits = randn({5000, 16}, 2).to(Dtype::f32);
   for (GateForm form : kForms) {
     const Gate all = topk_gate(logits, 3, form);
-    const Gate one = topk_gate(logits.sliced(0, 4321, 4322), 3, form);
-    for (size_t j = 0; j < 3; ++j) {
-      CHECK(experts_of(one)[j] == experts_of(all)[4321 * 3 + j]);
-      CHECK(weights_of(one)[j] == weights_of(all)[4321 * 3 + j]);
+    for (const size_t t : {4321, 4999}) {
+      const auto at = static_cast<int64_t>(t);
+      const Gate one = topk_gate(logits.sliced(0, at, at + 1), 3, form);
+      for (size_t j = 0; j < 3; ++j) {
+        CHECK(experts_of(one)[j] == experts_of(all)[t * 3 + j]);
+        CHECK(weights_of(one)[j] == weights_of(all)[t * 3 + j]);
+      }
+      CHECK(one.margin.item() == all.margin.to_vector<float>()[t]);
+      CHECK(one.log_sum_exp.item() == all.log_sum_exp.to_vector<float>()[t]);
     }
   }
+}
+
+TEST_CASE("gate: the choice is that of a stable sort, for any number of tokens", "[gate]") {
+  struct Case {
+    int n, k;
+    ExpertGroups groups = {};
+  };
+  for (const auto& [n, k, groups] :
+       {Case{1, 1}, Case{5, 5}, Case{40, 33}, Case{60, 2}, Case{12, 3, {4, 2}}, Case{9, 3, {9, 4}},
+        Case{12, 6, {4, 2, GroupScore::largest}}, Case{70, 20, {7, 2}}, Case{70, 1, {35, 30}}})
+    for (const int64_t tokens : {1, 7, 8, 9, 16, 17, 50}) {
+      const Tensor logits = rand_ints({tokens, n}, -1, 4, 10).to(Dtype::f32);
+      float* z = logits.data_as<float>();  // ties, -0, rows and entries of -inf
+      for (int64_t i = 0; i < logits.size(); ++i)
+        z[i] = i / n % 5 == 3 || z[i] < 0 ? -kInf : z[i] == 0 && i % 2 ? -0.f : z[i];
+      const auto row = [&](int64_t t) { return std::vector<float>(z + t * n, z + (t + 1) * n); };
+      std::vector<int32_t> expected;
+      for (int64_t t = 0; t < tokens; ++t)
+        std::ranges::copy(sorted_choice(row(t), k, groups), std::back_inserter(expected));
+      INFO(tokens << " tokens, " << k << " of " << n << " experts, " << groups.count << " groups");
+      for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16})
+        REQUIRE(experts_of(topk_gate(logits.to(dtype), k, GateForm::softmax_topk,
+                                     {.groups = groups})) == expected);
+    }
 }
 
 TEST_CASE("gate: renormalised softmax is the softmax of the chosen, top-1 has no gradient",

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <tuple>
 
 #include "kernels/basic/exponential.h"
 #include "kernels/gate/gate_score.h"
+#include "kernels/gate/token_lanes.h"
 #include "kernels/index_range.h"
 #include "kernels/parallel.h"
-#include "kernels/pieces.h"
 
 namespace moat::kernels {
 
@@ -22,34 +20,38 @@ int64_t num_blocks(const TopkGate& a) {
   const int64_t work = int64_t{a.tokens} * a.num_experts;
   return std::clamp<int64_t>(work / kGrain, 1, kMaxBlocks);
 }
+int64_t num_slots(const TopkGate& a) { return int64_t{std::max(a.k, a.groups.kept)} + 2; }
 
-// Scratch memory of one block of tokens: noisy logits, what becomes their exponentials, selection
-// scores, scores of groups, the experts to choose from and the chosen ones.
+// Scratch memory of one block of tokens.
 template <class C>
 struct Scratch {
-  C *logits, *exponentials, *scores, *groups;
-  int32_t *eligible, *best;
-  Scratch(char* at, int experts)
-      : logits(reinterpret_cast<C*>(at)),
-        exponentials(logits + experts),
-        scores(exponentials + experts),
-        groups(scores + experts),
-        eligible(reinterpret_cast<int32_t*>(groups + experts)),
-        best(eligible + experts) {}
+  Lanes<C>*logits, *weights;    // [experts], [k]
+  Lanes<Key<C>>*keys, *groups;  // [experts], [groups]: of their scores
+  Best<Key<C>> best;
+  Scratch(char* at, const TopkGate& a)
+      : logits(reinterpret_cast<Lanes<C>*>(at)),
+        weights(logits + a.num_experts),
+        keys(reinterpret_cast<Lanes<Key<C>>*>(weights + a.k)),
+        groups(keys + a.num_experts),
+        best{groups + a.groups.count, groups + a.groups.count + num_slots(a)} {}
 };
 int64_t scratch_bytes(const TopkGate& a) {
-  return static_cast<int64_t>(in_lines(static_cast<size_t>(a.num_experts) * (4 * 8 + 2 * 4)));
+  return 64 * (2 * int64_t{a.num_experts} + a.k + a.groups.count + 2 * num_slots(a));
 }
 
-// The row as the gate sees it: no NaN, with its noise.
+// The token's row as the gate sees it: no NaN, with its noise.
 template <class T, class C>
-void noisy_logits(const T* logits, int n, const GateNoise& noise, int64_t token, C* out) {
-  for (int i = 0; i < n; ++i) out[i] = without_nan(C(logits[i]));
-  if (noise.deviation == 0) return;
-  for (int i = 0; i < n; i += 2) {
-    const auto pair = noise_of_pair<C>(noise, token, i / 2);
-    for (int j = i; j < std::min(i + 2, n); ++j) out[j] += pair[static_cast<size_t>(j - i)];
-  }
+void load_token(const TopkGate& a, int64_t token, int lane, Lanes<C>* out) {
+  const int n = a.num_experts;
+  const T* logits = static_cast<const T*>(a.logits) + token * n;
+  for (int i = 0; i < n; ++i) out[i][lane] = without_nan(C(logits[i]));
+  if (a.noise.deviation != 0)
+    for (int i = 0; i < n; i += 2) {
+      const auto pair = noise_of_pair<C>(a.noise, token, i / 2);
+      for (int j = i; j < std::min(i + 2, n); ++j) out[j][lane] += pair[static_cast<size_t>(j - i)];
+    }
+  if (a.noisy_logits)
+    for (int i = 0; i < n; ++i) static_cast<C*>(a.noisy_logits)[token * n + i] = out[i][lane];
 }
 
 // exp(x - max) with equal infinities at a distance of 0.
@@ -59,126 +61,123 @@ constexpr C relative_exp(C x, C max) {
   return x == max ? C(1) : e;
 }
 
-// The normaliser of a softmax over all experts.
+// Each lane's softmax over the n logits of its column.
 template <class C>
-struct AllExperts {
-  C max;
-  double sum;
-  double probability(C x) const { return relative_exp(x, max) / sum; }
-  C log_sum_exp() const { return std::isinf(max) ? max : static_cast<C>(max + std::log(sum)); }
-};
-
-template <class C>
-AllExperts<C> all_experts(const C* logits, int n, C* exponentials) {
-  C max = -kInfinity<C>;
-#pragma omp simd reduction(max : max)
-  for (int i = 0; i < n; ++i) max = std::max(max, logits[i]);
-  for (int i = 0; i < n; ++i) exponentials[i] = relative_exp(logits[i], max);
-  double sum = 0;
-  for (int i = 0; i < n; ++i) sum += exponentials[i];
-  return {max, sum};
-}
-
-// The `count` best of `candidates` by falling score, ties to the first; candidates ascend.
-template <class C, class Candidate>
-void select_best(const C* scores, int candidates, Candidate&& candidate, int count, int32_t* best) {
-  int found = 0;
-  for (int c = 0; c < candidates; ++c) {
-    const int32_t i = candidate(c);
-    const C score = scores[i];
-    if (found == count && !(score > scores[best[count - 1]])) continue;
-    int at = found < count ? found++ : count - 1;
-    for (; at > 0 && score > scores[best[at - 1]]; --at) best[at] = best[at - 1];
-    best[at] = i;
+struct Normaliser {
+  Lanes<C> max;
+  std::array<double, kLanes<C>> sum{};
+  Normaliser(const Lanes<C>* logits, int n) : max(logits[0]) {
+    for (int i = 1; i < n; ++i)
+      each_lane<C>([&](int l) { max[l] = std::max(max[l], logits[i][l]); });
+    for (int i = 0; i < n; ++i)
+      each_lane<C>([&](int l) { sum[l] += relative_exp(logits[i][l], max[l]); });
   }
-}
-
-// Which experts can be selected, and what parts the last kept group from the next.
-template <class C>
-struct Eligible {
-  int count;
-  bool all;
-  C margin;
+  C probability(C x, int l) const { return static_cast<C>(relative_exp(x, max[l]) / sum[l]); }
+  C log_sum_exp(int l) const {
+    return std::isinf(max[l]) ? max[l] : static_cast<C>(max[l] + std::log(sum[l]));
+  }
 };
 
+// Keys of the scores that selection compares.
 template <class C>
-Eligible<C> eligible_experts(const TopkGate& a, const Scratch<C>& scratch) {
+void score_experts(const TopkGate& a, const Scratch<C>& s) {
+  const C* bias = static_cast<const C*>(a.bias);
+  for (int i = 0; i < a.num_experts; ++i)
+    if (a.form == GateForm::sigmoid_topk)
+      each_lane<C>([&, b = bias ? bias[i] : C(0)](int l) {
+        s.keys[i][l] = key_of(selection_score(GateForm::sigmoid_topk, s.logits[i][l], b));
+      });
+    else
+      each_lane<C>([&](int l) { s.keys[i][l] = key_of(s.logits[i][l]); });
+}
+
+// Takes their keys from the experts outside the best groups. `margin` becomes what parts the last
+// kept group from the next.
+template <class C>
+void keep_best_groups(const TopkGate& a, const Scratch<C>& s, Lanes<C>& margin) {
   const ExpertGroups& g = a.groups;
-  if (g.kept == g.count) return {a.num_experts, true, kInfinity<C>};
-  const auto [scores, groups, order] = std::tuple(scratch.scores, scratch.groups, scratch.best);
   const int size = a.num_experts / g.count;
   for (int group = 0; group < g.count; ++group) {
-    C first = -kInfinity<C>, second = first;
-    for (const C* score = scores + group * size; score < scores + (group + 1) * size; ++score) {
-      second = std::max(second, std::min(first, *score));
-      first = std::max(first, *score);
-    }
-    groups[group] = group_score(g.score, first, second);
+    Lanes<Key<C>> first, second;
+    first.fill(key_of(-kInfinity<C>));
+    second = first;
+    for (int i = group * size; i < (group + 1) * size; ++i)
+      each_lane<C>([&](int l) {
+        second[l] = std::max(second[l], std::min(first[l], s.keys[i][l]));
+        first[l] = std::max(first[l], s.keys[i][l]);
+      });
+    each_lane<C>([&](int l) {
+      s.groups[group][l] =
+          key_of(group_score(g.score, score_of<C>(first[l]), score_of<C>(second[l])));
+    });
   }
-  select_best(groups, g.count, std::identity{}, g.kept + 1, order);
-  const int32_t last = order[g.kept - 1], next = order[g.kept];
-  int count = 0;
-  for (int group = 0; group < g.count; ++group)
-    if (groups[group] > groups[last] || (groups[group] == groups[last] && group <= last))
-      for (int i = 0; i < size; ++i) scratch.eligible[count++] = group * size + i;
-  return {count, false, group_margin(g.score, groups[last], groups[next])};
+  select_best(s.groups, g.count, g.kept + 1, s.best);
+  const auto &last = s.best.keys[g.kept], &next = s.best.keys[g.kept + 1];
+  for (int i = 0; i < a.num_experts; ++i)
+    each_lane<C>([&, group = i / size](int l) {
+      const Key<C> key = s.groups[group][l];
+      const bool kept = key > last[l] || (key == last[l] && group <= s.best.indices[g.kept][l]);
+      s.keys[i][l] = kept ? s.keys[i][l] : kNone<Key<C>>;
+    });
+  each_lane<C>([&](int l) {
+    margin[l] = group_margin(g.score, score_of<C>(last[l]), score_of<C>(next[l]));
+  });
 }
 
+// The logits of the k chosen experts become their weights.
 template <class C>
-void write_weights(const TopkGate& a, const C* logits, const AllExperts<C>& all,
-                   const int32_t* order, C* weights) {
-  switch (a.form) {
-    case GateForm::softmax_topk:
-      for (int j = 0; j < a.k; ++j) weights[j] = static_cast<C>(all.probability(logits[order[j]]));
-      break;
-    case GateForm::softmax_topk_renorm:
-    case GateForm::topk_softmax: {     // one function: the sum over all experts cancels
-      const C max = logits[order[0]];  // groups may leave a larger one out
-      double sum = 0;
-      for (int j = 0; j < a.k; ++j) sum += relative_exp(logits[order[j]], max);
-      for (int j = 0; j < a.k; ++j)
-        weights[j] = static_cast<C>(relative_exp(logits[order[j]], max) / sum);
-      break;
+void weigh(const TopkGate& a, const Normaliser<C>& all, Lanes<C>* x) {
+  if (a.form == GateForm::sigmoid_topk) {
+    for (int j = 0; j < a.k; ++j)
+      each_lane<C>(
+          [&](int l) { x[j][l] = x[j][l] == -kInfinity<C> ? C(0) : portable_sigmoid(x[j][l]); });
+    return;
+  }
+  // topk_softmax and softmax_topk_renorm are one function: the sum over all experts cancels.
+  const auto over = a.form == GateForm::softmax_topk ? all : Normaliser<C>(x, a.k);
+  for (int j = 0; j < a.k; ++j)
+    each_lane<C>([&](int l) { x[j][l] = over.probability(x[j][l], l); });
+}
+
+// Tokens [from, to), at most as many as there are lanes; the lanes beyond repeat the last token.
+template <class T>
+void gate_tokens(const TopkGate& a, int64_t from, int64_t to, const Scratch<compute_t<T>>& s) {
+  using C = compute_t<T>;
+  for (int l = 0; l < kLanes<C>; ++l) load_token<T>(a, std::min(from + l, to - 1), l, s.logits);
+  const Normaliser<C> all(s.logits, a.num_experts);
+  score_experts(a, s);
+  Lanes<C> margin;
+  margin.fill(kInfinity<C>);
+  if (a.groups.kept < a.groups.count) keep_best_groups(a, s, margin);
+  const auto& [keys, experts] = s.best;
+  const int k = a.k, eligible = a.num_experts / a.groups.count * a.groups.kept;
+  select_best(s.keys, a.num_experts, std::min(k + 1, eligible), s.best);
+  if (k < eligible)
+    each_lane<C>([&](int l) {
+      const C last = score_of<C>(keys[k][l]), next = score_of<C>(keys[k + 1][l]);
+      margin[l] = std::min(margin[l], last == next ? C(0) : last - next);
+    });
+  for (int j = 0; j < k; ++j)
+    for (int l = 0; l < kLanes<C>; ++l) s.weights[j][l] = s.logits[experts[j + 1][l]][l];
+  weigh(a, all, s.weights);
+  for (int l = 0; l < static_cast<int>(to - from); ++l) {
+    const int64_t token = from + l;
+    for (int j = 0; j < k; ++j) {
+      a.experts[token * k + j] = static_cast<int32_t>(experts[j + 1][l]);
+      static_cast<C*>(a.weights)[token * k + j] = s.weights[j][l];
     }
-    case GateForm::sigmoid_topk:
-      for (int j = 0; j < a.k; ++j) {
-        const C x = logits[order[j]];
-        weights[j] = x == -kInfinity<C> ? C(0) : portable_sigmoid(x);
-      }
+    static_cast<C*>(a.margin)[token] = margin[l];
+    static_cast<C*>(a.log_sum_exp)[token] = all.log_sum_exp(l);
   }
 }
 
-template <class T>
-void gate_token(const TopkGate& a, int64_t token, const Scratch<compute_t<T>>& scratch) {
-  using C = compute_t<T>;
-  const int n = a.num_experts;
-  const C* bias = static_cast<const C*>(a.bias);
-  C *logits = scratch.logits, *scores = scratch.scores;
-  noisy_logits(static_cast<const T*>(a.logits) + token * n, n, a.noise, token, logits);
-  if (a.noisy_logits)
-    for (int i = 0; i < n; ++i) static_cast<C*>(a.noisy_logits)[token * n + i] = logits[i];
-  if (a.form == GateForm::sigmoid_topk)
-    for (int i = 0; i < n; ++i)
-      scores[i] = selection_score(a.form, logits[i], bias ? bias[i] : C(0));
-  else
-    std::copy_n(logits, n, scores);
-  const Eligible<C> eligible = eligible_experts(a, scratch);
-  const int wanted = std::min(eligible.count, a.k + 1);
-  if (eligible.all)
-    select_best(scores, n, std::identity{}, wanted, scratch.best);
-  else
-    select_best(
-        scores, eligible.count, [&](int c) { return scratch.eligible[c]; }, wanted, scratch.best);
-  C margin = eligible.margin;
-  if (a.k < eligible.count) {
-    const C last = scores[scratch.best[a.k - 1]], next = scores[scratch.best[a.k]];
-    margin = std::min(margin, last == next ? C(0) : last - next);
+void count_choices(const TopkGate& a) {
+  const TokenPieces pieces = token_pieces(a.tokens);
+  std::fill_n(a.counts, int64_t{pieces.count} * a.num_experts, 0);
+  for (int64_t token = 0; token < a.tokens; ++token) {
+    int32_t* counts = a.counts + token / pieces.each * a.num_experts;
+    for (int j = 0; j < a.k; ++j) ++counts[a.experts[token * a.k + j]];
   }
-  const auto all = all_experts(logits, n, scratch.exponentials);
-  write_weights(a, logits, all, scratch.best, static_cast<C*>(a.weights) + token * a.k);
-  std::copy_n(scratch.best, a.k, a.experts + token * a.k);
-  static_cast<C*>(a.margin)[token] = margin;
-  static_cast<C*>(a.log_sum_exp)[token] = all.log_sum_exp();
 }
 
 }  // namespace
@@ -191,16 +190,18 @@ Status topk_gate(Cpu on, const TopkGate& a) {
   if (!is_valid(a)) return Status::bad_args;
   if (on.workspace_bytes < topk_gate_workspace(on, a)) return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
-    const int64_t blocks = num_blocks(a);
-    parallel_for(blocks, 1, [&](int64_t from, int64_t to) {
-      for (int64_t block = from; block < to; ++block) {
-        const Scratch<compute_t<T>> scratch(
-            static_cast<char*>(on.workspace) + block * scratch_bytes(a), a.num_experts);
-        const int64_t end = a.tokens * (block + 1) / blocks;
-        for (int64_t token = a.tokens * block / blocks; token < end; ++token)
-          gate_token<T>(a, token, scratch);
+    using C = compute_t<T>;
+    constexpr int64_t lanes = kLanes<C>;
+    const int64_t blocks = num_blocks(a), steps = (a.tokens + lanes - 1) / lanes;
+    parallel_for(blocks, 1, [&](int64_t first, int64_t last) {
+      for (int64_t block = first; block < last; ++block) {
+        const Scratch<C> scratch(static_cast<char*>(on.workspace) + block * scratch_bytes(a), a);
+        const int64_t end = steps * (block + 1) / blocks;
+        for (int64_t step = steps * block / blocks; step < end; ++step)
+          gate_tokens<T>(a, step * lanes, std::min<int64_t>((step + 1) * lanes, a.tokens), scratch);
       }
     });
+    if (a.counts) count_choices(a);
     return Status::ok;
   });
 }
@@ -228,10 +229,12 @@ void grad_token(const TopkGateGrad& a, int64_t token, const Logits* logits) {
     return;
   }
   if (a.form == GateForm::softmax_topk) {
-    AllExperts<C> all{-kInfinity<C>, 0};
-    for (int i = 0; i < n; ++i) all.max = std::max(all.max, logit(i));
-    for (int i = 0; i < n; ++i) all.sum += relative_exp(logit(i), all.max);
-    for (int i = 0; i < n; ++i) d_logits[i] = T(static_cast<C>(-all.probability(logit(i)) * sum));
+    C max = -kInfinity<C>;
+    double total = 0;
+    for (int i = 0; i < n; ++i) max = std::max(max, logit(i));
+    for (int i = 0; i < n; ++i) total += relative_exp(logit(i), max);
+    for (int i = 0; i < n; ++i)
+      d_logits[i] = T(static_cast<C>(-(relative_exp(logit(i), max) / total) * sum));
   }
   for (int j = 0; j < a.k; ++j) d_logits[experts[j]] = T(static_cast<C>(w[j] * (d_w[j] - sum)));
 }

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda.cuh"
 #include "kernels/gate/topk_gate/block.cuh"
+#include "kernels/gate/topk_gate/counts.cuh"
 #include "kernels/gate/topk_gate/grad.cuh"
 #include "kernels/gate/topk_gate/lanes.cuh"
 
@@ -42,22 +43,42 @@ bool fits_slices(const TopkGate& a) {
   return size % V == 0 && (slices & (slices - 1)) == 0;
 }
 
+// Counts what a gate has chosen that could not do so itself.
+Status count_afterwards(Cuda on, const TopkGate& a) {
+  const TokenPieces pieces = token_pieces(a.tokens);
+  return launch(on,
+                {dim3(static_cast<unsigned>(pieces.count)), dim3(kGateThreads), counts_bytes(a)},
+                gate_counts_kernel, a, pieces.each);
+}
+
 template <class T>
 Status gate_in_block(Cuda on, const TopkGate& a) {
   using C = compute_t<T>;
   const int sorted = sorted_size(a.num_experts);
-  return launch(on,
-                {dim3(static_cast<unsigned>(a.tokens)), dim3(kGateThreads), gate_row_bytes<C>(a)},
-                gate_block_kernel<T>, a, sorted);
+  const Status status =
+      launch(on, {dim3(static_cast<unsigned>(a.tokens)), dim3(kGateThreads), gate_row_bytes<C>(a)},
+             gate_block_kernel<T>, a, sorted);
+  return status == Status::ok && a.counts ? count_afterwards(on, a) : status;
 }
 
+// Blocks that own a whole piece of the tokens count their choices: of up to 128 experts as long as
+// there are at most 65536 tokens, of up to 256 experts 16384 tokens. Otherwise a launch more
+// counts.
 template <class T, int L, int V>
 Status gate_in_lanes(Cuda on, const TopkGate& a) {
   if (!fits_slices<V>(a)) return gate_in_block<T>(on, a);
-  return with_vector<T>(a.num_experts, {a.logits}, [&]<int N>() {
-    return launch(on, lanes_grid<L>(a.tokens), gate_lanes_kernel < T, L, V, V % N == 0 ? N : 1 >,
-                  a);
+  const TokenPieces pieces = token_pieces(a.tokens);
+  const bool in_pieces = a.counts && a.tokens > 0 && pieces.each * L <= kMostLaneThreads<L>;
+  Grid grid = lanes_grid<L>(a.tokens);
+  if (in_pieces)
+    grid = {dim3(static_cast<unsigned>(pieces.count)), dim3(static_cast<unsigned>(pieces.each * L)),
+            counts_bytes(a)};
+  TopkGate gate = a;
+  if (!in_pieces) gate.counts = nullptr;
+  const Status status = with_vector<T>(a.num_experts, {a.logits}, [&]<int N>() {
+    return launch(on, grid, gate_lanes_kernel < T, L, V, V % N == 0 ? N : 1 >, gate);
   });
+  return status == Status::ok && a.counts && !in_pieces ? count_afterwards(on, a) : status;
 }
 
 // The register kernel by the number of experts; float64 and more than 1024 take a block each.

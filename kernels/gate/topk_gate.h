@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/routing/token_pieces.h"
 #include "kernels/target.h"
 
 namespace moat::kernels {
@@ -59,6 +60,9 @@ struct TopkGate {
   GateNoise noise = {};
   void* noisy_logits = nullptr;  // [tokens, experts] or nullptr
   ExpertGroups groups = {};      // count divides experts, k experts fit into the kept groups
+  // [token_pieces(tokens).count, experts]: how often each expert was chosen in each piece of the
+  // tokens, for routing_index. Or nullptr.
+  int32_t* counts = nullptr;
 };
 Status topk_gate(Cpu, const TopkGate&);
 Status topk_gate(Cuda, const TopkGate&);  // up to 4096 experts

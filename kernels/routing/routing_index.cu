@@ -10,9 +10,9 @@
 #include "kernels/routing/routing_index/counting_sort.cuh"
 
 // Without a capacity, one sort of the pairs by expert: 16 bytes a pair (experts read twice, slot_of
-// and row_token written), which stay in L2. With one, a sort in the order of placement comes first
-// and marks who is dropped; with priorities that order is itself a radix sort of the tokens, a
-// counting sort per byte of the priority.
+// and row_token written), which stay in L2; 12 where the gate has counted. With one, a sort in the
+// order of placement comes first and marks who is dropped; with priorities that order is itself a
+// radix sort of the tokens, a counting sort per byte of the priority.
 
 namespace moat::kernels {
 
@@ -28,7 +28,7 @@ struct PairOrder {
   static constexpr bool kFromStartOfBin = false;
   const int32_t* experts;
   int32_t *slot_of, *row_token, *offsets;
-  int k, num_experts;
+  int pairs, k, num_experts;
   bool marked;
 
   __device__ int bin(int64_t pair) const {
@@ -39,7 +39,7 @@ struct PairOrder {
   __device__ void start_bin(int bin, int32_t row) const { offsets[bin] = row; }
   __device__ void put(int64_t pair, int32_t row) const {
     slot_of[pair] = row;
-    if (row != kDropped)
+    if (static_cast<unsigned>(row) < static_cast<unsigned>(pairs))  // also for wrong counts
       row_token[row] = static_cast<int32_t>(static_cast<unsigned>(pair) / static_cast<unsigned>(k));
   }
   __device__ void put_nothing(int64_t row) const { row_token[row] = -1; }
@@ -106,16 +106,27 @@ bool is_limited(const RoutingIndex& a) {
   return a.capacity > 0 && a.capacity < int64_t{a.tokens} * a.k;
 }
 
-// Scratch memory of the largest sort, in int32; the orders of tokens lie behind it.
+// The pairs, cut as a gate that counts them cuts its tokens.
+counting_sort::Cut cut_by_tokens(const RoutingIndex& a) {
+  const TokenPieces pieces = token_pieces(a.tokens);
+  return {int64_t{a.tokens} * a.k, int64_t{pieces.each} * a.k, pieces.count};
+}
+
+// Scratch memory of the largest sort, in int32; the orders of tokens lie behind it. The same with
+// counts and without.
 size_t counts_of(const RoutingIndex& a) {
-  const int bins =
-      is_limited(a) && a.priority ? std::max(a.num_experts, 1 << kDigitBits) : a.num_experts;
-  return counting_sort::scratch_of(int64_t{a.tokens} * a.k, bins);
+  const counting_sort::Cut cut = counting_sort::cut(int64_t{a.tokens} * a.k);
+  if (!is_limited(a))
+    return std::max(counting_sort::scratch_of(cut, a.num_experts),
+                    counting_sort::scratch_of(cut_by_tokens(a), a.num_experts));
+  return counting_sort::scratch_of(
+      cut, a.priority ? std::max(a.num_experts, 1 << kDigitBits) : a.num_experts);
 }
 
 template <class Order>
 Status sort(Cuda on, const Order& order, int64_t items, int bins) {
-  return counting_sort::sort(on, order, items, bins, static_cast<int32_t*>(on.workspace));
+  return counting_sort::sort(on, order, counting_sort::cut(items), bins,
+                             static_cast<int32_t*>(on.workspace));
 }
 
 // Sorts the tokens by falling priority; *order is where they are then.
@@ -172,17 +183,19 @@ Status routing_index(Cuda on, const RoutingIndex& a) {
   if (a.num_experts > counting_sort::kMostBins || (a.priority && !is_floating(a.priority_dtype)))
     return Status::unsupported;
   if (on.workspace_bytes < routing_index_workspace(on, a)) return Status::small_workspace;
-  if (is_limited(a))
-    if (const Status status = seat(on, a); status != Status::ok) return status;
-  return sort(on,
-              PairOrder{.experts = a.experts,
+  const PairOrder order{.experts = a.experts,
                         .slot_of = a.slot_of,
                         .row_token = a.row_token,
                         .offsets = a.offsets,
+                        .pairs = static_cast<int>(pairs),
                         .k = a.k,
                         .num_experts = a.num_experts,
-                        .marked = is_limited(a)},
-              pairs, a.num_experts);
+                        .marked = is_limited(a)};
+  if (is_limited(a))
+    if (const Status status = seat(on, a); status != Status::ok) return status;
+  if (is_limited(a) || !a.counts) return sort(on, order, pairs, a.num_experts);
+  return counting_sort::sort(on, order, cut_by_tokens(a), a.num_experts,
+                             static_cast<int32_t*>(on.workspace), a.counts);
 }
 
 }  // namespace moat::kernels

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/routing/token_pieces.h"
 #include "kernels/target.h"
 
 namespace moat::kernels {
@@ -22,6 +23,10 @@ struct RoutingIndex {
   int tokens, k, num_experts;
   int capacity;          // pairs per expert; 0: unlimited
   Dtype priority_dtype;  // read when priority is given
+  // [token_pieces(tokens).count, num_experts] as topk_gate writes them, or nullptr. With them CUDA
+  // takes two launches in place of three. Not read on a CPU, nor where a capacity can drop a pair:
+  // then pairs are counted in the order of placement. Wrong ones give wrong results.
+  const int32_t* counts = nullptr;
 };
 Status routing_index(Cpu, const RoutingIndex&);
 Status routing_index(Cuda, const RoutingIndex&);

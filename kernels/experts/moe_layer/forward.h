@@ -17,6 +17,8 @@ class Forward {
     Cut cut(on.workspace);
     hidden_ = cut.take(bytes_of(rows_of(a), hidden_of(a), a.dtype));
     rows_ = a.rows ? a.rows : cut.take(bytes_of(rows_of(a), a.out_width, a.dtype));
+    if (a.capacity == 0)
+      counts_ = cut.take(bytes_of(token_pieces(a.tokens).count, a.num_experts, Dtype::i32));
     used_ = cut.used();
   }
 
@@ -50,7 +52,8 @@ class Forward {
             .dtype = a_.gate_dtype,
             .noise = a_.noise,
             .noisy_logits = a_.noisy_logits,
-            .groups = a_.groups};
+            .groups = a_.groups,
+            .counts = static_cast<int32_t*>(counts_)};
   }
   RoutingIndex routing() const {
     return {.experts = a_.experts,
@@ -62,7 +65,8 @@ class Forward {
             .k = a_.k,
             .num_experts = a_.num_experts,
             .capacity = a_.capacity,
-            .priority_dtype = a_.gate_dtype};
+            .priority_dtype = a_.gate_dtype,
+            .counts = static_cast<const int32_t*>(counts_)};
   }
   GroupedGemm in() const {
     return {.x = a_.x,
@@ -113,6 +117,7 @@ class Forward {
   On on_;
   const MoeLayer& a_;
   void *hidden_, *rows_;
+  void* counts_ = nullptr;  // of the gate's choices, where no capacity can drop one
   size_t used_;
 };
 

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "kernels/gate/gate_score.h"
+#include "kernels/gate/topk_gate/counts.cuh"
 #include "kernels/gate/topk_gate/rows.cuh"
 
 namespace moat::kernels {
@@ -146,9 +147,8 @@ __device__ void load_slice(const T* row, int n, int first, float (&x)[V]) {
 }
 
 template <class T, int L, int V, int N>
-__global__ void __launch_bounds__(kGateThreads, 4) gate_lanes_kernel(TopkGate a) {
+__device__ void gate_token(const TopkGate& a, const TokenLane<L>& at) {
   constexpr int kExperts = L * V;
-  const TokenLane<L> at(a.tokens);
   const int n = a.num_experts, k = a.k, lane = at.lane, first = lane * V;
   const T* row = static_cast<const T*>(a.logits) + at.token * n;
   const float* bias = static_cast<const float*>(a.bias);
@@ -226,6 +226,24 @@ __global__ void __launch_bounds__(kGateThreads, 4) gate_lanes_kernel(TopkGate a)
     margin = min(margin, low == high ? 0 : low - high);
   }
   static_cast<float*>(a.margin)[at.token] = margin;
+}
+
+// Threads of a block: kGateThreads or, where choices are counted, as many as a piece of the tokens
+// needs, up to this. The more are possible, the fewer registers the compiler leaves to each:
+// kLaneRegisters are those that the kernel needs, and no blocks are lost to more.
+template <int L>
+inline constexpr int kMostLaneThreads = L == 32 ? kGateThreads : 4096 / L;
+template <int L, int V>
+inline constexpr int kLaneRegisters = L > 8 && V == 16 ? 80 : 128;
+template <int L, int V>
+inline constexpr int kLaneBlocks = 65536 / (kMostLaneThreads<L> * kLaneRegisters<L, V>);
+
+// A token per L threads.
+template <class T, int L, int V, int N>
+__global__ void __launch_bounds__(kMostLaneThreads<L>, kLaneBlocks<L, V>)
+    gate_lanes_kernel(TopkGate a) {
+  gate_token<T, L, V, N>(a, TokenLane<L>(a.tokens, blockDim.x));
+  if (a.counts) count_choices(a, static_cast<int>(blockDim.x / L));
 }
 
 }  // namespace moat::kernels

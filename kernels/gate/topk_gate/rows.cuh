@@ -17,10 +17,10 @@ struct TokenLane {
   bool writes;
   int64_t token;
 
-  __device__ explicit TokenLane(int tokens) : lane(static_cast<int>(threadIdx.x) % L) {
-    const int64_t wanted =
-        int64_t{blockIdx.x} * (kGateThreads / L) + static_cast<int>(threadIdx.x) / L;
-    writes = wanted < tokens;
+  __device__ explicit TokenLane(int tokens, unsigned threads = kGateThreads)
+      : lane(static_cast<int>(threadIdx.x) % L) {
+    const unsigned wanted = blockIdx.x * (threads / L) + threadIdx.x / L;
+    writes = wanted < static_cast<unsigned>(tokens);
     token = writes ? wanted : tokens - 1;
   }
 };

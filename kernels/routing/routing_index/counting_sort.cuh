@@ -7,7 +7,7 @@
 
 // A stable counting sort of a sequence of items into bins, in three launches. A warp owns a
 // contiguous piece of the sequence and a row of counts, so that nothing depends on who comes first:
-//   count   rows[w, bin] = items of bin in piece w
+//   count   counts[w, bin] = items of bin in piece w; left out where the caller knows them
 //   sum     rows[w, bin] = the same of all pieces before w; totals[bin]
 //   place   walks the pieces again, 32 items at a time: an item's position is the start of its bin
 //           + the bin's items in earlier pieces + those before it in its own
@@ -30,8 +30,9 @@ inline constexpr int kUnroll = 4;         // bins that a lane looks up at once
 
 // A sequence cut into pieces, and their counts.
 struct Split {
-  int32_t* rows;    // [count, bins]
-  int32_t* totals;  // [bins]
+  const int32_t* counts;  // [count, bins]; may be rows
+  int32_t* rows;          // [count, bins]
+  int32_t* totals;        // [bins]
   int64_t items, items_each;
   int count, bins;
 
@@ -79,11 +80,11 @@ static __global__ void __launch_bounds__(kWarp* kWarp) sum_kernel(Split p) {
   const int bin = static_cast<int>(blockIdx.x * kWarp + threadIdx.x);
   const int run = static_cast<int>(threadIdx.y), runs = static_cast<int>(blockDim.y);
   const int first = p.count * run / runs, last = p.count * (run + 1) / runs;
-  const auto entry = [&](int piece) -> int32_t& { return p.rows[int64_t{piece} * p.bins + bin]; };
+  const auto entry = [&](int piece) { return int64_t{piece} * p.bins + bin; };
   int32_t sum = 0;
   if (bin < p.bins) {
 #pragma unroll kBatch
-    for (int piece = first; piece < last; ++piece) sum += entry(piece);
+    for (int piece = first; piece < last; ++piece) sum += p.counts[entry(piece)];
   }
   sums[run][threadIdx.x] = sum;
   __syncthreads();
@@ -93,10 +94,10 @@ static __global__ void __launch_bounds__(kWarp* kWarp) sum_kernel(Split p) {
   for (int piece = first; piece < last; piece += kBatch) {
     int32_t counts[kBatch];
 #pragma unroll
-    for (int u = 0; u < kBatch; ++u) counts[u] = piece + u < last ? entry(piece + u) : 0;
+    for (int u = 0; u < kBatch; ++u) counts[u] = piece + u < last ? p.counts[entry(piece + u)] : 0;
 #pragma unroll
     for (int u = 0; u < kBatch; ++u) {
-      if (piece + u < last) entry(piece + u) = before;
+      if (piece + u < last) p.rows[entry(piece + u)] = before;
       before += counts[u];
     }
   }
@@ -154,32 +155,41 @@ __global__ void __launch_bounds__(kMostWarps* kWarp) place_kernel(Order order, S
   for (int64_t i = first + lane_index(); i < p.last(piece); i += kWarp) order.put_nothing(i);
 }
 
-inline int pieces_of(int64_t items) {
-  const int64_t pieces = (items + kFewestItems - 1) / kFewestItems;
-  return static_cast<int>(std::clamp<int64_t>(pieces, 1, kMostPieces));
+// A sequence of `items` in `count` pieces of `items_each`.
+struct Cut {
+  int64_t items, items_each;
+  int count;
+};
+inline Cut cut(int64_t items) {
+  const int64_t wanted = (items + kFewestItems - 1) / kFewestItems;
+  const int count = static_cast<int>(std::clamp<int64_t>(wanted, 1, kMostPieces));
+  const int64_t items_each = (items + count - 1) / count;
+  return {items, (items_each + kWarp - 1) / kWarp * kWarp, count};
 }
 
 // Values of int32 that sort() needs as scratch memory.
-inline size_t scratch_of(int64_t items, int bins) {
-  return (static_cast<size_t>(pieces_of(items)) + 1) * static_cast<size_t>(bins);
+inline size_t scratch_of(const Cut& cut, int bins) {
+  return (static_cast<size_t>(cut.count) + 1) * static_cast<size_t>(bins);
 }
 
+// `counts` [cut.count, bins]: items of each bin in each piece, or nullptr.
 template <class Order>
-Status sort(Cuda on, const Order& order, int64_t items, int bins, int32_t* scratch) {
-  const int count = pieces_of(items);
-  const int64_t items_each = (items + count - 1) / count;
-  const Split p{.rows = scratch,
-                .totals = scratch + int64_t{count} * bins,
-                .items = items,
-                .items_each = (items_each + kWarp - 1) / kWarp * kWarp,
-                .count = count,
+Status sort(Cuda on, const Order& order, const Cut& cut, int bins, int32_t* scratch,
+            const int32_t* counts = nullptr) {
+  const Split p{.counts = counts ? counts : scratch,
+                .rows = scratch,
+                .totals = scratch + int64_t{cut.count} * bins,
+                .items = cut.items,
+                .items_each = cut.items_each,
+                .count = cut.count,
                 .bins = bins};
   const int warps = std::clamp(kMostBins / bins, 1, kMostWarps);
-  const Grid grid{dim3((count + warps - 1) / warps), dim3(warps * kWarp),
+  const Grid grid{dim3((cut.count + warps - 1) / warps), dim3(warps * kWarp),
                   sizeof(int32_t) * static_cast<size_t>(warps) * static_cast<size_t>(bins)};
-  if (const Status status = launch(on, grid, count_kernel<Order>, order, p); status != Status::ok)
-    return status;
-  const Grid columns{dim3((bins + kWarp - 1) / kWarp), dim3(kWarp, std::min(count, kWarp))};
+  if (!counts)
+    if (const Status status = launch(on, grid, count_kernel<Order>, order, p); status != Status::ok)
+      return status;
+  const Grid columns{dim3((bins + kWarp - 1) / kWarp), dim3(kWarp, std::min(cut.count, kWarp))};
   if (const Status status = launch(on, columns, sum_kernel, p); status != Status::ok) return status;
   return launch(on, grid, place_kernel<Order>, order, p);
 }
