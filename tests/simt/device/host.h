@@ -4,6 +4,7 @@
 // What a kernel does wrong is thrown as simt::Error by its launch.
 
 #include <cstddef>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -111,6 +112,9 @@ struct KernelCall {
   size_t argument_bytes;
 };
 cudaError_t launch(const cudaLaunchConfig_t& config, const KernelCall& call);
+
+// Host code in the place of a library that works on device memory, in the order of the stream.
+cudaError_t run_on_stream(cudaStream_t stream, std::function<void()> work);
 
 }  // namespace simt
 
