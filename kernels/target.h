@@ -42,6 +42,11 @@ enum class Status : int {
   launch_failed = 5,    // the CUDA launch itself failed
 };
 
+// How CUDA multiplies float32 values on tensor cores, which take 11 significant bits. float32: as
+// sums of two such parts, three products for one, with float32's accuracy (an infinite operand may
+// come out as NaN). tf32: rounded to one part. The CPU, bfloat16 and float64 multiply exactly.
+enum class Precision { float32, tf32 };
+
 class Context;  // kernels/library/context.h: library handles and primitive caches, owned by the
                 // caller
 

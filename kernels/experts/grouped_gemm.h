@@ -5,11 +5,6 @@
 
 namespace moat::kernels {
 
-// How CUDA multiplies float32 values on tensor cores, which take 11 significant bits. float32: as
-// sums of two such parts, three products for one, with float32's accuracy (an infinite operand may
-// come out as NaN). tf32: rounded to one part. The CPU, bfloat16 and float64 multiply exactly.
-enum class Precision { float32, tf32 };
-
 // One product per expert over ragged groups of rows: for rows r of expert e, that is
 // offsets[e] <= r < offsets[e + 1],
 //   pre[r, :] = x[row_token ? row_token[r] : r, :] · op(w[e]) + bias[e, :],

@@ -25,8 +25,18 @@ class Context {
   Primitives& primitives() { return *primitives_; }
   ConvAlgorithm conv_algorithm() const { return conv_; }
 
+  // How float32 convolutions and dense products run on a GPU.
+  Precision precision() const { return precision_; }
+  void set_precision(Precision precision) { precision_ = precision; }
+
+  // The CUDA libraries' handles and plans: kernels/library/cuda_libraries.h makes them on first
+  // use.
+  std::shared_ptr<void>& cuda_libraries() { return cuda_libraries_; }
+
  private:
   ConvAlgorithm conv_;
+  Precision precision_ = Precision::float32;
+  std::shared_ptr<void> cuda_libraries_;
   std::unique_ptr<Primitives> primitives_;
 };
 
