@@ -7,17 +7,19 @@ namespace moat::kernels {
 namespace {
 
 template <class Grouped>
-const void* filter_of(const Grouped& a, int e) {
-  return a.filters ? at(a.filters, e * a.geometry.filter_size(), a.geometry.filter_dtype())
-                   : a.expert_filters[e];
+const void* filter_of(Cpu on, const Grouped& a, FilterUse use, int e) {
+  const Conv2dGeometry& g = a.geometry;
+  if (a.form == FilterForm::krsc) return at(a.filters, e * g.filter_size(), g.filter_dtype());
+  const size_t stride = packed_stride(conv2d_packed_bytes(on, g, use));
+  return at(a.filters, e * static_cast<int64_t>(stride), Dtype::u8);
 }
 
-Conv2d part(const GroupedConv2d& a, int e) {
+Conv2d part(Cpu on, const GroupedConv2d& a, int e) {
   const Conv2dGeometry& g = a.geometry;
   const int64_t first = a.offsets[e];
   return {.x = at(a.x, first * g.x_size(), g.dtype),
-          .filter = filter_of(a, e),
-          .bias = a.biases ? a.biases[e] : nullptr,
+          .filter = filter_of(on, a, FilterUse::forward, e),
+          .bias = a.bias ? at(a.bias, int64_t{e} * g.c_out, g.filter_dtype()) : nullptr,
           .residual = a.residual ? at(a.residual, first * g.y_size(), g.dtype) : nullptr,
           .y = at(a.y, first * g.y_size(), g.dtype),
           .n = a.offsets[e + 1] - a.offsets[e],
@@ -26,18 +28,18 @@ Conv2d part(const GroupedConv2d& a, int e) {
           .activation = a.activation};
 }
 
-Conv2dInputGrad part(const GroupedConv2dInputGrad& a, int e) {
+Conv2dInputGrad part(Cpu on, const GroupedConv2dInputGrad& a, int e) {
   const Conv2dGeometry& g = a.geometry;
   const int64_t first = a.offsets[e];
   return {.d_y = at(a.d_y, first * g.y_size(), g.dtype),
-          .filter = filter_of(a, e),
+          .filter = filter_of(on, a, FilterUse::input_grad, e),
           .d_x = at(a.d_x, first * g.x_size(), g.dtype),
           .n = a.offsets[e + 1] - a.offsets[e],
           .geometry = g,
           .form = a.form};
 }
 
-Conv2dWeightGrad part(const GroupedConv2dWeightGrad& a, int e) {
+Conv2dWeightGrad part(Cpu, const GroupedConv2dWeightGrad& a, int e) {
   const Conv2dGeometry& g = a.geometry;
   const int64_t first = a.offsets[e];
   return {.x = at(a.x, first * g.x_size(), g.dtype),
@@ -47,41 +49,48 @@ Conv2dWeightGrad part(const GroupedConv2dWeightGrad& a, int e) {
           .geometry = g};
 }
 
+template <class Grouped>
+bool covers(const Grouped& a) {
+  return are_segments(a.offsets, a.experts) && a.offsets[a.experts] == a.n;
+}
+
 template <class Grouped, class Size>
-size_t largest(const Grouped& a, Size&& size) {
-  if (!are_segments(a.offsets, a.experts)) return 0;
-  return largest_of_experts(a.experts, [&](int e) { return size(part(a, e)); });
+size_t largest(Cpu on, const Grouped& a, Size&& size) {
+  if (!covers(a)) return 0;
+  return largest_of_experts(a.experts, [&](int e) { return size(part(on, a, e)); });
 }
 
 template <class Grouped, class Kernel>
-Status for_each_part(const Grouped& a, Kernel&& kernel) {
-  if (!are_segments(a.offsets, a.experts)) return Status::bad_args;
-  return for_each_expert(a.experts, [&](int e) { return kernel(part(a, e)); });
+Status for_each_part(Cpu on, const Grouped& a, Kernel&& kernel) {
+  if (!covers(a)) return Status::bad_args;
+  return for_each_expert(a.experts, [&](int e) { return kernel(part(on, a, e)); });
 }
 
 }  // namespace
 
 size_t grouped_conv2d_workspace(Cpu on, const GroupedConv2d& a) {
-  return largest(a, [&](const Conv2d& one) { return conv2d_workspace(on, one); });
+  return largest(on, a, [&](const Conv2d& one) { return conv2d_workspace(on, one); });
 }
 Status grouped_conv2d(Cpu on, const GroupedConv2d& a) {
-  return for_each_part(a, [&](const Conv2d& one) { return conv2d(on, one); });
+  return for_each_part(on, a, [&](const Conv2d& one) { return conv2d(on, one); });
 }
 
 size_t grouped_conv2d_input_grad_workspace(Cpu on, const GroupedConv2dInputGrad& a) {
-  return largest(a,
+  return largest(on, a,
                  [&](const Conv2dInputGrad& one) { return conv2d_input_grad_workspace(on, one); });
 }
 Status grouped_conv2d_input_grad(Cpu on, const GroupedConv2dInputGrad& a) {
-  return for_each_part(a, [&](const Conv2dInputGrad& one) { return conv2d_input_grad(on, one); });
+  return for_each_part(on, a,
+                       [&](const Conv2dInputGrad& one) { return conv2d_input_grad(on, one); });
 }
 
 size_t grouped_conv2d_weight_grad_workspace(Cpu on, const GroupedConv2dWeightGrad& a) {
   return largest(
-      a, [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad_workspace(on, one); });
+      on, a, [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad_workspace(on, one); });
 }
 Status grouped_conv2d_weight_grad(Cpu on, const GroupedConv2dWeightGrad& a) {
-  return for_each_part(a, [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad(on, one); });
+  return for_each_part(on, a,
+                       [&](const Conv2dWeightGrad& one) { return conv2d_weight_grad(on, one); });
 }
 
 }  // namespace moat::kernels
