@@ -52,6 +52,9 @@ struct Batch {
   engine::Tensor labels;  // int32 [n]
   engine::Tensor ids;     // int32 [n]
   int64_t size() const { return labels.size(); }
+  Batch to(engine::Device device) const {
+    return {images.to(device), labels.to(device), ids.to(device)};
+  }
 };
 Batch batch_of(const ImageSet& set, std::span<const int32_t> rows);
 Batch batch_of(const ImageSet& set);  // all rows

@@ -6,13 +6,14 @@
 
 #include "data/catalog.h"
 #include "data/loader.h"
+#include "engine/hardware.h"
 #include "engine/ops/finite.h"
 #include "models/checkpoint.h"
 #include "models/zoo.h"
 #include "train/evaluate.h"
 #include "train/machine.h"
 #include "train/methods.h"
-#include "train/objective.h"
+#include "train/recorded_step.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/statistics.h"
@@ -54,8 +55,9 @@ class Run {
         watcher_(watcher),
         train_set_(data::load(data_config(config.data), data::Split::train)),
         validation_set_(data::load(data_config(config.data), data::Split::validation)),
-        step_(find_method(config.train.method)),
-        learner_(classifier_settings(config, train_set_), config.run.seed) {
+        learner_(classifier_settings(config, train_set_), config.run.seed,
+                 parse_device(config.run.device)),
+        step_(learner_, find_method(config.train.method)) {
     if (config.run.precision == "bf16") learner_.model.activations = Dtype::bf16;
   }
 
@@ -109,7 +111,7 @@ class Run {
                       .router_learning_rate = router_lr * factor};
     data::Epoch batches = loader.epoch(state_.epoch);
     for (const data::Batch& batch : batches) {
-      sum.add(guarded(step, [&] { return step_(learner_, batch, step); }));
+      sum.add(guarded(step, [&] { return step_.run(batch, step); }));
       ++step.iteration;
       const int64_t n = train_set_.size();
       if (watcher_.batch)
@@ -222,8 +224,8 @@ class Run {
   const Config& config_;
   const TrainWatcher& watcher_;
   data::ImageSet train_set_, validation_set_;
-  Step step_;
   Learner learner_;
+  RecordedStep step_;
   RunFolder folder_{""};
   RunState state_;
   EventLog* events_ = nullptr;
@@ -255,7 +257,7 @@ models::ClassifierSettings classifier_settings(const Config& config, const data:
 }
 
 std::string resolved_json(const Config& config, models::Classifier& model) {
-  ordered_json j = {{"tool", tool_json()}, {"machine", machine_json()}};
+  ordered_json j = {{"tool", tool_json()}, {"machine", machine_json(model.device())}};
   const ordered_json settings = ordered_json(to_json(config));
   for (const auto& [key, value] : settings.items()) j[key] = value;
   const auto cost = model.cost();
