@@ -3,6 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/ops/conv_shapes.h"
 #include "engine/ops/moe.h"
+#include "engine/ops/shape.h"
 #include "engine/tape.h"
 #include "kernels/experts/grouped_conv2d.h"
 
@@ -124,7 +125,8 @@ Tensor grouped_conv2d(const Tensor& x, const Tensor& filter, const Segments& seg
         if (needs[0]) out[0] = input_grad(d[0], saved_filters, offsets, g);
         if (needs[1]) out[1] = weight_grad(saved_x, d[0], offsets, g);
         if (needs[2])
-          out[2] = epilogue_grad(d[0], saved_y, {}, {}, offsets, Activation::none, true).d_gate;
+          out[2] =
+              epilogue_grad(d[0], saved_y, {}, {}, {}, Activation::none, GateGrad::wanted).d_gate;
         return out;
       });
 }
@@ -153,6 +155,9 @@ Tensor grouped_conv2d_packed(const Tensor& x, const std::vector<PackedConv2d>& p
   const Tensor y =
       convolved(x, filters_for(FilterUse::forward), biases, residual, offsets, g, activation);
   const bool wants_gate = is_differentiated(gate);
+  const Tensor bias = wants_gate ? concat(biases, 0) : Tensor{},
+               bias_offsets = wants_gate ? Tensor::from(offsets, {int64_t{experts_of(offsets)} + 1})
+                                         : Tensor{};
   const bool any = wants_gate || is_differentiated(x) || is_differentiated(residual);
   const Tensor saved_y = wants_gate || (any && activation == Activation::relu) ? y : Tensor{},
                saved_residual = wants_gate ? residual : Tensor{};
@@ -160,8 +165,9 @@ Tensor grouped_conv2d_packed(const Tensor& x, const std::vector<PackedConv2d>& p
                                                      : Filters{.bank = {}, .experts = {}};
   return recorded("grouped_conv2d_packed", {x, gate, residual}, y,
                   [=](const Tensors& d, const Needs& needs) -> Tensors {
-                    const EpilogueGrad grad = epilogue_grad(d[0], saved_y, saved_residual, biases,
-                                                            offsets, activation, needs[1]);
+                    const EpilogueGrad grad =
+                        epilogue_grad(d[0], saved_y, saved_residual, bias, bias_offsets, activation,
+                                      needs[1] ? GateGrad::wanted : GateGrad::skipped);
                     return {needs[0] ? input_grad(grad.d_pre, saved_filters, offsets, g) : Tensor{},
                             grad.d_gate, needs[2] ? grad.d_pre : Tensor{}};
                   });

@@ -133,11 +133,10 @@ Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& 
   return recorded(
       "conv2d_packed", {x, residual}, y,
       [saved_y, saved_filter, g, form](const Tensors& d, const Needs& needs) -> Tensors {
-        const std::vector<int> all{0, to_int(d[0].dim(0))};
-        const Tensor d_pre =
-            saved_y.defined()
-                ? epilogue_grad(d[0], saved_y, {}, {}, all, Activation::relu, false).d_pre
-                : d[0];
+        const Tensor d_pre = saved_y.defined() ? epilogue_grad(d[0], saved_y, {}, {}, {},
+                                                               Activation::relu, GateGrad::skipped)
+                                                     .d_pre
+                                               : d[0];
         return {needs[0] ? input_grad(d_pre, g, saved_filter.data(), form) : Tensor{},
                 needs[1] ? d_pre : Tensor{}};
       });
