@@ -31,7 +31,7 @@ struct ConvEpilogueGrad {
 // What both targets ask of what the host sees.
 inline bool is_valid_epilogue_grad(const ConvEpilogueGrad& a) {
   return a.n >= 0 && a.segments >= 0 && a.pixels > 0 && a.channels > 0 && (a.offsets || !a.bias) &&
-         (a.d_pre || a.activation == ConvActivation::none);
+         (a.d_pre || a.n == 0 || a.activation == ConvActivation::none);
 }
 Status conv_epilogue_grad(Cpu, const ConvEpilogueGrad&);
 Status conv_epilogue_grad(Cuda, const ConvEpilogueGrad&);
