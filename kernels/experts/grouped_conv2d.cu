@@ -1,8 +1,10 @@
 #include "kernels/experts/grouped_conv2d.h"
 
 #include "kernels/cuda.cuh"
+#include "kernels/cuda/hopper.h"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/experts/grouped_conv2d/sm80.h"
+#include "kernels/experts/grouped_conv2d/sm90.h"
 #include "kernels/library/context.h"
 
 namespace moat::kernels {
@@ -97,7 +99,7 @@ Status run(Cuda on, const Grouped& a) {
     if (const Status status = round_filters(on, a, p.filter_stride); status != Status::ok)
       return status;
   }
-  return sm80::run(on, p, sm80::extent(p));
+  return sm90::can_run(p) && on_hopper() ? sm90::run(on, p) : sm80::run(on, p, sm80::extent(p));
 }
 
 }  // namespace
