@@ -38,6 +38,11 @@ bool is_countable(const Grouped& a) {
 
 Precision precision(Cuda on) { return on.context ? on.context->precision() : Precision::float32; }
 
+template <class Product>
+bool takes_hopper(const Product& a) {
+  return sm90::can_run(a) && on_hopper();
+}
+
 // Filters that bfloat16 images meet are rounded first, to where the packed form has them.
 template <class Grouped>
 bool rounds_filters(const Grouped& a) {
@@ -99,7 +104,7 @@ Status run(Cuda on, const Grouped& a) {
     if (const Status status = round_filters(on, a, p.filter_stride); status != Status::ok)
       return status;
   }
-  return sm90::can_run(p) && on_hopper() ? sm90::run(on, p) : sm80::run(on, p, sm80::extent(p));
+  return takes_hopper(p) ? sm90::run(on, p) : sm80::run(on, p, sm80::extent(p));
 }
 
 }  // namespace
@@ -113,13 +118,16 @@ size_t grouped_conv2d_input_grad_workspace(Cuda, const GroupedConv2dInputGrad& a
 Status grouped_conv2d_input_grad(Cuda on, const GroupedConv2dInputGrad& a) { return run(on, a); }
 
 size_t grouped_conv2d_weight_grad_workspace(Cuda, const GroupedConv2dWeightGrad& a) {
-  return is_valid(a) && is_countable(a) ? sm80::workspace(a, sm80::splits(a)) : 0;
+  if (!is_valid(a) || !is_countable(a)) return 0;
+  return takes_hopper(a) ? sm90::workspace(a, sm90::splits(a))
+                         : sm80::workspace(a, sm80::splits(a));
 }
 Status grouped_conv2d_weight_grad(Cuda on, const GroupedConv2dWeightGrad& a) {
   if (!is_valid(a)) return Status::bad_args;
   if (!is_countable(a)) return Status::unsupported;
   if (on.workspace_bytes < grouped_conv2d_weight_grad_workspace(on, a))
     return Status::small_workspace;
+  if (takes_hopper(a)) return sm90::run(on, a);
   return sm80::run(on, a, sm80::extent(a, precision(on)), precision(on), sm80::splits(a));
 }
 

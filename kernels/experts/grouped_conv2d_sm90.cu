@@ -3,6 +3,7 @@
 #include "kernels/experts/grouped_conv2d/epilogue_sm90.cuh"
 #include "kernels/experts/grouped_conv2d/load_sm90.cuh"
 #include "kernels/experts/grouped_conv2d/sm90.h"
+#include "kernels/experts/grouped_conv2d/weight_grad_sm90.cuh"
 
 namespace moat::kernels::sm90 {
 
@@ -97,6 +98,36 @@ Status run_tile(Cuda on, const ConvProduct& a) {
   return status;
 }
 
+template <class T>
+Status run_weight_grad(Cuda on, const GroupedConv2dWeightGrad& a, int splits) {
+  const ImageShape y = y_shape(a.geometry);
+  ConvWeightGrad p{};
+  p.a = a;
+  p.y = y;
+  p.sums = static_cast<float*>(splits == 1 ? a.d_filters : on.workspace);
+  p.splits = splits;
+  p.terms = a.geometry.r * a.geometry.s * a.geometry.c_in;
+  Status status = make_tensor_map(
+      &p.d_y, bf16_tensor(a.d_y, y.channels, int64_t{a.n} * y.pixels(), 64, kDepth));
+  if (status != Status::ok) return status;
+  const auto blocks =
+      static_cast<unsigned>(std::min<int64_t>(patch_works<T>(a, splits), multiprocessors()));
+  status =
+      launch(on, {dim3(blocks), dim3(kThreads), T::kSharedBytes}, conv_weight_grad_kernel<T>, p);
+  if (status != Status::ok || splits == 1) return status;
+
+  const ConvSplitSums sums{p.sums, static_cast<float*>(a.d_filters),
+                           a.experts * a.geometry.filter_size(), splits};
+  const int64_t sum_blocks = (sums.count / 4 + kConvSumThreads - 1) / kConvSumThreads;
+  if (sum_blocks > INT32_MAX) return Status::unsupported;
+  return launch(on, {dim3(static_cast<unsigned>(sum_blocks)), dim3(kConvSumThreads)},
+                add_conv_splits_kernel, sums);
+}
+
+ConvTile narrowest(int channels) {
+  return channels <= 64 ? ConvTile::narrow : channels <= 128 ? ConvTile::middle : ConvTile::wide;
+}
+
 bool is_aligned(const void* p, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
@@ -130,10 +161,50 @@ Status run(Cuda on, const ConvProduct& a, ConvTile tile) {
 Status run(Cuda on, const ConvProduct& a) {
   const int width = a.to_shape.channels;
   const int64_t wide = int64_t{a.n} * a.to_shape.pixels() / 128 * ((width + 255) / 256);
-  return run(on, a,
-             width <= 64                                ? ConvTile::narrow
-             : width <= 128 || wide < multiprocessors() ? ConvTile::middle
-                                                        : ConvTile::wide);
+  const ConvTile tile = narrowest(width);
+  return run(on, a, tile == ConvTile::wide && wide < multiprocessors() ? ConvTile::middle : tile);
+}
+
+bool can_run(const GroupedConv2dWeightGrad& a) {
+  const Conv2dGeometry& g = a.geometry;
+  return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
+         g.c_out % 8 == 0 && is_aligned(a.x, 16) && is_aligned(a.d_y, 16) &&
+         is_aligned(a.d_filters, 16);
+}
+
+int splits(const GroupedConv2dWeightGrad& a) {
+  constexpr int kMost = 64, kPixelsWorthIt = 8 * kDepth;
+  const Conv2dGeometry& g = a.geometry;
+  const int64_t side = static_cast<int64_t>(narrowest(g.c_out)),
+                terms = int64_t{g.r} * g.s * g.c_in,
+                tiles = a.experts * ((terms + 127) / 128) * ((g.c_out + side - 1) / side),
+                wanted = 2 * int64_t{multiprocessors()} / std::max<int64_t>(1, tiles),
+                worth =
+                    int64_t{a.n} * y_shape(g).pixels() / std::max(1, a.experts) / kPixelsWorthIt;
+  return static_cast<int>(std::clamp<int64_t>(std::min(wanted, worth), 1, kMost));
+}
+
+size_t workspace(const GroupedConv2dWeightGrad& a, int splits) {
+  if (splits == 1) return 0;
+  return sizeof(float) * static_cast<size_t>(splits) * static_cast<size_t>(a.experts) *
+         static_cast<size_t>(a.geometry.filter_size());
+}
+
+Status run(Cuda on, const GroupedConv2dWeightGrad& a, ConvTile tile, int splits) {
+  if (!can_run(a)) return Status::unsupported;
+  if (on.workspace_bytes < workspace(a, splits)) return Status::small_workspace;
+  switch (tile) {
+    case ConvTile::narrow:
+      return run_weight_grad<PatchTile<64>>(on, a, splits);
+    case ConvTile::middle:
+      return run_weight_grad<PatchTile<128>>(on, a, splits);
+    case ConvTile::wide:
+      return run_weight_grad<PatchTile<256>>(on, a, splits);
+  }
+  return Status::unsupported;
+}
+Status run(Cuda on, const GroupedConv2dWeightGrad& a) {
+  return run(on, a, narrowest(a.geometry.c_out), splits(a));
 }
 
 }  // namespace moat::kernels::sm90

@@ -63,7 +63,59 @@ void check(const ConvCase& s, ConvTile tile, std::vector<double> (*values)(size_
   require_near(got.d_x, input_grad_reference(s, in), error, rounding);
 }
 
+std::vector<float> weight_grad(const ConvCase& s, const ConvInputs<Bf16>& in, ConvTile tile,
+                               int splits) {
+  const DeviceArray<Bf16> x(in.x), d_y(in.d_y);
+  const DeviceArray<int32_t> offsets(s.offsets());
+  const DeviceArray<float> d_filters(s.counts.size() * s.filter_size());
+  GroupedConv2dWeightGrad a{.x = x.data(),
+                            .d_y = d_y.data(),
+                            .d_filters = d_filters.data(),
+                            .offsets = offsets.data(),
+                            .n = s.n(),
+                            .experts = s.experts(),
+                            .geometry = s.geometry};
+  a.geometry.dtype = Dtype::bf16;
+  const size_t bytes = sm90::workspace(a, splits);
+  const DeviceArray<char> scratch(bytes);
+  if (bytes > 0) REQUIRE(sm90::run(Cuda{}, a, tile, splits) == Status::small_workspace);
+  REQUIRE(sm90::run(Cuda{.workspace = scratch.data(), .workspace_bytes = bytes}, a, tile, splits) ==
+          Status::ok);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  return d_filters.host();
+}
+
+void check_weight_grad(const ConvCase& s, ConvTile tile, int splits) {
+  const Conv2dGeometry& g = s.geometry;
+  INFO("weight gradient, tile " << int(tile) << ", splits " << splits << ", images " << s.n()
+                                << ", channels " << g.c_in << " to " << g.c_out << ", filter "
+                                << g.r << " x " << g.s << ", stride " << g.stride);
+  const ConvInputs<Bf16> exact(s, small_integers), in(s, random_values);
+  require_near(weight_grad(s, exact, tile, splits), weight_grad_reference(s, exact), 0, 0);
+  require_near(weight_grad(s, in, tile, splits), weight_grad_reference(s, in),
+               conv_error<Bf16>(Precision::float32), 0);
+}
+
 }  // namespace
+
+TEST_CASE("cuda: weight gradients of Hopper convolutions", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  for (const ConvTile tile : kTiles)
+    for (const int splits : {1, 3}) {
+      check_weight_grad(
+          {.counts = {0, 6, 1, 0, 3, 0}, .left = 1, .geometry = square(5, 8, 72, 3, 1, 1)}, tile,
+          splits);
+      check_weight_grad({.counts = {5, 1}, .geometry = square(7, 16, 8, 3, 2, 1)}, tile, splits);
+    }
+  check_weight_grad({.counts = {3}, .geometry = square(8, 136, 8, 1, 1, 0)}, ConvTile::narrow, 2);
+  check_weight_grad({.counts = {3, 40}, .geometry = square(2, 8, 264, 5, 1, 2)}, ConvTile::wide, 2);
+  check_weight_grad({.counts = {0, 0}, .left = 2, .geometry = square(3, 8, 8, 3, 1, 1)},
+                    ConvTile::narrow, 2);
+  const ConvCase s{.counts = {5, 2}, .geometry = square(6, 8, 16, 3, 1, 1)};
+  const ConvInputs<Bf16> in(s, random_values);
+  const std::vector<float> once = weight_grad(s, in, ConvTile::narrow, 3);
+  for (const ConvTile tile : kTiles) REQUIRE(equal_bits(once, weight_grad(s, in, tile, 3)));
+}
 
 TEST_CASE("cuda: Hopper convolutions over experts", "[cuda][grouped_conv2d_sm90]") {
   if (!on_hopper()) return;
@@ -77,12 +129,16 @@ TEST_CASE("cuda: Hopper convolutions over experts", "[cuda][grouped_conv2d_sm90]
     check({.counts = {1, 0, 2}, .geometry = square(6, 16, 8, 3, 2, 1)}, tile, small_integers);
     check({.counts = {0, 3}, .left = 1, .geometry = square(5, 24, 16, 1, 2, 0)}, tile,
           small_integers);
-    check({.counts = {2, 1}, .geometry = {4, 7, 8, 16, 5, 2, 1, 2, Dtype::f64}}, tile,
-          random_values);
+    check({.counts = {2, 1},
+           .geometry = {4, 7, 8, 16, 5, 2, 1, 2, Dtype::f64},
+           .with_residual = true},
+          tile, random_values);
   }
   check({.counts = {3}, .geometry = square(9, 72, 264, 1, 1, 0), .with_bias = false},
         ConvTile::wide, random_values);
   check({.counts = {1, 1}, .geometry = square(3, 8, 8, 2, 3, 4)}, ConvTile::narrow, random_values);
+  check({.counts = std::vector<int32_t>(12, 1), .geometry = square(3, 8, 8, 1, 2, 0)},
+        ConvTile::narrow, random_values);
   check({.counts = {0, 0}, .left = 1, .geometry = square(3, 8, 8, 3, 1, 1)}, ConvTile::narrow,
         random_values);
 }

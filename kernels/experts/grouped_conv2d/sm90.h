@@ -8,7 +8,7 @@
 
 namespace moat::kernels::sm90 {
 
-// Channels of a tile; it has 128 pixels.
+// Output channels of a tile; it has 128 pixels, or in the weight gradient 128 taps and channels.
 enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
 
 // bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than 8192
@@ -16,5 +16,13 @@ enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
 bool can_run(const ConvProduct&);
 Status run(Cuda, const ConvProduct&);
 Status run(Cuda, const ConvProduct&, ConvTile);
+
+// Pieces of an expert's pixels, each summed apart: 1 to 64, by the extents and the chip alone. The
+// workspace is for their sums where there are several.
+bool can_run(const GroupedConv2dWeightGrad&);
+int splits(const GroupedConv2dWeightGrad&);
+size_t workspace(const GroupedConv2dWeightGrad&, int splits);
+Status run(Cuda, const GroupedConv2dWeightGrad&);
+Status run(Cuda, const GroupedConv2dWeightGrad&, ConvTile, int splits);
 
 }  // namespace moat::kernels::sm90
