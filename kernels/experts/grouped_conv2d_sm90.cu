@@ -89,6 +89,7 @@ Status run_class(Cuda on, const ConvProduct& a, int number) {
                 p);
 }
 
+// A launch per class of pixels: stride^2 for an input gradient.
 template <class T>
 Status run_tile(Cuda on, const ConvProduct& a) {
   if (a.use == FilterUse::forward) return run_class<T, FilterUse::forward>(on, a, 0);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <string>
 
 #include "kernels/experts/grouped_conv2d.h"
 #include "kernels/experts/grouped_conv2d/product.h"
@@ -44,6 +45,45 @@ inline kernels::Conv2dGeometry square(int side, int c_in, int c_out, int taps, i
   return {side, side, c_in, c_out, taps, taps, stride, padding, kernels::Dtype::f64};
 }
 
+// Shapes that every product meets.
+inline std::vector<ConvCase> conv_cases() {
+  const auto shape = [](std::vector<int32_t> counts, int left, kernels::Conv2dGeometry g) {
+    return ConvCase{.counts = std::move(counts), .left = left, .geometry = g};
+  };
+  constexpr kernels::Dtype f64 = kernels::Dtype::f64;
+  return {
+      shape(kRaggedImages, 1, square(5, 8, 16, 3, 1, 1)),  // whole chunks
+      shape({2, 3}, 0, square(4, 3, 5, 3, 1, 1)),          // odd channels
+      shape({1}, 2, square(6, 7, 67, 1, 1, 0)),            // one expert, one tap
+      shape({0, 3}, 0, square(5, 16, 8, 1, 2, 0)),         // pixels without taps
+      shape({1, 0, 1}, 1, square(6, 8, 8, 3, 2, 1)),       // stride 2
+      shape({1, 2}, 0, square(7, 5, 6, 3, 2, 1)),          // and odd channels
+      shape({2}, 0, {5, 8, 8, 8, 5, 5, 1, 2, f64}),        // 5 x 5
+      shape({1, 1}, 0, {4, 7, 4, 9, 2, 3, 3, 4, f64}),     // more padding than taps
+      shape({2}, 0, {1, 1, 8, 8, 3, 3, 2, 1, f64}),        // a pixel
+      shape({0, 0, 2, 0}, 0, square(3, 8, 72, 3, 1, 1)),   // all to one expert
+      shape({0, 0}, 2, square(3, 8, 8, 3, 1, 1)),          // none to any
+      shape({0}, 0, square(3, 8, 8, 3, 1, 1)),             // no images
+      shape({}, 2, square(3, 8, 8, 3, 1, 1)),              // no experts
+  };
+}
+
+template <class T>
+kernels::Conv2dGeometry geometry_of(const ConvCase& s) {
+  kernels::Conv2dGeometry g = s.geometry;
+  g.dtype = dtype_of<T>;
+  return g;
+}
+
+inline std::string said(const ConvCase& s, size_t bytes) {
+  const kernels::Conv2dGeometry& g = s.geometry;
+  return "images " + std::to_string(s.n()) + " of " + std::to_string(g.height) + " x " +
+         std::to_string(g.width) + ", channels " + std::to_string(g.c_in) + " to " +
+         std::to_string(g.c_out) + ", filter " + std::to_string(g.r) + " x " + std::to_string(g.s) +
+         ", stride " + std::to_string(g.stride) + ", padding " + std::to_string(g.padding) +
+         ", bytes " + std::to_string(bytes);
+}
+
 // Images that no expert has are NaN.
 template <class T>
 struct ConvInputs {
@@ -77,7 +117,7 @@ struct ConvInputs {
 inline std::vector<double> random_values(size_t count, unsigned seed) {
   return normals(count, seed);
 }
-inline std::vector<double> small_integers(size_t count, unsigned seed) {
+inline std::vector<double> integer_values(size_t count, unsigned seed) {
   return integers<double>(count, seed, -2, 3);
 }
 

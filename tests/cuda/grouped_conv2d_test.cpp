@@ -15,13 +15,6 @@ namespace {
 // 64 or 128, which take filters in the images' format.
 enum class Way { contract, small, large };
 
-template <class T>
-Conv2dGeometry geometry_of(const ConvCase& s) {
-  Conv2dGeometry g = s.geometry;
-  g.dtype = dtype_of<T>;
-  return g;
-}
-
 // The filters on the device, in the form that the case and the way want.
 template <class T>
 struct DeviceFilters {
@@ -98,49 +91,6 @@ std::vector<T> input_grad(const ConvCase& s, const ConvInputs<T>& in, Way way) {
   return d_x.host();
 }
 
-// How a weight gradient is summed: 0 splits, as the contract chooses.
-struct Choice {
-  Extent extent = Extent::small;
-  int splits = 0;
-};
-
-template <class T>
-std::vector<compute_t<T>> weight_grad(const ConvCase& s, const ConvInputs<T>& in, Choice choice) {
-  const DeviceArray<T> x(in.x), d_y(in.d_y);
-  const DeviceArray<int32_t> offsets(s.offsets());
-  const DeviceArray<compute_t<T>> d_filters(s.counts.size() * s.filter_size());
-  const GroupedConv2dWeightGrad args{.x = x.data(),
-                                     .d_y = d_y.data(),
-                                     .d_filters = d_filters.data(),
-                                     .offsets = offsets.data(),
-                                     .n = s.n(),
-                                     .experts = s.experts(),
-                                     .geometry = geometry_of<T>(s)};
-  Context context;
-  context.set_precision(s.precision);
-  const size_t bytes = choice.splits == 0 ? grouped_conv2d_weight_grad_workspace(Cuda{}, args)
-                                          : sm80::workspace(args, choice.splits);
-  const DeviceArray<char> scratch(bytes);
-  const Cuda on{.context = &context, .workspace = scratch.data(), .workspace_bytes = bytes};
-  if (choice.splits == 0) {
-    REQUIRE(grouped_conv2d_weight_grad(on, args) == Status::ok);
-  } else {
-    REQUIRE(sm80::can_run(args, choice.extent, s.precision));
-    REQUIRE(sm80::run(on, args, choice.extent, s.precision, choice.splits) == Status::ok);
-  }
-  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
-  return d_filters.host();
-}
-
-std::string said(const ConvCase& s, size_t bytes) {
-  const Conv2dGeometry& g = s.geometry;
-  return "images " + std::to_string(s.n()) + " of " + std::to_string(g.height) + " x " +
-         std::to_string(g.width) + ", channels " + std::to_string(g.c_in) + " to " +
-         std::to_string(g.c_out) + ", filter " + std::to_string(g.r) + " x " + std::to_string(g.s) +
-         ", stride " + std::to_string(g.stride) + ", padding " + std::to_string(g.padding) +
-         ", bytes " + std::to_string(bytes);
-}
-
 template <class T>
 void check_products(const ConvCase& s, Way way = Way::contract) {
   INFO(said(s, sizeof(T)) << ", way " << int(way));
@@ -152,36 +102,14 @@ void check_products(const ConvCase& s, Way way = Way::contract) {
   if (sizeof(T) == 2 && way == Way::contract) check_products<T>(s, Way::small);
 }
 
-template <class T>
-void check_weight_grad(const ConvCase& s, Choice choice = {}) {
-  INFO(said(s, sizeof(T)) << ", splits " << choice.splits);
-  const ConvInputs<T> in(s, random_values);
-  require_near(weight_grad(s, in, choice), weight_grad_reference(s, in), conv_error<T>(s.precision),
-               0);
-  if (sizeof(T) == 2 && choice.splits == 0) check_weight_grad<T>(s, {.splits = 1});
-}
-
-template <class T>
-void check(const ConvCase& s) {
-  check_products<T>(s);
-  check_weight_grad<T>(s);
-}
-
 // Small integers: every sum is exact in every format, whatever the order.
 template <class T>
 void check_exact(const ConvCase& s, Way way) {
   INFO(said(s, sizeof(T)) << ", way " << int(way));
-  const ConvInputs<T> in(s, small_integers);
+  const ConvInputs<T> in(s, integer_values);
   require_near(forward(s, in, way), forward_reference(s, in), 0, conv_rounding<T>());
   require_near(input_grad(s, in, way), input_grad_reference(s, in), 0, conv_rounding<T>());
 }
-template <class T>
-void check_exact(const ConvCase& s, Choice choice) {
-  INFO(said(s, sizeof(T)) << ", splits " << choice.splits);
-  const ConvInputs<T> in(s, small_integers);
-  require_near(weight_grad(s, in, choice), weight_grad_reference(s, in), 0, 0);
-}
-
 template <class T>
 std::vector<T> image(const std::vector<T>& images, int i, size_t size) {
   const auto first = images.begin() + std::ptrdiff_t(size_t(i) * size);
@@ -190,25 +118,9 @@ std::vector<T> image(const std::vector<T>& images, int i, size_t size) {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("cuda: grouped_conv2d and its gradients equal the CPU's in float64",
+TEMPLATE_TEST_CASE("cuda: grouped_conv2d and its input gradient equal the CPU's in float64",
                    "[cuda][grouped_conv2d][grouped_conv2d_sm80]", double, float, Bf16) {
-  const auto shape = [](std::vector<int32_t> counts, int left, Conv2dGeometry g) {
-    return ConvCase{.counts = std::move(counts), .left = left, .geometry = g};
-  };
-  check<TestType>(shape(kRaggedImages, 1, square(5, 8, 16, 3, 1, 1)));   // whole chunks
-  check<TestType>(shape({2, 3}, 0, square(4, 3, 5, 3, 1, 1)));           // odd channels
-  check<TestType>(shape({1}, 2, square(6, 7, 67, 1, 1, 0)));             // one expert, one tap
-  check<TestType>(shape({0, 3}, 0, square(5, 16, 8, 1, 2, 0)));          // pixels without taps
-  check<TestType>(shape({1, 0, 1}, 1, square(6, 8, 8, 3, 2, 1)));        // stride 2
-  check<TestType>(shape({1, 2}, 0, square(7, 5, 6, 3, 2, 1)));           // and odd channels
-  check<TestType>(shape({2}, 0, {5, 8, 8, 8, 5, 5, 1, 2, Dtype::f64}));  // 5 x 5
-  check<TestType>(
-      shape({1, 1}, 0, {4, 7, 4, 9, 2, 3, 3, 4, Dtype::f64}));           // more padding than taps
-  check<TestType>(shape({2}, 0, {1, 1, 8, 8, 3, 3, 2, 1, Dtype::f64}));  // a pixel
-  check<TestType>(shape({0, 0, 2, 0}, 0, square(3, 8, 72, 3, 1, 1)));    // all to one expert
-  check<TestType>(shape({0, 0}, 2, square(3, 8, 8, 3, 1, 1)));           // none to any
-  check<TestType>(shape({0}, 0, square(3, 8, 8, 3, 1, 1)));              // no images
-  check<TestType>(shape({}, 2, square(3, 8, 8, 3, 1, 1)));               // no experts
+  for (const ConvCase& s : conv_cases()) check_products<TestType>(s);
 }
 
 TEMPLATE_TEST_CASE("cuda: grouped_conv2d with bias, residual, activation and packed filters",
@@ -248,7 +160,6 @@ TEMPLATE_TEST_CASE("cuda: grouped_conv2d is exact on small integers", "[cuda][gr
     const ConvCase s{.counts = {1, 0, 2}, .left = 1, .geometry = square(5, 16, 8, 3, stride, 1)};
     check_exact<TestType>(s, Way::contract);
     if (sizeof(TestType) == 2) check_exact<TestType>(s, Way::small);
-    check_exact<TestType>(s, Choice{});
   }
 }
 
@@ -259,9 +170,8 @@ TEST_CASE("cuda: grouped_conv2d in plain tf32", "[cuda][grouped_conv2d]") {
     check_products<float>(s, way);
     check_exact<float>(s, way);
   }
-  check_weight_grad<float>(s);
   s.geometry = square(5, 3, 5, 3, 1, 1);
-  check<float>(s);
+  check_products<float>(s);
   // It is the context that asks for it: the bits differ.
   const ConvInputs<float> in(s, random_values);
   const auto rounded = forward(s, in, Way::contract);
@@ -311,28 +221,6 @@ TEMPLATE_TEST_CASE("cuda: grouped_conv2d keeps NaN, in relu too, and infinities 
   }
 }
 
-TEMPLATE_TEST_CASE("cuda: grouped_conv2d_weight_grad in pieces, added in order",
-                   "[cuda][grouped_conv2d]", float, Bf16) {
-  for (const int splits : {2, 5}) {
-    const ConvCase s{.counts = {0, 3, 1, 0, 2}, .left = 1, .geometry = square(6, 8, 9, 3, 1, 1)};
-    const Choice choice{.splits = splits};
-    check_weight_grad<TestType>(s, choice);
-    check_exact<TestType>(s, choice);
-    const ConvInputs<TestType> in(s, random_values);
-    REQUIRE(equal_bits(weight_grad(s, in, choice), weight_grad(s, in, choice)));
-  }
-}
-
-TEST_CASE("cuda: grouped_conv2d_weight_grad in tiles of 128", "[cuda][grouped_conv2d]") {
-  for (const int splits : {1, 2}) {
-    ConvCase s{.counts = {2, 0, 1}, .left = 1, .geometry = square(5, 16, 136, 3, 2, 1)};
-    const Choice choice{.extent = Extent::large, .splits = splits};
-    check_exact<Bf16>(s, choice);
-    s.precision = Precision::tf32;
-    check_weight_grad<float>(s, choice);
-  }
-}
-
 TEST_CASE("cuda: grouped_conv2d takes images that are not aligned", "[cuda][grouped_conv2d]") {
   const ConvCase s{.counts = {1, 2}, .geometry = square(4, 8, 8, 3, 1, 1)};
   const ConvInputs<Bf16> in(s, random_values);
@@ -376,18 +264,6 @@ TEST_CASE("cuda: grouped_conv2d pulls offsets into the batch", "[cuda][grouped_c
                                               .form = FilterForm::krsc,
                                               .activation = ConvActivation::none}) == Status::ok);
   REQUIRE(y.host() == std::vector<float>{2, 2, 3, 3});
-}
-
-TEST_CASE("cuda: grouped_conv2d splits the weight gradient of many pixels only",
-          "[cuda][grouped_conv2d]") {
-  GroupedConv2dWeightGrad a{};
-  a.n = 64, a.experts = 1;
-  a.geometry = {32, 32, 8, 8, 3, 3, 1, 1, Dtype::bf16};
-  CHECK(sm80::splits(a) > 1);
-  CHECK(sm80::workspace(a, 3) == 2 * 8 * 72 * sizeof(float));
-  a.geometry.height = a.geometry.width = 2;
-  CHECK(sm80::splits(a) == 1);
-  CHECK(sm80::workspace(a, 1) == 0);
 }
 
 TEST_CASE("cuda: grouped_conv2d refuses what the host can see before any launch",
