@@ -39,12 +39,13 @@ data::DataConfig data_config(const DataSettings& s) {
   return {.name = s.name, .path = s.path, .resize = s.resize, .limit = s.limit};
 }
 
-data::LoaderOptions loader_options(const Config& c) {
+data::LoaderOptions loader_options(const Config& c, Device device) {
   const bool augment = c.data.augment == "crop-flip";
   return {.batch = c.train.batch,
           .seed = c.run.seed,
           .augmentation = {.crop_padding = augment ? c.data.crop_padding : 0,
-                           .flip = augment ? data::Flip::horizontal : data::Flip::none}};
+                           .flip = augment ? data::Flip::horizontal : data::Flip::none},
+          .device = device};
 }
 
 // One run in progress.
@@ -74,7 +75,7 @@ class Run {
     TfEvents board(folder_.root(), state_.epoch);
     events_ = &events;
     events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
-    const data::Loader loader(train_set_, loader_options(config_));
+    const data::Loader loader(train_set_, loader_options(config_, learner_.model.device()));
     bool interrupted = false;
     while (state_.epoch < config_.train.epochs && !interrupted) {
       const auto epoch_start = std::chrono::steady_clock::now();
