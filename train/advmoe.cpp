@@ -24,7 +24,8 @@ StepReport level(Learner& learner, FlatParameters& group, double learning_rate,
   Tape tape;
   group.watch(tape);
   const TradesTerms terms = trades_terms(learner, batch, adversarial, step.train);
-  StepReport out{.checks = round.earlier};
+  StepReport out;
+  out.checks = round.earlier;
   require_finite_scores(terms.clean, out.checks);
   require_finite_scores(terms.adversarial, out.checks);
   Tensor loss = terms.loss;

@@ -44,15 +44,15 @@ Tensor keep_worst(const WorstPoints& worst, const Tensor& points, const Tensor& 
     return kernels::keep_worst(on, {.points = x.data_as<float>(),
                                     .rows = at.data_as<int32_t>(),
                                     .predicted = guess.data_as<int32_t>(),
-                                    .labels = right.data_as<int32_t>(),
                                     .loss = value.data_as<float>(),
+                                    .labels = right.data_as<int32_t>(),
                                     .fooled_at = worst.fooled_at.data_as<int32_t>(),
                                     .best_loss = worst.best_loss.data_as<float>(),
                                     .worst = worst.points.data_as<float>(),
                                     .resisting = resisting.data_as<int32_t>(),
                                     .n = to_int(n),
                                     .images = to_int(images),
-                                    .pixels = to_int(pixels),
+                                    .pixels = pixels,
                                     .number = number});
   });
   return resisting;
