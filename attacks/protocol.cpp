@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "engine/names.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
+#include "engine/ops/shape.h"
 
 namespace moat::attacks {
 
@@ -32,14 +34,18 @@ Pgd settings_of(const Row& row, const ThreatModel& threat, uint64_t seed) {
   return a;
 }
 
-int route_at(const Outputs& out, int64_t i) {
-  return out.experts.defined() ? out.experts.data_as<int32_t>()[i] : -1;
+std::vector<int32_t> routes(const Outputs& out) {
+  return out.experts.defined() ? out.experts.to_vector<int32_t>() : std::vector<int32_t>{};
+}
+int route_at(const std::vector<int32_t>& routes, int64_t i) {
+  return routes.empty() ? -1 : routes[static_cast<size_t>(i)];
 }
 
 void measure_distance(const Victims& v, const Tensor& adversarial, std::vector<SampleResult>& to) {
   const int64_t n = v.size(), pixels = n ? v.images.size() / n : 0;
-  const float* x = v.images.data_as<float>();
-  const float* y = adversarial.data_as<float>();
+  const Tensor images = v.images.to(Device{}), points = adversarial.to(Device{});
+  const float* x = images.data_as<float>();
+  const float* y = points.data_as<float>();
   for (int64_t i = 0; i < n; ++i) {
     double largest = 0, squares = 0;
     for (int64_t j = i * pixels; j < (i + 1) * pixels; ++j) {
@@ -59,7 +65,9 @@ void run_attack(const Model& model, const Victims& v, const NamedAttack& attack,
   const PgdResult found = pgd(model, v.rows(rows), attack.settings);
   result.forwards += found.forwards;
   result.backwards += found.backwards;
-  const int64_t pixels = v.size() ? v.images.size() / v.size() : 0;
+  // Rows of the points so far, followed by those found now.
+  std::vector<int32_t> kept(static_cast<size_t>(v.size()));
+  std::iota(kept.begin(), kept.end(), 0);
   for (size_t i = 0; i < rows.size(); ++i) {
     SampleResult& sample = result.samples[static_cast<size_t>(rows[i])];
     const int at = found.fooled_at[i];
@@ -70,9 +78,10 @@ void run_attack(const Model& model, const Victims& v, const NamedAttack& attack,
       sample.iteration = at;
     }
     if (first_success || (number == 0 && at < 0))
-      std::copy_n(found.adversarial.data_as<float>() + static_cast<int64_t>(i) * pixels, pixels,
-                  result.adversarial.data_as<float>() + rows[i] * pixels);
+      kept[static_cast<size_t>(rows[i])] = static_cast<int32_t>(v.size() + static_cast<int64_t>(i));
   }
+  result.adversarial = gather_rows(concat({result.adversarial, found.adversarial}, 0),
+                                   index_of(kept, v.images.device()));
 }
 
 }  // namespace
@@ -107,14 +116,14 @@ ProtocolResult run_protocol(const Model& model, const Victims& v, const Protocol
   const Outputs clean = model.forward(v.images, Gate::blocked);
   result.forwards += v.size();
   const auto predicted = argmax(clean.logits, 1).to_vector<int32_t>();
-  const int32_t* labels = v.labels.data_as<int32_t>();
+  const auto labels = v.labels.to_vector<int32_t>(), clean_routes = routes(clean);
   std::vector<int32_t> correct;
   for (int32_t i = 0; i < v.size(); ++i) {
     SampleResult& sample = result.samples[static_cast<size_t>(i)];
     sample.clean_prediction = predicted[static_cast<size_t>(i)];
-    sample.clean_route = route_at(clean, i);
+    sample.clean_route = route_at(clean_routes, i);
     sample.resisted.assign(protocol.attacks.size(), false);
-    if (sample.is_correct(labels[i])) correct.push_back(i);
+    if (sample.is_correct(labels[static_cast<size_t>(i)])) correct.push_back(i);
   }
   for (size_t a = 0; a < protocol.attacks.size(); ++a)
     run_attack(model, v, protocol.attacks[a], static_cast<int>(a), correct, result);
@@ -123,10 +132,11 @@ ProtocolResult run_protocol(const Model& model, const Victims& v, const Protocol
   result.forwards += v.size();
   const auto after = argmax(attacked.logits, 1).to_vector<int32_t>();
   const auto margins = margin(attacked.logits, v.labels).to_vector<float>();
+  const std::vector<int32_t> attacked_routes = routes(attacked);
   for (int64_t i = 0; i < v.size(); ++i) {
     SampleResult& sample = result.samples[static_cast<size_t>(i)];
     sample.adversarial_prediction = after[static_cast<size_t>(i)];
-    sample.adversarial_route = route_at(attacked, i);
+    sample.adversarial_route = route_at(attacked_routes, i);
     sample.margin = margins[static_cast<size_t>(i)];
   }
   measure_distance(v, result.adversarial, result.samples);

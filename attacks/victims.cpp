@@ -9,12 +9,12 @@ namespace moat::attacks {
 
 using namespace engine;
 
-Tensor index_of(const std::vector<int32_t>& rows) {
-  return Tensor::from(rows, {static_cast<int64_t>(rows.size())});
+Tensor index_of(const std::vector<int32_t>& rows, Device device) {
+  return Tensor::from(rows, {static_cast<int64_t>(rows.size())}, device);
 }
 
 Victims Victims::rows(const std::vector<int32_t>& index) const {
-  const Tensor at = index_of(index);
+  const Tensor at = index_of(index, images.device());
   return {gather_rows(images, at), gather_rows(labels, at), gather_rows(ids, at),
           reference.defined() ? gather_rows(reference, at) : Tensor{}};
 }

@@ -19,7 +19,7 @@ struct Victims {
 };
 
 // int32 tensor of row numbers.
-engine::Tensor index_of(const std::vector<int32_t>& rows);
+engine::Tensor index_of(const std::vector<int32_t>& rows, engine::Device device = {});
 
 // What an attack maximises, per image.
 enum class Loss {

@@ -21,6 +21,10 @@ class MaskedNet {
  public:
   explicit MaskedNet(models::Classifier& model) : settings_(model.settings()) {
     for (const NamedTensor& t : state_of(model)) tensors_[t.name] = t.value;
+    const int64_t experts = settings_.experts;
+    identity_ = Tensor::zeros({experts, experts});
+    for (int64_t e = 0; e < experts; ++e) identity_.data_as<float>()[e * experts + e] = 1;
+    identity_ = identity_.to(model.device());
   }
 
   models::Prediction forward(const Tensor& images, Mode mode, bool gate_is_open) {
@@ -29,11 +33,8 @@ class MaskedNet {
     out.scores = net("router.", x, mode, settings_.router_blocks, Shortcuts::pad, {});
     out.scores = normed("router.score_norm", out.scores, mode, {}, Activation::none);
     out.experts = argmax(out.scores.detached(), 1);
-    const int64_t n = x.dim(0), experts = settings_.experts;
-    const Tensor one_hot = Tensor::zeros({n, experts});
-    for (int64_t i = 0; i < n; ++i)
-      one_hot.data_as<float>()[i * experts + out.experts.data_as<int32_t>()[i]] = 1;
-    Tensor mask = one_hot;
+    const int64_t n = x.dim(0);
+    Tensor mask = gather_rows(identity_, out.experts);
     if (gate_is_open)
       mask = mul(mask,
                  reshape(straight_through_gate(out.scores, out.experts, settings_.gate), {n, 1}));
@@ -124,6 +125,7 @@ class MaskedNet {
 
   const models::ClassifierSettings& settings_;
   std::map<std::string, Tensor*> tensors_;
+  Tensor identity_;  // [experts, experts]: row e is the mask of expert e
   std::map<std::string, ConvNorm> folded_;
 };
 

@@ -134,7 +134,7 @@ const std::vector<TrainCase>& train_cases() {
 TrainMeasurement measure_train_case(const std::string& name, const TrainCaseOptions& options) {
   const Row& row =
       engine::find_named("--case", name, rows(), [](const Row& known) { return known.about.name; });
-  engine::require_precision(engine::parse_precision(row.precision), {});
+  engine::use_precision(engine::parse_precision(row.precision), {});
   const Work work = row.prepare(options);
   TrainMeasurement m{
       .name = name, .seconds = {}, .images = work.images, .precision = row.precision};

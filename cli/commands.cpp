@@ -75,8 +75,7 @@ train::RunSettings with_globals(train::RunSettings run, const Globals& globals) 
 }
 
 void set_up(const train::RunSettings& run) {
-  engine::require_precision(engine::parse_precision(run.precision),
-                            engine::parse_device(run.device));
+  engine::use_precision(engine::parse_precision(run.precision), engine::parse_device(run.device));
   engine::set_threads(run.threads);
 }
 

@@ -24,7 +24,7 @@ void add_global_options(CLI::App& app, Globals& globals);
 // The settings with the options given on the command line laid over them.
 train::RunSettings with_globals(train::RunSettings run, const Globals& globals);
 
-// Checks device and precision and sets the threads, once, before the first tensor is made.
+// Checks the device, sets its precision and the threads, once, before the first tensor is made.
 void set_up(const train::RunSettings& run);
 
 struct CommandText {

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/number_format.h"
 #include "engine/build_info.h"
+#include "engine/cuda/runtime.h"
 #include "engine/error.h"
 #include "engine/hardware.h"
 #include "kernels/library/context.h"
@@ -12,6 +13,41 @@
 namespace moat::cli {
 
 namespace {
+
+nlohmann::ordered_json cuda_json() {
+  nlohmann::ordered_json document = {{"built", engine::kCudaBuilt}};
+  if constexpr (engine::kCudaBuilt) {
+    document["runtime"] = engine::cuda::runtime_version();
+    document["gpus"] = nlohmann::ordered_json::array();
+    for (int index = 0; index < engine::gpu_count(); ++index) {
+      const engine::cuda::Properties p = engine::cuda::properties(index);
+      document["driver"] = engine::cuda::driver_version();
+      document["gpus"].push_back({{"device", engine::text("cuda:", index)},
+                                  {"name", p.name},
+                                  {"memory_bytes", p.memory_bytes},
+                                  {"multiprocessors", p.multiprocessors},
+                                  {"architecture", engine::text("sm_", p.major, p.minor)}});
+    }
+    if (engine::gpu_count() == 0) document["no_usable_gpu"] = engine::why_no_gpu();
+  }
+  return document;
+}
+
+std::string cuda_text() {
+  if constexpr (engine::kCudaBuilt) {
+    const std::string built = "built with CUDA " + engine::cuda::runtime_version();
+    if (engine::gpu_count() == 0) return built + "; no usable GPU: " + engine::why_no_gpu() + "\n";
+    std::string out = built + ", driver for CUDA " + engine::cuda::driver_version() + "\n";
+    for (int index = 0; index < engine::gpu_count(); ++index) {
+      const engine::cuda::Properties p = engine::cuda::properties(index);
+      out += engine::text("cuda:", index, "    ", p.name, ", ",
+                          fixed(static_cast<double>(p.memory_bytes) / (1 << 30), 1), " GiB, ",
+                          p.multiprocessors, " multiprocessors, sm_", p.major, p.minor, "\n");
+    }
+    return out;
+  }
+  return "built without CUDA\n";
+}
 
 void info(const Globals& globals) {
   const engine::BuildInfo& build = engine::build_info();
@@ -31,20 +67,19 @@ void info(const Globals& globals) {
       {"threads", engine::threads()},
       {"memory_bytes", memory},
       {"bf16", bf16},
-      {"cuda", engine::kCudaBuilt},
+      {"cuda", cuda_json()},
       {"float32_gflops", ceilings.float32_gflops},
       {"copy_gbps", ceilings.copy_gbps},
   };
-  const std::string people =
-      engine::text("moat      ", build.version, " (", build.revision, "), ", build.type, ", ",
-                   build.compiler, ", ", build.instructions, "\n", "oneDNN    ",
-                   kernels::onednn_version(), ", ", kernels::onednn_isa(), "\n", "CPU       ", cpu,
-                   ", ", engine::cores(), " cores, ", engine::threads(), " threads\n", "memory    ",
-                   fixed(static_cast<double>(memory) / (1 << 30), 1), " GiB\n", "float32   ",
-                   fixed(ceilings.float32_gflops, 0), " GFLOP/s (multiply-add in registers)\n",
-                   "copy      ", fixed(ceilings.copy_gbps, 1), " GB/s (read + written)\n",
-                   "bf16      ", bf16 ? "yes" : "no: needs a CPU with AVX-512", "\n", "CUDA      ",
-                   engine::kCudaBuilt ? "built in" : "built without CUDA", "\n");
+  const std::string people = engine::text(
+      "moat      ", build.version, " (", build.revision, "), ", build.type, ", ", build.compiler,
+      ", ", build.instructions, "\n", "oneDNN    ", kernels::onednn_version(), ", ",
+      kernels::onednn_isa(), "\n", "CPU       ", cpu, ", ", engine::cores(), " cores, ",
+      engine::threads(), " threads\n", "memory    ",
+      fixed(static_cast<double>(memory) / (1 << 30), 1), " GiB\n", "float32   ",
+      fixed(ceilings.float32_gflops, 0), " GFLOP/s (multiply-add in registers)\n", "copy      ",
+      fixed(ceilings.copy_gbps, 1), " GB/s (read + written)\n", "bf16      ",
+      bf16 ? "yes" : "no: needs a CPU with AVX-512", "\n", "CUDA      ", cuda_text());
   print(globals, document, people);
 }
 

@@ -69,13 +69,15 @@ void predict_command(const PredictOptions& options, const Globals& globals) {
   for (int64_t from = 0; from < n; from += options.batch) {
     const int64_t to = std::min<int64_t>(n, from + options.batch);
     Tape tape;
-    const Tensor x = tape.watch(input.images.sliced(0, from, to).contiguous());
+    const Tensor x = tape.watch(input.images.sliced(0, from, to).contiguous().to(model.device()));
     const models::Prediction p = model.forward(x, Mode::eval);
-    logits.push_back(p.logits.detached());
-    if (p.experts.defined()) routes.push_back(p.experts);
+    logits.push_back(p.logits.detached().to(Device{}));
+    if (p.experts.defined()) routes.push_back(p.experts.to(Device{}));
     if (!options.gradients) continue;
-    const Tensor loss = cross_entropy(p.logits, input.labels.sliced(0, from, to));
-    gradients.push_back(tape.gradients(loss, Tensor::full(loss.shape(), 1)).of(x));
+    const Tensor labels = input.labels.sliced(0, from, to).to(model.device());
+    const Tensor loss = cross_entropy(p.logits, labels);
+    const Tensor ones = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
+    gradients.push_back(tape.gradients(loss, ones).of(x).to(Device{}));
   }
   require(n > 0, [&] { return options.input + ": 'images' must hold at least one image"; });
   SafeTensors file;

@@ -52,9 +52,11 @@ Subject open_subject(const std::string& given, const Globals& globals) {
   const fs::path file = train::checkpoint_of(given);
   const std::string bytes = engine::read_file(file);
   const fs::path run = run_of(file);
+  const std::string device = globals.device.value_or("auto");
   Subject subject{file, run,
                   engine::sha256({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
-                  models::load_model(file), config_of(run)};
+                  models::load_model(file, engine::parse_device(device)), config_of(run)};
+  subject.config.run.device = device;
   subject.config.run.precision = globals.precision.value_or("fp32");
   subject.loaded.model.activations =
       engine::activation_dtype(engine::parse_precision(subject.config.run.precision));

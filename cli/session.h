@@ -22,7 +22,8 @@ struct Subject {
   models::LoadedModel loaded;
   train::Config config;  // of the run; the defaults outside one
 };
-// Computes in the --precision given; in fp32 unless given, whatever the run was trained in.
+// Computes on the --device and in the --precision given; on a GPU where there is one and in fp32
+// unless given, whatever the run was trained on and in.
 Subject open_subject(const std::string& run_or_checkpoint, const Globals& globals);
 
 // The images a model is attacked on; throws one line when they are not of the model's size.

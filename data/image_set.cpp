@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "data/augment.h"
 #include "engine/io/sha256.h"
 
 namespace moat::data {
@@ -82,24 +83,28 @@ std::vector<int32_t> leading_rows(int64_t count) {
 }
 }  // namespace
 
-ImageSet select(const ImageSet& set, std::span<const int32_t> rows) {
+void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixels, int32_t* labels,
+               int32_t* ids) {
   require_all_pixels(set);
+  for (int32_t row : rows) {
+    require_row(set, row);
+    pixels = std::ranges::copy(set.image(row), pixels).out;
+    *labels++ = set.labels[static_cast<size_t>(row)];
+    *ids++ = set.ids[static_cast<size_t>(row)];
+  }
+}
+
+ImageSet select(const ImageSet& set, std::span<const int32_t> rows) {
   ImageSet out;
   out.height = set.height, out.width = set.width, out.channels = set.channels;
   out.max_value = set.max_value;
   out.class_names = set.class_names;
   out.name = set.name;
   out.split = set.split;
-  out.pixels.reserve(rows.size() * static_cast<size_t>(set.image_bytes()));
-  out.labels.reserve(rows.size());
-  out.ids.reserve(rows.size());
-  for (int32_t row : rows) {
-    require_row(set, row);
-    const auto image = set.image(row);
-    out.pixels.insert(out.pixels.end(), image.begin(), image.end());
-    out.labels.push_back(set.labels[static_cast<size_t>(row)]);
-    out.ids.push_back(set.ids[static_cast<size_t>(row)]);
-  }
+  out.pixels.resize(rows.size() * static_cast<size_t>(set.image_bytes()));
+  out.labels.resize(rows.size());
+  out.ids.resize(rows.size());
+  copy_rows(set, rows, out.pixels.data(), out.labels.data(), out.ids.data());
   return out;
 }
 
@@ -108,26 +113,17 @@ ImageSet first_rows(const ImageSet& set, int64_t count) {
   return select(set, leading_rows(std::min(count, set.size())));
 }
 
-Batch batch_of(const ImageSet& set, std::span<const int32_t> rows) {
-  require_all_pixels(set);
-  const int64_t n = static_cast<int64_t>(rows.size()), bytes = set.image_bytes();
-  Batch out{Tensor::empty({n, set.height, set.width, set.channels}), Tensor::empty({n}, Dtype::i32),
-            Tensor::empty({n}, Dtype::i32)};
-  std::array<float, 256> value;
-  for (size_t i = 0; i < value.size(); ++i)
-    value[i] = static_cast<float>(i) / static_cast<float>(set.max_value);
-
-  float* to = out.images.data_as<float>();
-  int32_t *labels = out.labels.data_as<int32_t>(), *ids = out.ids.data_as<int32_t>();
-  for (int64_t i = 0; i < n; ++i) {
-    const int32_t row = rows[static_cast<size_t>(i)];
-    require_row(set, row);
-    const uint8_t* from = set.image(row).data();
-    for (int64_t j = 0; j < bytes; ++j) to[i * bytes + j] = value[from[j]];
-    labels[i] = set.labels[static_cast<size_t>(row)];
-    ids[i] = set.ids[static_cast<size_t>(row)];
-  }
+Batch bytes_of(const ImageSet& set, std::span<const int32_t> rows) {
+  const int64_t n = static_cast<int64_t>(rows.size());
+  Batch out{Tensor::empty({n, set.height, set.width, set.channels}, Dtype::u8),
+            Tensor::empty({n}, Dtype::i32), Tensor::empty({n}, Dtype::i32)};
+  copy_rows(set, rows, out.images.data_as<uint8_t>(), out.labels.data_as<int32_t>(),
+            out.ids.data_as<int32_t>());
   return out;
+}
+
+Batch batch_of(const ImageSet& set, std::span<const int32_t> rows) {
+  return augmented(bytes_of(set, rows), set.max_value, {}, 0, 0);
 }
 
 Batch batch_of(const ImageSet& set) { return batch_of(set, leading_rows(set.size())); }

@@ -40,6 +40,10 @@ void validate(const ImageSet& set);
 // The rows named, in the order named.
 ImageSet select(const ImageSet& set, std::span<const int32_t> rows);
 
+// Their pixels [n, height, width, channels], labels [n] and ids [n].
+void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixels, int32_t* labels,
+               int32_t* ids);
+
 // The first `count` rows; all when there are fewer.
 ImageSet first_rows(const ImageSet& set, int64_t count);
 
@@ -48,12 +52,16 @@ ImageSet first_rows(const ImageSet& set, int64_t count);
 constexpr bool is_held_out(int64_t index) { return index % 10 == 9; }
 
 struct Batch {
-  engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]
+  engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]; uint8 of bytes_of()
   engine::Tensor labels;  // int32 [n]
   engine::Tensor ids;     // int32 [n]
   int64_t size() const { return labels.size(); }
+  Batch to(engine::Device device) const {
+    return {images.to(device), labels.to(device), ids.to(device)};
+  }
 };
 Batch batch_of(const ImageSet& set, std::span<const int32_t> rows);
+Batch bytes_of(const ImageSet& set, std::span<const int32_t> rows);
 Batch batch_of(const ImageSet& set);  // all rows
 
 std::vector<int64_t> class_counts(const ImageSet& set);

@@ -13,6 +13,7 @@ using engine::text;
 
 namespace {
 constexpr size_t kPrefetched = 2;
+static_assert(DeviceFeed::kSlots == kPrefetched + 1);  // and the one that is in use
 
 int64_t batch_count(const ImageSet& set, const LoaderOptions& options) {
   const int64_t whole = set.size() / options.batch;
@@ -32,24 +33,33 @@ std::vector<int32_t> row_order(const ImageSet& set, const LoaderOptions& options
 }  // namespace
 
 Epoch::Epoch(const ImageSet& set, const LoaderOptions& options, uint32_t epoch, int64_t first_batch)
-    : thread_([this, &set, options, epoch, first_batch](const std::stop_token& stop) {
-        produce(stop, set, options, epoch, first_batch);
-      }) {}
+    : set_(set), options_(options), epoch_(epoch) {
+  if (!options_.device.is_cpu())
+    feed_ =
+        std::make_unique<DeviceFeed>(set_, std::min(options_.batch, set_.size()), options_.device);
+  thread_ = std::jthread(
+      [this, first_batch](const std::stop_token& stop) { produce(stop, first_batch); });
+}
 
-void Epoch::produce(const std::stop_token& stop, const ImageSet& set, LoaderOptions options,
-                    uint32_t epoch, int64_t first_batch) {
+Batch Epoch::augmented(const Batch& bytes) const {
+  return data::augmented(bytes, set_.max_value, options_.augmentation, options_.seed, epoch_);
+}
+
+void Epoch::produce(const std::stop_token& stop, int64_t first_batch) {
   std::exception_ptr error;
   try {
-    const std::vector<int32_t> rows = row_order(set, options, epoch);
-    const int64_t batches = batch_count(set, options);
+    const std::vector<int32_t> order = row_order(set_, options_, epoch_);
+    const int64_t batches = batch_count(set_, options_);
     for (int64_t b = first_batch; b < batches && !stop.stop_requested(); ++b) {
-      const int64_t from = b * options.batch, to = std::min(from + options.batch, set.size());
-      Batch batch =
-          augmented(batch_of(set, std::span(rows).subspan(static_cast<size_t>(from),
-                                                          static_cast<size_t>(to - from))),
-                    options.augmentation, options.seed, epoch);
-      std::unique_lock lock(mutex_);
-      if (!changed_.wait(lock, stop, [&] { return ready_.size() < kPrefetched; })) return;
+      {
+        std::unique_lock lock(mutex_);
+        if (!changed_.wait(lock, stop, [&] { return ready_.size() < kPrefetched; })) return;
+      }
+      const int64_t from = b * options_.batch, to = std::min(from + options_.batch, set_.size());
+      const auto rows =
+          std::span(order).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from));
+      Batch batch = feed_ ? feed_->bring(set_, rows) : augmented(bytes_of(set_, rows));
+      const std::lock_guard lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
     }
@@ -63,16 +73,22 @@ void Epoch::produce(const std::stop_token& stop, const ImageSet& set, LoaderOpti
 }
 
 std::optional<Batch> Epoch::next() {
+  // Taking a batch gives the slot of the one before back to the thread.
+  if constexpr (engine::kCudaBuilt)
+    if (feed_) engine::cuda::synchronize(options_.device.index);
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return !ready_.empty() || finished_; });
-  if (!ready_.empty()) {
-    Batch batch = std::move(ready_.front());
-    ready_.pop_front();
-    changed_.notify_all();
-    return batch;
+  if (ready_.empty()) {
+    if (error_) std::rethrow_exception(error_);
+    return std::nullopt;
   }
-  if (error_) std::rethrow_exception(error_);
-  return std::nullopt;
+  Batch batch = std::move(ready_.front());
+  ready_.pop_front();
+  changed_.notify_all();
+  lock.unlock();
+  if (!feed_) return batch;
+  const Batch pixels = augmented(batch);
+  return Batch{pixels.images, pixels.labels.clone(), pixels.ids.clone()};
 }
 
 Loader::Loader(const ImageSet& set, const LoaderOptions& options) : set_(set), options_(options) {

@@ -4,11 +4,13 @@
 #include <deque>
 #include <exception>
 #include <iterator>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 
 #include "data/augment.h"
+#include "data/device_feed.h"
 #include "data/image_set.h"
 
 namespace moat::data {
@@ -22,9 +24,11 @@ struct LoaderOptions {
   Order order = Order::shuffled;
   LastBatch last = LastBatch::keep;
   Augmentation augmentation = {};
+  engine::Device device = {};  // where the batches are wanted: the same bits everywhere
 };
 
-// The batches of one epoch, made ahead by a thread that is at most two batches in front.
+// The batches of one epoch, made ahead by a thread that is at most two batches in front. For a GPU
+// the thread brings bytes, and next() augments them in the order of the engine's work there.
 // for (const Batch& batch : loader.epoch(e)) …
 class Epoch {
  public:
@@ -32,7 +36,8 @@ class Epoch {
   Epoch(const Epoch&) = delete;
   Epoch& operator=(const Epoch&) = delete;
 
-  // The batch after the last one given; nothing at the end. Throws what the thread threw.
+  // The batch after the last one given; nothing at the end. Throws what the thread threw. On a GPU
+  // it waits for all work that was given before.
   std::optional<Batch> next();
 
   class Iterator {
@@ -60,12 +65,16 @@ class Epoch {
   std::default_sentinel_t end() { return {}; }
 
  private:
-  void produce(const std::stop_token& stop, const ImageSet& set, LoaderOptions options,
-               uint32_t epoch, int64_t first_batch);
+  void produce(const std::stop_token& stop, int64_t first_batch);
+  Batch augmented(const Batch& bytes) const;
 
+  const ImageSet& set_;
+  const LoaderOptions options_;
+  const uint32_t epoch_;
+  std::unique_ptr<DeviceFeed> feed_;  // for a GPU
   std::mutex mutex_;
   std::condition_variable_any changed_;
-  std::deque<Batch> ready_;
+  std::deque<Batch> ready_;  // with a feed: bytes in its slots
   bool finished_ = false;
   std::exception_ptr error_;
   std::jthread thread_;  // last: joined before the members it uses are gone

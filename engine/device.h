@@ -18,4 +18,8 @@ struct Device {
   friend bool operator==(Device, Device) = default;
 };
 
+inline std::string name_of(Device device) {  // "cpu", "cuda:0"
+  return device.is_cpu() ? "cpu" : "cuda:" + std::to_string(device.index);
+}
+
 }  // namespace moat::engine

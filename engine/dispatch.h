@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/cuda/runtime.h"
 #include "engine/device.h"
 #include "engine/error.h"
 #include "engine/memory.h"
@@ -11,15 +12,20 @@ namespace moat::engine {
 // The calling thread's library handles and primitive cache on a device.
 kernels::Context& context(Device device);
 
+// With MOAT_SYNC=1: until the call is done; throws what it did wrong in the name of `where`.
+void wait_for_call(Device device, Where where);
+
 // Runs a kernel where the data lives, the only switch between targets:
 //   dispatch(x.device(), [&](auto on) { return kernels::softmax(on, {...}); });
 template <class Kernel>
 void dispatch(Device device, Kernel&& kernel, Where where = Where::here()) {
   if (device.is_cpu()) return check(kernel(kernels::Cpu{&context(device)}), where);
-  if constexpr (kCudaBuilt)
-    check(kernel(kernels::Cuda{&context(device)}), where);
-  else
+  if constexpr (kCudaBuilt) {
+    check(kernel(kernels::Cuda{&context(device), cuda::stream(device.index)}), where);
+    if (cuda::waits_for_every_call()) wait_for_call(device, where);
+  } else {
     throw Error("this build has no CUDA: use --device cpu", where);
+  }
 }
 
 // As above for a kernel with scratch memory: workspace(on) says how many bytes it needs.

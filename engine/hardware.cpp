@@ -5,14 +5,15 @@
 
 #include <charconv>
 
-#include "engine/error.h"
+#include "engine/cuda/runtime.h"
+#include "engine/dispatch.h"
 #include "kernels/library/context.h"
 
 namespace moat::engine {
 
 Device parse_device(const std::string& given) {
   if (given == "cpu") return {};
-  if (given == "auto") return kCudaBuilt ? Device{Device::cuda, 0} : Device{};
+  if (given == "auto") return gpu_count() > 0 ? Device{Device::cuda, 0} : Device{};
   int8_t index = 0;
   bool known = given == "cuda";
   if (given.starts_with("cuda:")) {
@@ -22,7 +23,23 @@ Device parse_device(const std::string& given) {
   }
   if (!known) throw UsageError("device must be cpu, cuda, cuda:<i> or auto, got '" + given + "'");
   require(kCudaBuilt, "built without CUDA: use --device cpu, or build the preset cuda");
+  require(gpu_count() > 0,
+          [&] { return text("no usable GPU: ", why_no_gpu(), "; use --device cpu"); });
+  require(index < gpu_count(), [&] {
+    return text("this machine has ", gpu_count(), " usable GPU", gpu_count() == 1 ? "" : "s",
+                ", numbered from cuda:0, got cuda:", int{index});
+  });
   return {Device::cuda, index};
+}
+
+int gpu_count() {
+  if constexpr (kCudaBuilt) return cuda::device_count();
+  return 0;
+}
+
+std::string why_no_gpu() {
+  if constexpr (kCudaBuilt) return cuda::why_no_device();
+  return "built without CUDA";
 }
 
 Precision parse_precision(const std::string& given) {
@@ -47,8 +64,12 @@ Dtype activation_dtype(Precision precision) {
   return precision == Precision::bf16 ? Dtype::bf16 : Dtype::f32;
 }
 
-void require_precision(Precision precision, Device device) {
-  if (!device.is_cpu()) return;
+void use_precision(Precision precision, Device device) {
+  if (!device.is_cpu()) {
+    context(device).set_precision(precision == Precision::tf32 ? kernels::Precision::tf32
+                                                               : kernels::Precision::float32);
+    return;
+  }
   require(precision != Precision::tf32,
           "tf32 needs an NVIDIA GPU of sm_80 or later; use --precision fp32");
   require(precision != Precision::bf16 || kernels::supports(kernels::Cpu{}, Dtype::bf16),

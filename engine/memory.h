@@ -8,8 +8,12 @@
 
 namespace moat::engine {
 
-// A block of memory on one device. Blocks come from a caching allocator: freed blocks are kept by
-// size class and handed out again, so a steady training loop asks the system for nothing.
+class MemoryPool;
+
+// A block of memory on one device. Blocks come from a pool: freed ones are kept by size class and
+// handed out again, so that a steady training loop asks the system for nothing. On a GPU all work
+// runs in the order of one stream, so that a block may be handed out while the work of its last
+// owner is still to come.
 class Storage {
  public:
   Storage(size_t bytes, Device device);
@@ -26,6 +30,7 @@ class Storage {
   void mark_written();
 
  private:
+  std::shared_ptr<MemoryPool> pool_;
   void* data_;
   size_t bytes_;
   Device device_;
@@ -42,6 +47,21 @@ void reset_peak_memory(Device device = {});
 
 // Gives cached blocks back to the system.
 void release_cached_memory(Device device = {});
+
+// A pool of its own for what lives only in a recorded graph: its blocks keep their addresses, and
+// nothing else gets them, until the last owner of the pool is gone. While a PoolScope is alive,
+// this thread's fresh blocks on the pool's device come from it.
+std::shared_ptr<MemoryPool> make_memory_pool(Device device);
+class PoolScope {
+ public:
+  explicit PoolScope(std::shared_ptr<MemoryPool> pool);
+  ~PoolScope();
+  PoolScope(const PoolScope&) = delete;
+  PoolScope& operator=(const PoolScope&) = delete;
+
+ private:
+  std::shared_ptr<MemoryPool> outer_;
+};
 
 // While alive, fresh blocks are filled with 0xFF bytes: NaN in every floating format. Tests use it
 // to show that a kernel writes all of its output and reads nothing it was not given.

@@ -1,6 +1,7 @@
 #include "engine/tensor.h"
 
 #include "engine/dispatch.h"
+#include "engine/graph.h"
 #include "kernels/basic/copy.h"
 
 namespace moat::engine {
@@ -162,8 +163,16 @@ Tensor Tensor::to(Dtype dtype) const {
 }
 
 Tensor Tensor::to(Device device) const {
-  require(device == device_ || kCudaBuilt, "this build has no CUDA: use --device cpu");
-  return *this;
+  if (device == device_ || !defined()) return *this;
+  const Device gpu = device.is_cpu() ? device_ : device;
+  require(kCudaBuilt, "this build has no CUDA: use --device cpu");
+  require_not_recording(gpu, "Tensor::to");
+  const Tensor from = contiguous(), t = empty(shape_, dtype_, device);
+  if constexpr (kCudaBuilt) {
+    cuda::copy(gpu.index, t.data(), from.data(), nbytes());
+    if (device.is_cpu()) cuda::synchronize(gpu.index);
+  }
+  return t;
 }
 
 void Tensor::copy_from(const Tensor& source) const {
@@ -171,6 +180,7 @@ void Tensor::copy_from(const Tensor& source) const {
     return text("copy_from: shapes must be equal, got ", source.shape().str(), " into ",
                 shape_.str());
   });
+  if (source.device() != device_) return copy_from(source.to(device_));
   dispatch(device_, [&](auto on) {
     return kernels::copy(on, {.from = source.data(),
                               .to = data(),

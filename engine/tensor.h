@@ -57,7 +57,7 @@ class Tensor {
                      Device device = {});
   // Copies host values; their number must be shape.count().
   template <class T>
-  static Tensor from(const std::vector<T>& values, const Shape& shape);
+  static Tensor from(const std::vector<T>& values, const Shape& shape, Device device = {});
   static Tensor scalar(double value, Dtype dtype = Dtype::f32) { return full({}, value, dtype); }
 
   bool defined() const { return storage_ != nullptr; }
@@ -92,9 +92,9 @@ class Tensor {
   Tensor expanded(const Shape& shape) const;  // broadcast axes get stride 0
 
   Tensor clone() const;
-  Tensor to(Dtype dtype) const;  // itself when it already is
-  Tensor to(Device device) const;
-  void copy_from(const Tensor& source) const;  // same shape; converts the dtype
+  Tensor to(Dtype dtype) const;                // itself when it already is
+  Tensor to(Device device) const;              // to the CPU: waits for the results
+  void copy_from(const Tensor& source) const;  // same shape; converts dtype and device
   void fill(double value) const;
 
   // Which content the bytes hold (Storage::version); 0 when undefined.
@@ -123,14 +123,14 @@ class Tensor {
 using Tensors = std::vector<Tensor>;
 
 template <class T>
-Tensor Tensor::from(const std::vector<T>& values, const Shape& shape) {
+Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Device device) {
   require(static_cast<int64_t>(values.size()) == shape.count(), [&] {
     return text("Tensor::from: ", shape.str(), " needs ", shape.count(), " values, got ",
                 values.size());
   });
   Tensor t = empty(shape, dtype_of<T>());
   std::copy(values.begin(), values.end(), t.data_as<T>());
-  return t;
+  return t.to(device);
 }
 
 template <class T>

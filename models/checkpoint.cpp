@@ -84,7 +84,7 @@ SafeTensors to_file(Classifier& model, const Metadata& metadata) {
   return file;
 }
 
-LoadedModel load_model(const std::filesystem::path& path) {
+LoadedModel load_model(const std::filesystem::path& path, Device device) {
   const SafeTensors file = read_safetensors(path);
   const auto it = file.metadata.find(kArchitecture);
   require(it != file.metadata.end(), [&] {
@@ -100,7 +100,7 @@ LoadedModel load_model(const std::filesystem::path& path) {
   }
   require_backed("", net_shape(settings), file, path.string());
   if (settings.experts > 1) require_backed("router.", router_shape(settings), file, path.string());
-  LoadedModel loaded{Classifier(settings, 0), file.metadata};
+  LoadedModel loaded{Classifier(settings, 0, device), file.metadata};
   restore(loaded.model, "", file, path.string());
   return loaded;
 }

@@ -31,6 +31,6 @@ struct LoadedModel {
   Classifier model;
   Metadata metadata;
 };
-LoadedModel load_model(const std::filesystem::path& file);
+LoadedModel load_model(const std::filesystem::path& file, engine::Device device = {});
 
 }  // namespace moat::models

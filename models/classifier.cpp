@@ -47,7 +47,7 @@ ResNetShape router_shape(const ClassifierSettings& s) {
           .experts = 1};
 }
 
-Classifier::Classifier(const ClassifierSettings& s, uint64_t seed)
+Classifier::Classifier(const ClassifierSettings& s, uint64_t seed, Device device)
     : settings_(s),
       mean_(per_channel(s.mean, 0, s.channels)),
       deviation_(per_channel(s.deviation, 1, s.channels)) {
@@ -55,10 +55,12 @@ Classifier::Classifier(const ClassifierSettings& s, uint64_t seed)
           [&] { return text("a model needs at least one expert, got ", s.experts); });
   InitStream stream{.seed = seed};
   net_.emplace(net_shape(s), s.init, stream);
-  if (s.experts == 1) return;
-  InitStream router_stream{.seed = seed, .next = 1 << 16};
-  router_.emplace(router_shape(s), Init::uniform, router_stream);
-  if (s.score_norm) score_norm_.emplace(s.experts, BatchNorm::Affine::no);
+  if (s.experts > 1) {
+    InitStream router_stream{.seed = seed, .next = 1 << 16};
+    router_.emplace(router_shape(s), Init::uniform, router_stream);
+    if (s.score_norm) score_norm_.emplace(s.experts, BatchNorm::Affine::no);
+  }
+  move_to(*this, device);
 }
 
 Tensor Classifier::normalized(const Tensor& images) const {

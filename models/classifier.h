@@ -50,7 +50,8 @@ struct Prediction {
 // order of the logits is restored at the end.
 class Classifier : public engine::Module {
  public:
-  Classifier(const ClassifierSettings& settings, uint64_t seed);
+  // Drawn on the CPU and moved: the same weights on every device.
+  Classifier(const ClassifierSettings& settings, uint64_t seed, engine::Device device = {});
 
   Prediction forward(const engine::Tensor& images, engine::Mode mode,
                      GateGradient gate = GateGradient::open) const;
@@ -61,6 +62,7 @@ class Classifier : public engine::Module {
   void visit(engine::Visitor& v) override;
   const ClassifierSettings& settings() const { return settings_; }
   bool is_routed() const { return router_.has_value(); }
+  engine::Device device() const { return mean_.device(); }
 
   // Parameters of the router and of everything else, the two levels of AdvMoE.
   std::vector<engine::NamedTensor> router_parameters();

@@ -19,12 +19,23 @@ bool listed(const std::vector<int>& list, size_t i) {
   return std::find(list.begin(), list.end(), static_cast<int>(i)) != list.end();
 }
 
-Tensors converted(const OpCase& c, Dtype dtype) {
+Tensors converted(const OpCase& c, Dtype dtype, Device device = {}) {
   Tensors out = c.inputs;
-  for (size_t i = 0; i < out.size(); ++i)
+  for (size_t i = 0; i < out.size(); ++i) {
     if (out[i].defined() && is_floating(out[i].dtype()))
       out[i] = out[i].to(dtype == Dtype::bf16 && listed(c.keep_float32, i) ? Dtype::f32 : dtype);
+    out[i] = out[i].to(device);
+  }
   return out;
+}
+
+// The inputs as the op really sees them, on the CPU in float64.
+Tensors exact(Tensors inputs) {
+  for (Tensor& x : inputs) {
+    x = x.to(Device{});
+    if (x.defined() && is_floating(x.dtype())) x = x.to(Dtype::f64);
+  }
+  return inputs;
 }
 
 double dot(const Tensor& a, const Tensor& b) {
@@ -35,7 +46,7 @@ double dot(const Tensor& a, const Tensor& b) {
 }
 
 bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.contiguous(), y = b.contiguous();
+  const Tensor x = a.to(Device{}).contiguous(), y = b.to(Device{}).contiguous();
   return x.shape() == y.shape() && x.dtype() == y.dtype() &&
          (x.nbytes() == 0 || std::memcmp(x.data(), y.data(), x.nbytes()) == 0);
 }
@@ -68,11 +79,8 @@ void check_close(const std::string& what, const Tensor& got, const Tensor& want,
   SUCCEED();
 }
 
-void check_forward(const OpCase& c, Dtype dtype, double tolerance) {
-  const Tensors inputs = converted(c, dtype);
-  Tensors exact_inputs = inputs;  // what the op really sees, in float64
-  for (Tensor& x : exact_inputs)
-    if (x.defined() && is_floating(x.dtype())) x = x.to(Dtype::f64);
+void check_forward(const OpCase& c, Dtype dtype, double tolerance, Device device = {}) {
+  const Tensors inputs = converted(c, dtype, device), exact_inputs = exact(inputs);
   const Tensors want = c.reference(exact_inputs);
   const Tensors bounds = c.bound ? c.bound(exact_inputs) : Tensors{};
   Tensors got;
@@ -93,8 +101,8 @@ Tensors vjp(const OpCase& c, Tensors inputs, const Tensors& seeds) {
   const Tensors outputs = c.op(inputs);
   Tensor total;
   for (int o : c.differentiable_outputs) {
-    const Tensor term =
-        sum(mul(outputs[size_t(o)], seeds[size_t(o)].to(outputs[size_t(o)].dtype())));
+    const Tensor& y = outputs[size_t(o)];
+    const Tensor term = sum(mul(y, seeds[size_t(o)].to(y.dtype()).to(y.device())));
     total = total.defined() ? add(total, term) : term;
   }
   const Gradients grads = tape.gradients(total);
@@ -102,7 +110,7 @@ Tensors vjp(const OpCase& c, Tensors inputs, const Tensors& seeds) {
   for (int i : c.differentiable) {
     const Tensor& x = inputs[size_t(i)];
     const Tensor g = grads.of(x);
-    out.push_back(g.defined() ? g : Tensor::zeros(x.shape(), x.dtype()));
+    out.push_back(g.defined() ? g : Tensor::zeros(x.shape(), x.dtype(), x.device()));
   }
   return out;
 }
@@ -140,12 +148,9 @@ void check_gradients(const OpCase& c) {
   }
 }
 
-void check_gradients_agree(const OpCase& c, Dtype dtype, double tolerance) {
-  const Tensors seeds = seeds_for(c);
-  Tensors exact = converted(c, dtype);
-  for (Tensor& x : exact)
-    if (x.defined() && is_floating(x.dtype())) x = x.to(Dtype::f64);
-  const Tensors want = vjp(c, exact, seeds), got = vjp(c, converted(c, dtype), seeds);
+void check_gradients_agree(const OpCase& c, Dtype dtype, double tolerance, Device device = {}) {
+  const Tensors seeds = seeds_for(c), inputs = converted(c, dtype, device);
+  const Tensors want = vjp(c, exact(inputs), seeds), got = vjp(c, inputs, seeds);
   for (size_t d = 0; d < got.size(); ++d)
     check_close(text(c.name, " gradient ", name_of(dtype), " of input ", c.differentiable[d]),
                 got[d], want[d], {}, tolerance);
@@ -157,13 +162,13 @@ Tensor strided_view(const Tensor& x) {
   Shape reversed = Shape::of_rank(x.rank(), 0), room;
   for (int i = 0; i < x.rank(); ++i) reversed[i] = x.rank() - 1 - i;
   for (int i = 0; i < x.rank(); ++i) room.push_back(x.shape()[x.rank() - 1 - i] + (i == 0 ? 2 : 0));
-  const Tensor inside = Tensor::zeros(room, x.dtype()).sliced(0, 1, 1 + x.dim(-1));
+  const Tensor inside = Tensor::zeros(room, x.dtype(), x.device()).sliced(0, 1, 1 + x.dim(-1));
   inside.copy_from(x.permuted(reversed).contiguous());
   return inside.permuted(reversed);
 }
 
-void check_views_and_repeats(const OpCase& c) {
-  const Tensors inputs = converted(c, Dtype::f32);
+void check_views_and_repeats(const OpCase& c, Device device = {}) {
+  const Tensors inputs = converted(c, Dtype::f32, device);
   Tensors views = inputs;
   for (Tensor& x : views) x = strided_view(x);
   const Tensors first = c.op(inputs), second = c.op(inputs), strided = c.op(views);
@@ -185,6 +190,17 @@ void check_op(const OpCase& c) {
   check_gradients(c);
   check_gradients_agree(c, Dtype::f32, 10 * c.f32);
   if (c.bf16 > 0) check_gradients_agree(c, Dtype::bf16, 4 * c.bf16);
+}
+
+void check_op_on(Device gpu, const OpCase& c) {
+  check_forward(c, Dtype::f64, c.f64, gpu);
+  check_forward(c, Dtype::f32, c.f32, gpu);
+  if (c.bf16 > 0) check_forward(c, Dtype::bf16, c.bf16, gpu);
+  check_views_and_repeats(c, gpu);
+  if (c.differentiable.empty()) return;
+  check_gradients_agree(c, Dtype::f64, 1e-10, gpu);
+  check_gradients_agree(c, Dtype::f32, 10 * c.f32, gpu);
+  if (c.bf16 > 0) check_gradients_agree(c, Dtype::bf16, 4 * c.bf16, gpu);
 }
 
 }  // namespace moat::tests

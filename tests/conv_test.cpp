@@ -8,6 +8,7 @@
 #include "engine/ops/elementwise.h"
 #include "engine/ops/moe.h"
 #include "engine/ops/reduce.h"
+#include "engine/ops/shape.h"
 #include "engine/ops/vision.h"
 #include "engine/tape.h"
 #include "kernels/library/context.h"
@@ -218,6 +219,13 @@ TEST_CASE("ops: grouped_conv") {
   }
 }
 
+namespace {
+Tensor offset_tensor(const std::vector<int>& offsets) {
+  return Tensor::from(std::vector<int32_t>(offsets.begin(), offsets.end()),
+                      {static_cast<int64_t>(offsets.size())});
+}
+}  // namespace
+
 TEST_CASE("grouped_conv2d: a segment has the bits of a convolution of its own", "[conv]") {
   const int64_t w = 8;
   const std::vector<int> offsets{0, 5, 5, 12};
@@ -225,7 +233,7 @@ TEST_CASE("grouped_conv2d: a segment has the bits of a convolution of its own", 
                d_y = randn32({12, 6, 6, w}, 3);
   Tape tape;
   const Tensor vx = tape.watch(x), vb = tape.watch(bank);
-  const Tensor y = grouped_conv2d(vx, vb, {{}, {}, offsets}, {}, kSame);
+  const Tensor y = grouped_conv2d(vx, vb, {{}, {}, offset_tensor(offsets)}, {}, kSame);
   const Gradients grads = tape.gradients(y, d_y);
   for (int64_t e = 0; e < 3; ++e) {
     const int64_t from = offsets[size_t(e)], to = offsets[size_t(e) + 1];
@@ -245,11 +253,11 @@ TEST_CASE("grouped_conv2d: a segment has the bits of a convolution of its own", 
 TEST_CASE("grouped_conv2d: the gate's gradient", "[conv]") {
   // Small integers: every product and sum is exact.
   const std::vector<int> offsets{0, 2, 2, 5};
-  const Segments segments{{}, {}, offsets};
+  const Segments segments{{}, {}, offset_tensor(offsets)};
   const Dtype dtype = GENERATE(Dtype::f64, Dtype::f32);
   const Tensor x = small_ints({5, 3, 3, 17}, 1).to(dtype),
                bank = small_ints({3 * 17, 3, 3, 17}, 2).to(dtype),
-               bias = small_ints({17}, 4).to(dtype),
+               bias = small_ints({17}, 4).to(dtype), biases = concat({bias, bias, bias}, 0),
                residual = small_ints({5, 3, 3, 17}, 5).to(dtype),
                d_y = small_ints({5, 3, 3, 17}, 3).to(dtype), gate = Tensor::full({5}, 1, dtype);
   const Tensor convolved = grouped_conv2d(x, bank, segments, {}, kSame);
@@ -263,9 +271,7 @@ TEST_CASE("grouped_conv2d: the gate's gradient", "[conv]") {
     CHECK(same_values(y, convolved));
     CHECK(same_values(tape.gradients(y, d_y).of(vg), per_image(d_y, convolved)));
   }
-  std::vector<PackedConv2d> packed;
-  for (int64_t e = 0; e < 3; ++e)
-    packed.push_back(pack_conv2d(bank.sliced(0, e * 17, (e + 1) * 17), bias, kSame, 3, 3, dtype));
+  const PackedConv2d packed = pack_conv2d(bank, biases, kSame, 3, 3, dtype, 3);
   const Tensor pre = add(add(convolved, bias), residual);
   for (Activation activation : {Activation::none, Activation::relu}) {
     Tape tape;

@@ -25,12 +25,12 @@ TEST_CASE("a device is named in full", "[hardware]") {
 }
 
 TEST_CASE("a precision the CPU lacks is refused", "[hardware]") {
-  CHECK_NOTHROW(require_precision(Precision::fp32, {}));
-  CHECK_THROWS_WITH(require_precision(Precision::tf32, {}), Contains("tf32 needs an NVIDIA GPU"));
+  CHECK_NOTHROW(use_precision(Precision::fp32, {}));
+  CHECK_THROWS_WITH(use_precision(Precision::tf32, {}), Contains("tf32 needs an NVIDIA GPU"));
   if (kernels::supports(kernels::Cpu{}, Dtype::bf16))
-    CHECK_NOTHROW(require_precision(Precision::bf16, {}));
+    CHECK_NOTHROW(use_precision(Precision::bf16, {}));
   else
-    CHECK_THROWS_WITH(require_precision(Precision::bf16, {}), Contains("AVX-512"));
+    CHECK_THROWS_WITH(use_precision(Precision::bf16, {}), Contains("AVX-512"));
   for (Precision precision : {Precision::fp32, Precision::tf32, Precision::bf16})
     CHECK(parse_precision(name_of(precision)) == precision);
   CHECK_THROWS_AS(parse_precision("fp16"), UsageError);

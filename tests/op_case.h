@@ -38,6 +38,9 @@ enum class Scale { test, bench };
 // float64 gradients by random projection, float32 gradients against float64, strided views,
 // poisoned outputs and two bitwise equal runs. Fails through Catch2.
 void check_op(const OpCase& op_case);
+// The same row on a GPU: forward against the reference, gradients against the CPU's in float64,
+// strided views, poisoned outputs, two bitwise equal runs.
+void check_op_on(engine::Device gpu, const OpCase& op_case);
 
 // Normal draws in float64, the same every time for one stream number.
 Tensor randn(const Shape& shape, uint32_t stream = 0);

@@ -63,7 +63,7 @@ TEST_CASE("reduce: bad input is named") {
   CHECK_THROWS_WITH(sum(Tensor::zeros({2}, Dtype::i32)), Contains("floating"));
   CHECK_THROWS_WITH(sum_to(Tensor::zeros({2, 3}), {2}), Contains("sum_to") && Contains("[2, 3]"));
   float value = 0;
-  const kernels::Sum args{&value, &value, 1, 1'000'000, 1, Dtype::f32};
+  const kernels::SumAxis args{&value, &value, 1, 1'000'000, 1, Dtype::f32};
   CHECK(kernels::sum(kernels::Cpu{}, args) == kernels::Status::small_workspace);
 }
 

@@ -28,7 +28,9 @@ int64_t count_changed(const models::Classifier& model, const Evaluation& e, int 
   for (int64_t from = 0; from < n; from += other) {
     const int64_t to = std::min<int64_t>(n, from + other);
     const auto predicted =
-        argmax(model.forward(e.adversarial.sliced(0, from, to), Mode::eval).logits, 1)
+        argmax(
+            model.forward(e.adversarial.sliced(0, from, to).to(model.device()), Mode::eval).logits,
+            1)
             .to_vector<int32_t>();
     for (int64_t i = from; i < to; ++i)
       changed += predicted[size_t(i - from)] != e.samples[size_t(i)].adversarial_prediction;
@@ -63,7 +65,7 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
   int64_t clean = 0, robust = 0;
   for (int64_t from = 0; from < set.size(); from += batch) {
     const int64_t to = std::min<int64_t>(set.size(), from + batch);
-    const data::Batch b = data::batch_of(set, rows_from(from, to));
+    const data::Batch b = data::batch_of(set, rows_from(from, to)).to(model.device());
     attacks::ProtocolResult result =
         attacks::run_protocol(target, {b.images, b.labels, b.ids, {}}, protocol);
     for (int64_t i = from; i < to; ++i) {
@@ -72,7 +74,7 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
       robust += sample.is_robust(set.labels[size_t(i)]);
       e.samples.push_back(sample);
     }
-    points.push_back(result.adversarial);
+    points.push_back(result.adversarial.to(Device{}));
     e.forwards += result.forwards;
     e.backwards += result.backwards;
     if (progress) progress(to, clean, robust);

@@ -133,7 +133,7 @@ ordered_json evaluation_report(const Evaluation& e, const EvaluationSubject& on)
   const double eps = on.threat.eps;
   return {{"schema", 1},
           {"tool", tool_json()},
-          {"machine", machine_json()},
+          {"machine", machine_json(on.model.device())},
           {"model", model_json(on)},
           {"data",
            {{"name", on.set.name},

@@ -2,8 +2,8 @@
 
 namespace moat::train {
 
-Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed)
-    : model(settings, seed),
+Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device)
+    : model(settings, seed, device),
       experts(model.expert_parameters()),
       forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate) {
         return model.forward(images, mode, gate);

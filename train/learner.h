@@ -23,7 +23,7 @@ struct Learner {
                                                    models::GateGradient)>;
   Forward forward;
 
-  Learner(const models::ClassifierSettings& settings, uint64_t seed);
+  Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device = {});
   Learner(const Learner&) = delete;  // the rest points into the model
   std::vector<engine::FlatParameters*> groups();
 };

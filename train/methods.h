@@ -1,28 +1,28 @@
 #pragma once
 
-#include "train/learner.h"
+#include "train/step_report.h"
 
 namespace moat::train {
 
 // One training step of each method, one file each. All take the batch as it comes from the loader
-// and update `learner`; they throw Diverged as descend() does.
+// and update `learner`; what was not finite is in the report's checks.
 
 // Cross-entropy on the images as they are.
-StepStatistics natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
+StepReport natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
 // Adversarial training (Madry et al. 2018): cross-entropy on PGD examples; router and experts of a
 // MoE are trained together, the AT(MoE) baseline of Zhang et al. 2023.
-StepStatistics at_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
+StepReport at_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
 // TRADES (Zhang et al. 2019): CE(x) + beta KL(x ‖ x'), x' by the KL attack.
-StepStatistics trades_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
+StepReport trades_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
 // AdvMoE (Zhang et al. 2023, arXiv 2308.10110), `paper` form: bi-level TRADES, alternating. The
 // lower level updates everything but the router, the upper level the router alone, through the
 // straight-through gate and against examples made anew for the updated experts.
-StepStatistics advmoe_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
+StepReport advmoe_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
-using Step = StepStatistics (*)(Learner&, const data::Batch&, const StepSettings&);
+using Step = StepReport (*)(Learner&, const data::Batch&, const StepSettings&);
 Step find_method(const std::string& name);  // throws UsageError with the known names
 
 }  // namespace moat::train

@@ -1,7 +1,7 @@
 #include "train/objective.h"
 
+#include "engine/ops/count.h"
 #include "engine/ops/elementwise.h"
-#include "engine/ops/finite.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
@@ -71,11 +71,9 @@ Tensor mean_cross_entropy(const Tensor& logits, const Tensor& labels, double smo
 
 Tensor balance_loss(const models::Prediction& prediction) {
   const int64_t experts = prediction.scores.dim(1), rows = prediction.scores.dim(0);
-  std::vector<float> share(static_cast<size_t>(experts), 0);
-  for (int32_t e : prediction.experts.to_vector<int32_t>())
-    share[static_cast<size_t>(e)] += 1.0f / static_cast<float>(rows);
+  const Tensor counts = bin_count(prediction.experts, to_int(experts)).to(Dtype::f32);
   const Tensor mean_probability = mean(softmax(prediction.scores), 0);
-  return scale(sum(mul(mean_probability, Tensor::from(share, {experts}))),
+  return scale(sum(mul(mean_probability, scale(counts, 1.0 / static_cast<double>(rows)))),
                static_cast<double>(experts));
 }
 
@@ -92,52 +90,32 @@ TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
 }
 
 void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>& groups,
-             const std::vector<double>& learning_rates, const TrainSettings& settings) {
-  if (count_nonfinite(loss) > 0) throw Diverged("the loss is not finite");
+             const std::vector<double>& learning_rates, const TrainSettings& settings,
+             FiniteChecks& checks) {
+  checks.require_finite(loss, "the loss is not finite");
   const Gradients gradients = tape.gradients(loss);
   for (FlatParameters* group : groups) {
     group->collect(gradients);
-    const std::string culprit = group->nonfinite_gradient();
-    if (!culprit.empty()) throw Diverged(text("the gradient of ", culprit, " is not finite"));
+    checks.require_finite(*group, group->gradients(), [](const std::string& name) {
+      return text("the gradient of ", name, " is not finite");
+    });
     if (settings.clip_norm > 0) group->clip_gradient(settings.clip_norm);
   }
+  const Tensor failures = checks.failures();
   for (size_t g = 0; g < groups.size(); ++g)
     groups[g]->step({.lr = learning_rates[g],
                      .momentum = settings.momentum,
-                     .weight_decay = settings.weight_decay});
-  for (const FlatParameters* group : groups) {
-    const std::string culprit = group->nonfinite_value();
-    if (!culprit.empty()) throw Diverged(text(culprit, " left the range of float32 in an update"));
-  }
+                     .weight_decay = settings.weight_decay},
+                    failures);
+  for (const FlatParameters* group : groups)
+    checks.require_finite(*group, group->values(), [](const std::string& name) {
+      return text(name, " left the range of float32 in an update");
+    });
 }
 
-void check_scores(const models::Prediction& prediction) {
-  if (prediction.scores.defined() && count_nonfinite(prediction.scores) > 0)
-    throw Diverged("a router score is not finite");
-}
-
-namespace {
-int64_t correct(const Tensor& logits, const Tensor& labels) {
-  const Tensor predicted = argmax(logits.detached(), 1);
-  const int32_t* p = predicted.data_as<int32_t>();
-  const int32_t* y = labels.data_as<int32_t>();
-  int64_t n = 0;
-  for (int64_t i = 0; i < labels.size(); ++i) n += p[i] == y[i];
-  return n;
-}
-}  // namespace
-
-void count_clean(StepStatistics& to, const models::Prediction& prediction, const Tensor& labels) {
-  to.clean_correct += correct(prediction.logits, labels);
-  to.clean_seen += labels.size();
-}
-
-void count_robust(StepStatistics& to, const models::Prediction& prediction, const Tensor& labels) {
-  to.images += labels.size();
-  to.robust_correct += correct(prediction.logits, labels);
-  if (!prediction.experts.defined()) return;
-  to.usage.resize(static_cast<size_t>(prediction.scores.dim(1)));
-  for (int32_t e : prediction.experts.to_vector<int32_t>()) ++to.usage[static_cast<size_t>(e)];
+void require_finite_scores(const models::Prediction& prediction, FiniteChecks& checks) {
+  if (prediction.scores.defined())
+    checks.require_finite(prediction.scores, "a router score is not finite");
 }
 
 }  // namespace moat::train

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "attacks/pgd.h"
-#include "train/learner.h"
+#include "train/step_report.h"
 
 namespace moat::train {
 
@@ -34,19 +34,14 @@ struct TradesTerms {
 TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
                          const engine::Tensor& adversarial, const TrainSettings& settings);
 
-// Backward, checks, clip, one SGD step of each group, in that order. Throws Diverged when the loss
-// or a gradient is not finite, before anything is changed, and when an updated parameter is not.
+// Backward, checks, clip, one SGD step of each group, in that order. The checks are that the loss
+// and the gradients are finite, before anything is changed, and that the updated parameters are.
 void descend(engine::Tape& tape, const engine::Tensor& loss,
              const std::vector<engine::FlatParameters*>& groups,
-             const std::vector<double>& learning_rates, const TrainSettings& settings);
+             const std::vector<double>& learning_rates, const TrainSettings& settings,
+             FiniteChecks& checks);
 
-// Throws Diverged when a router score is NaN or infinite.
-void check_scores(const models::Prediction& prediction);
-
-// Counts for the progress line and metrics.csv.
-void count_clean(StepStatistics& to, const models::Prediction& prediction,
-                 const engine::Tensor& labels);
-void count_robust(StepStatistics& to, const models::Prediction& prediction,
-                  const engine::Tensor& labels);
+// A dense model has no scores.
+void require_finite_scores(const models::Prediction& prediction, FiniteChecks& checks);
 
 }  // namespace moat::train

@@ -47,7 +47,8 @@ void save_state(const std::filesystem::path& path, Learner& learner, const RunSt
                    {"threads", std::to_string(state.threads)}};
   models::store(learner.model, kModel, file);
   const auto groups = learner.groups();
-  for (size_t g = 0; g < groups.size(); ++g) file.tensors[velocity_name(g)] = groups[g]->velocity();
+  for (size_t g = 0; g < groups.size(); ++g)
+    file.tensors[velocity_name(g)] = groups[g]->velocity().to(Device{});
   write_safetensors(path, file);
 }
 

@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "engine/ops/elementwise.h"
 #include "engine/tape.h"
 #include "train/methods.h"
@@ -9,33 +11,32 @@ using namespace engine;
 
 namespace {
 // Cross-entropy (and balance) on the given images; every parameter moves.
-StepStatistics supervised_step(Learner& learner, const Tensor& images, const data::Batch& batch,
-                               const StepSettings& step) {
+StepReport supervised_step(Learner& learner, const Tensor& images, const data::Batch& batch,
+                           const StepSettings& step) {
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);
   const models::Prediction p = learner.forward(images, Mode::train, models::GateGradient::open);
-  check_scores(p);
+  StepReport out;
+  require_finite_scores(p, out.checks);
   Tensor loss = mean_cross_entropy(p.logits, batch.labels, step.train.label_smoothing);
   if (learner.router && step.train.balance > 0)
     loss = add(loss, scale(balance_loss(p), step.train.balance));
-  descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train);
-  StepStatistics out;
-  out.loss = loss.item() * static_cast<double>(batch.size());
-  count_robust(out, p, batch.labels);
+  descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train,
+          out.checks);
+  out.loss = loss;
+  out.count_robust(p, batch.labels);
   return out;
 }
 }  // namespace
 
-StepStatistics natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
-  StepStatistics out = supervised_step(learner, batch.images, batch, step);
-  out.clean_correct = out.robust_correct;  // the images are the clean ones
-  out.clean_seen = out.images;
-  out.robust_correct = 0;
+StepReport natural_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
+  StepReport out = supervised_step(learner, batch.images, batch, step);
+  out.clean_correct = std::exchange(out.robust_correct, {});  // the images are the clean ones
   return out;
 }
 
-StepStatistics at_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
+StepReport at_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
   const Tensor adversarial = training_attack(learner, batch, attacks::Loss::cross_entropy, step);
   return supervised_step(learner, adversarial, batch, step);
 }

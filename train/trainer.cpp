@@ -6,13 +6,14 @@
 
 #include "data/catalog.h"
 #include "data/loader.h"
+#include "engine/hardware.h"
 #include "engine/ops/finite.h"
 #include "models/checkpoint.h"
 #include "models/zoo.h"
 #include "train/evaluate.h"
 #include "train/machine.h"
 #include "train/methods.h"
-#include "train/objective.h"
+#include "train/recorded_step.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/statistics.h"
@@ -38,12 +39,13 @@ data::DataConfig data_config(const DataSettings& s) {
   return {.name = s.name, .path = s.path, .resize = s.resize, .limit = s.limit};
 }
 
-data::LoaderOptions loader_options(const Config& c) {
+data::LoaderOptions loader_options(const Config& c, Device device) {
   const bool augment = c.data.augment == "crop-flip";
   return {.batch = c.train.batch,
           .seed = c.run.seed,
           .augmentation = {.crop_padding = augment ? c.data.crop_padding : 0,
-                           .flip = augment ? data::Flip::horizontal : data::Flip::none}};
+                           .flip = augment ? data::Flip::horizontal : data::Flip::none},
+          .device = device};
 }
 
 // One run in progress.
@@ -54,8 +56,9 @@ class Run {
         watcher_(watcher),
         train_set_(data::load(data_config(config.data), data::Split::train)),
         validation_set_(data::load(data_config(config.data), data::Split::validation)),
-        step_(find_method(config.train.method)),
-        learner_(classifier_settings(config, train_set_), config.run.seed) {
+        learner_(classifier_settings(config, train_set_), config.run.seed,
+                 parse_device(config.run.device)),
+        step_(learner_, find_method(config.train.method)) {
     if (config.run.precision == "bf16") learner_.model.activations = Dtype::bf16;
   }
 
@@ -72,7 +75,7 @@ class Run {
     TfEvents board(folder_.root(), state_.epoch);
     events_ = &events;
     events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
-    const data::Loader loader(train_set_, loader_options(config_));
+    const data::Loader loader(train_set_, loader_options(config_, learner_.model.device()));
     bool interrupted = false;
     while (state_.epoch < config_.train.epochs && !interrupted) {
       const auto epoch_start = std::chrono::steady_clock::now();
@@ -109,7 +112,7 @@ class Run {
                       .router_learning_rate = router_lr * factor};
     data::Epoch batches = loader.epoch(state_.epoch);
     for (const data::Batch& batch : batches) {
-      sum.add(guarded(step, [&] { return step_(learner_, batch, step); }));
+      sum.add(guarded(step, [&] { return step_.run(batch, step); }));
       ++step.iteration;
       const int64_t n = train_set_.size();
       if (watcher_.batch)
@@ -222,8 +225,8 @@ class Run {
   const Config& config_;
   const TrainWatcher& watcher_;
   data::ImageSet train_set_, validation_set_;
-  Step step_;
   Learner learner_;
+  RecordedStep step_;
   RunFolder folder_{""};
   RunState state_;
   EventLog* events_ = nullptr;
@@ -255,7 +258,7 @@ models::ClassifierSettings classifier_settings(const Config& config, const data:
 }
 
 std::string resolved_json(const Config& config, models::Classifier& model) {
-  ordered_json j = {{"tool", tool_json()}, {"machine", machine_json()}};
+  ordered_json j = {{"tool", tool_json()}, {"machine", machine_json(model.device())}};
   const ordered_json settings = ordered_json(to_json(config));
   for (const auto& [key, value] : settings.items()) j[key] = value;
   const auto cost = model.cost();

@@ -50,34 +50,30 @@ Tensor ConvNorm::forward(const Tensor& x, Mode mode, const Route* route, const T
   const bool constant = !is_differentiated(filter) && !is_differentiated(norm.weight) &&
                         !is_differentiated(norm.bias);
   if (mode == Mode::eval && constant) {
-    const auto& weights = packed(to_int(x.dim(1)), to_int(x.dim(2)), x.dtype());
+    const PackedConv2d& weights = packed(to_int(x.dim(1)), to_int(x.dim(2)), x.dtype());
     return routed ? grouped_conv2d_packed(x, weights, route->segments, route->gate, residual,
                                           activation)
-                  : conv2d_packed(x, weights[0], residual, activation);
+                  : conv2d_packed(x, weights, residual, activation);
   }
   const Tensor y = routed ? grouped_conv2d(x, filter, route->segments, route->gate, options)
                           : conv2d(x, filter, options);
   return norm.forward(y, mode, residual, activation);
 }
 
-const std::vector<PackedConv2d>& ConvNorm::packed(int height, int width, Dtype dtype) const {
+const PackedConv2d& ConvNorm::packed(int height, int width, Dtype dtype) const {
   const std::vector<uint64_t> versions = {filter.version(), norm.weight.version(),
                                           norm.bias.version(), norm.running_mean.version(),
                                           norm.running_var.version()};
-  if (folded_.versions == versions && folded_.height == height && folded_.width == width &&
-      folded_.dtype == dtype)
-    return folded_.experts;
+  const PackedConv2d& known = folded_.packed;
+  if (folded_.versions == versions && known.height == height && known.width == width &&
+      known.dtype == dtype)
+    return known;
   const NoTapeScope not_recorded;
-  folded_ = {versions, height, width, dtype, {}};
-  const int64_t rows = filter.dim(0) / experts;
-  for (int64_t e = 0; e < experts; ++e) {
-    const FoldedConv folded =
-        fold_batch_norm(filter.sliced(0, e * rows, (e + 1) * rows), norm.weight, norm.bias,
-                        norm.running_mean, norm.running_var, norm.options);
-    folded_.experts.push_back(
-        pack_conv2d(folded.filter, folded.bias, options, height, width, dtype));
-  }
-  return folded_.experts;
+  const FoldedConv folded = fold_batch_norm(filter, norm.weight, norm.bias, norm.running_mean,
+                                            norm.running_var, norm.options);
+  folded_ = {versions,
+             pack_conv2d(folded.filter, folded.bias, options, height, width, dtype, experts)};
+  return folded_.packed;
 }
 
 }  // namespace moat::engine

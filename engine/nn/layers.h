@@ -58,14 +58,12 @@ class ConvNorm {
   void visit(Visitor& v, const std::string& conv_name, const std::string& norm_name);
 
  private:
-  const std::vector<PackedConv2d>& packed(int height, int width, Dtype dtype) const;
+  const PackedConv2d& packed(int height, int width, Dtype dtype) const;
 
   // Derived from the tensors above and rebuilt whenever one of them has been written.
   struct Folded {
     std::vector<uint64_t> versions;
-    int height = 0, width = 0;
-    Dtype dtype = Dtype::f32;
-    std::vector<PackedConv2d> experts;
+    PackedConv2d packed;
   };
   mutable Folded folded_;
 };

@@ -31,6 +31,10 @@ int64_t count_parameters(Module& module) {
   return n;
 }
 
+void move_to(Module& module, Device device) {
+  for (const NamedTensor& t : state_of(module)) *t.value = t.value->to(device);
+}
+
 uint64_t fingerprint(Module& module) {
   uint64_t hash = 1469598103934665603u;  // FNV-1a
   for (const NamedTensor& t : state_of(module)) {

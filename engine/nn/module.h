@@ -52,6 +52,7 @@ struct NamedTensor {
 std::vector<NamedTensor> state_of(Module& module);  // everything a file holds, in visit() order
 std::vector<NamedTensor> parameters_of(Module& module);  // what an optimizer trains
 int64_t count_parameters(Module& module);
+void move_to(Module& module, Device device);  // all of its tensors
 
 // A hash of every parameter and buffer: equal before and after an attack, or the attack is broken.
 uint64_t fingerprint(Module& module);

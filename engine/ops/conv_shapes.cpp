@@ -48,7 +48,7 @@ Conv2dGeometry conv_geometry(const char* op, const Tensor& x, const Tensor& filt
 
 Conv2dGeometry packed_geometry(const char* op, const Tensor& x, const PackedConv2d& packed) {
   require(packed.filter.defined(), [&] { return text(op, ": the filter must be packed first"); });
-  const Conv2dGeometry g = conv_geometry(op, x, packed.filter, packed.options, 1);
+  const Conv2dGeometry g = conv_geometry(op, x, packed.filter, packed.options, packed.experts);
   require(g.height == packed.height && g.width == packed.width && g.dtype == packed.dtype, [&] {
     return text(op, ": packed for ", packed.height, "x", packed.width, " ", name_of(packed.dtype),
                 " images, got ", x.shape().str(), " ", name_of(x.dtype()));
@@ -84,27 +84,27 @@ kernels::ConvActivation conv_activation(Activation activation) {
 Tensor contiguous_or_undefined(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
 EpilogueGrad epilogue_grad(const Tensor& d_y, const Tensor& y, const Tensor& residual,
-                           const Tensors& biases, const std::vector<int>& offsets,
-                           Activation activation, bool wants_gate) {
-  if (activation == Activation::none && !wants_gate) return {d_y, {}};
+                           const Tensor& bias, const Tensor& offsets, Activation activation,
+                           GateGrad gate) {
+  if (activation == Activation::none && gate == GateGrad::skipped) return {d_y, {}};
   const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(residual);
   EpilogueGrad out{d, {}};
   if (activation == Activation::relu) out.d_pre = Tensor::empty(y.shape(), y.dtype(), y.device());
-  if (wants_gate)
+  if (gate == GateGrad::wanted)
     out.d_gate =
         Tensor::empty({y.dim(0)}, y.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, y.device());
-  std::vector<const void*> bias_data;
-  for (const Tensor& bias : biases) bias_data.push_back(bias.data());
+  const int segments = offsets.defined() ? to_int(offsets.size()) - 1 : 0;
   dispatch(y.device(), [&](auto on) {
     return kernels::conv_epilogue_grad(
         on, {.d_y = d.data(),
              .y = y.data(),
              .residual = added.data(),
-             .biases = bias_data.empty() ? nullptr : bias_data.data(),
+             .bias = bias.data(),
              .d_pre = activation == Activation::relu ? out.d_pre.data() : nullptr,
              .d_gate = out.d_gate.data(),
-             .offsets = offsets.data(),
-             .segments = to_int(static_cast<int64_t>(offsets.size())) - 1,
+             .offsets = offsets.defined() ? offsets.data_as<int32_t>() : nullptr,
+             .n = to_int(y.dim(0)),
+             .segments = segments,
              .pixels = to_int(y.dim(1) * y.dim(2)),
              .channels = to_int(y.dim(3)),
              .activation = conv_activation(activation),

@@ -2,8 +2,6 @@
 
 // What conv2d and grouped_conv2d share: checks of shapes, and the backward of the epilogue.
 
-#include <vector>
-
 #include "engine/ops/vision.h"
 #include "kernels/vision/conv2d.h"
 
@@ -30,9 +28,11 @@ struct EpilogueGrad {
   Tensor d_pre;   // d_y itself when there is no activation
   Tensor d_gate;  // undefined unless wanted
 };
-// biases: one per segment, or empty. offsets: image ranges of the biases.
+// bias: [segments, c_out] or undefined. offsets: int32 [segments + 1], the images of each;
+// undefined when there is no bias.
+enum class GateGrad { skipped, wanted };
 EpilogueGrad epilogue_grad(const Tensor& d_y, const Tensor& y, const Tensor& residual,
-                           const Tensors& biases, const std::vector<int>& offsets,
-                           Activation activation, bool wants_gate);
+                           const Tensor& bias, const Tensor& offsets, Activation activation,
+                           GateGrad gate);
 
 }  // namespace moat::engine

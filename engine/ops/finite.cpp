@@ -5,12 +5,10 @@
 
 namespace moat::engine {
 
-namespace {
-
-// How many, and the first; as the kernel finds them.
-std::vector<int64_t> found_in(const char* op, const Tensor& x) {
+Tensor find_nonfinite(const Tensor& x) {
   require(x.defined() && is_floating(x.dtype()), [&] {
-    return text(op, ": x must be floating, got ", x.defined() ? name_of(x.dtype()) : "nothing");
+    return text("find_nonfinite: x must be floating, got ",
+                x.defined() ? name_of(x.dtype()) : "nothing");
   });
   const Tensor dense = x.contiguous(), found = Tensor::empty({2}, Dtype::i64, x.device());
   dispatch(x.device(), [&](auto on) {
@@ -19,15 +17,13 @@ std::vector<int64_t> found_in(const char* op, const Tensor& x) {
                                 .found = found.data_as<int64_t>(),
                                 .dtype = dense.dtype()});
   });
-  return found.to_vector<int64_t>();
+  return found;
 }
 
-}  // namespace
-
-int64_t count_nonfinite(const Tensor& x) { return found_in("count_nonfinite", x)[0]; }
+int64_t count_nonfinite(const Tensor& x) { return find_nonfinite(x).to_vector<int64_t>()[0]; }
 
 int64_t first_nonfinite(const Tensor& x) {
-  const auto found = found_in("first_nonfinite", x);
+  const auto found = find_nonfinite(x).to_vector<int64_t>();
   return found[0] > 0 ? found[1] : -1;
 }
 

@@ -152,8 +152,7 @@ Segments sort_by_expert(const Tensor& experts, int num_experts) {
   require_experts("sort_by_expert", experts, 1, num_experts);
   const Routing sorted =
       route_tokens(experts.contiguous().reshaped({experts.size(), 1}), num_experts);
-  return {sorted.row_token, sorted.slot_of.reshaped({experts.size()}),
-          sorted.offsets.to_vector<int32_t>()};
+  return {sorted.row_token, sorted.slot_of.reshaped({experts.size()}), sorted.offsets};
 }
 
 }  // namespace moat::engine

@@ -47,9 +47,10 @@ Tensor straight_through_gate(const Tensor& scores, const Tensor& experts, Straig
 
 // A batch sorted by expert: rows offsets[e] .. offsets[e + 1] of the sorted batch belong to e.
 struct Segments {
-  Tensor order;              // int32 [rows]: sorted position -> row of the batch
-  Tensor inverse;            // int32 [rows]: row of the batch -> sorted position
-  std::vector<int> offsets;  // [experts + 1], on the host
+  Tensor order;    // int32 [rows]: sorted position -> row of the batch
+  Tensor inverse;  // int32 [rows]: row of the batch -> sorted position
+  Tensor offsets;  // int32 [experts + 1]
+  int experts() const { return to_int(offsets.size()) - 1; }
 };
 // Stable counting sort of experts int32 [rows] with values in [0, num_experts).
 Segments sort_by_expert(const Tensor& experts, int num_experts);
@@ -61,13 +62,12 @@ Segments sort_by_expert(const Tensor& experts, int num_experts);
 Tensor grouped_conv2d(const Tensor& x, const Tensor& filter, const Segments& segments,
                       const Tensor& gate, const Conv2dOptions& options = {});
 
-// The packed form with a folded batch norm (see PackedConv2d); packed[e] serves segment e:
+// The packed form with a folded batch norm (see PackedConv2d), a filter per segment:
 //   y = activation(conv(x) + bias + residual)
 // The gate multiplies the convolution before the norm, so that the bias does not scale with it:
 // d_gate[i] = <d_pre, pre - bias - residual> over image i, pre being what the activation sees.
 // Differentiable with respect to x, gate and residual.
-Tensor grouped_conv2d_packed(const Tensor& x, const std::vector<PackedConv2d>& packed,
-                             const Segments& segments, const Tensor& gate, const Tensor& residual,
-                             Activation activation);
+Tensor grouped_conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Segments& segments,
+                             const Tensor& gate, const Tensor& residual, Activation activation);
 
 }  // namespace moat::engine

@@ -194,30 +194,36 @@ FoldedConv fold_batch_norm(const Tensor& filter_any, const Tensor& gamma, const 
                         name_of(filter_any.dtype()), " ", filter_any.shape().str());
           });
   const Tensor filter = filter_any.contiguous();
-  const int64_t channels = filter.dim(0);
+  const int64_t channels = running_mean.size(), rows = filter.dim(0),
+                experts = channels > 0 && rows % channels == 0 ? rows / channels : 1;
   for (const Tensor* t : {&gamma, &beta})
     if (t->defined()) require_channels(name, "gamma and beta", *t, channels, filter.dtype());
-  require_channels(name, "running_mean", running_mean, channels, filter.dtype());
+  require_channels(name, "running_mean", running_mean, rows / experts, filter.dtype());
   require_channels(name, "running_var", running_var, channels, filter.dtype());
   const Tensor scale = gamma.defined() ? gamma.contiguous() : Tensor{},
                shift = beta.defined() ? beta.contiguous() : Tensor{},
                mean = running_mean.contiguous(), var = running_var.contiguous();
   const FoldedConv out{Tensor::empty(filter.shape(), filter.dtype(), filter.device()),
-                       Tensor::empty({channels}, filter.dtype(), filter.device())};
-  dispatch(filter.device(), [&](auto on) {
-    return kernels::batch_norm_fold(on,
-                                    {.filter = filter.data(),
-                                     .gamma = scale.data(),
-                                     .beta = shift.data(),
-                                     .mean = mean.data(),
-                                     .var = var.data(),
-                                     .folded = out.filter.data(),
-                                     .bias = out.bias.data(),
-                                     .channels = to_int(channels),
-                                     .filter_size = filter.dim(1) * filter.dim(2) * filter.dim(3),
-                                     .epsilon = options.epsilon,
-                                     .dtype = filter.dtype()});
-  });
+                       Tensor::empty({rows}, filter.dtype(), filter.device())};
+  for (int64_t e = 0; e < experts; ++e) {
+    const auto part = [&](const Tensor& bank) {
+      return bank.sliced(0, e * channels, (e + 1) * channels).data();
+    };
+    dispatch(filter.device(), [&](auto on) {
+      return kernels::batch_norm_fold(on,
+                                      {.filter = part(filter),
+                                       .gamma = scale.data(),
+                                       .beta = shift.data(),
+                                       .mean = mean.data(),
+                                       .var = var.data(),
+                                       .folded = part(out.filter),
+                                       .bias = part(out.bias),
+                                       .channels = to_int(channels),
+                                       .filter_size = filter.dim(1) * filter.dim(2) * filter.dim(3),
+                                       .epsilon = options.epsilon,
+                                       .dtype = filter.dtype()});
+    });
+  }
   return out;
 }
 

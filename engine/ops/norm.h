@@ -27,8 +27,8 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                        const Tensor& residual, Activation activation,
                        const BatchNormOptions& options = {});
 
-// The filter and bias of a convolution [c_out, r, s, c_in] with the batch norm behind it folded in.
-// Not differentiable.
+// The filter and bias of a convolution [c_out, r, s, c_in] with the batch norm behind it folded in;
+// of a bank [experts · c_out, r, s, c_in], each expert's with the same norm. Not differentiable.
 struct FoldedConv {
   Tensor filter, bias;
 };

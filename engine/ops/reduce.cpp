@@ -33,7 +33,7 @@ AxisView view_of(const char* name, const Tensor& x, int axis) {
 // Sum over the middle of [outer, axis, inner]; x is contiguous. No tape.
 Tensor summed(const Tensor& x, int64_t outer, int64_t axis, int64_t inner, const Shape& shape) {
   const Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  const kernels::Sum args{x.data(), y.data(), outer, axis, inner, x.dtype()};
+  const kernels::SumAxis args{x.data(), y.data(), outer, axis, inner, x.dtype()};
   dispatch(
       x.device(), [&](auto on) { return kernels::sum_workspace(on, args); },
       [&](auto on) { return kernels::sum(on, args); });

@@ -54,6 +54,7 @@ void require_experts(const char* op, const Tensor& experts, int rank, int64_t nu
     return text(op, ": experts must be int32 ", rank == 1 ? "[tokens]" : "[tokens, k]", ", got ",
                 given(experts));
   });
+  if (!experts.device().is_cpu()) return;  // the kernels skip what is out of range
   const std::vector<int32_t> values = experts.to_vector<int32_t>();
   for (size_t i = 0; i < values.size(); ++i)
     require(values[i] >= 0 && values[i] < num_experts, [&] {

@@ -4,6 +4,7 @@
 #include "engine/ops/conv_shapes.h"
 #include "engine/ops/finite.h"
 #include "engine/tape.h"
+#include "kernels/experts/grouped_conv2d.h"
 
 namespace moat::engine {
 
@@ -61,19 +62,26 @@ Tensor weight_grad(const Tensor& x, const Tensor& d_y, const Conv2dGeometry& g) 
   return d_filter;
 }
 
-Tensor packed_for(FilterUse use, const Tensor& filter, const Conv2dGeometry& g) {
+// Every expert's filter of a bank, one after another as grouped_conv2d reads them.
+Tensor packed_for(FilterUse use, const Tensor& filter, const Conv2dGeometry& g, int experts) {
   const Device device = filter.device();
   size_t bytes = 0;
   dispatch(device, [&](auto on) {
     bytes = kernels::conv2d_packed_bytes(on, g, use);
     return kernels::Status::ok;
   });
-  const Tensor packed = Tensor::empty({static_cast<int64_t>(bytes)}, Dtype::u8, device);
-  const kernels::Conv2dPack args{
-      .filter = filter.data(), .packed = packed.data(), .geometry = g, .use = use};
-  dispatch(
-      device, [&](auto on) { return kernels::conv2d_pack_workspace(on, args); },
-      [&](auto on) { return kernels::conv2d_pack(on, args); });
+  const auto stride = static_cast<int64_t>(kernels::packed_stride(bytes));
+  const Tensor packed = Tensor::empty({experts, stride}, Dtype::u8, device);
+  for (int64_t e = 0; e < experts; ++e) {
+    const kernels::Conv2dPack args{
+        .filter = filter.sliced(0, e * g.c_out, (e + 1) * g.c_out).data(),
+        .packed = packed.sliced(0, e, e + 1).data(),
+        .geometry = g,
+        .use = use};
+    dispatch(
+        device, [&](auto on) { return kernels::conv2d_pack_workspace(on, args); },
+        [&](auto on) { return kernels::conv2d_pack(on, args); });
+  }
   return packed;
 }
 
@@ -94,24 +102,25 @@ Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& option
 }
 
 PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dOptions& options,
-                         int height, int width, Dtype dtype) {
+                         int height, int width, Dtype dtype, int experts) {
   require(filter.rank() == 4, [&] {
     return text("pack_conv2d: filter must be [c_out, r, s, c_in], got ", filter.shape().str());
   });
   const Tensor image = Tensor::empty({0, height, width, filter.dim(3)}, dtype, filter.device());
-  const Conv2dGeometry g = conv_geometry("pack_conv2d", image, filter, options, 1);
+  const Conv2dGeometry g = conv_geometry("pack_conv2d", image, filter, options, experts);
   require(bias.shape() == Shape{filter.dim(0)} && bias.dtype() == filter.dtype(), [&] {
     return text("pack_conv2d: bias must be ", name_of(filter.dtype()), " [", filter.dim(0),
                 "], got ", name_of(bias.dtype()), " ", bias.shape().str());
   });
   // The fused relu turns NaN into 0, so that a diverged model would look alive.
-  if (count_nonfinite(filter) > 0 || count_nonfinite(bias) > 0)
+  if (filter.device().is_cpu() && (count_nonfinite(filter) > 0 || count_nonfinite(bias) > 0))
     throw NotFinite("pack_conv2d: filter and bias must be finite, the model holds NaN or infinity");
   const Tensor weights = filter.detached().contiguous();
   return {.filter = weights,
-          .forward = packed_for(FilterUse::forward, weights, g),
-          .input_grad = packed_for(FilterUse::input_grad, weights, g),
+          .forward = packed_for(FilterUse::forward, weights, g, experts),
+          .input_grad = packed_for(FilterUse::input_grad, weights, g, experts),
           .bias = bias.detached().contiguous(),
+          .experts = experts,
           .options = options,
           .height = height,
           .width = width,
@@ -120,6 +129,9 @@ PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dO
 
 Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& residual,
                      Activation activation) {
+  require(packed.experts == 1, [&] {
+    return text("conv2d_packed: one filter, got those of ", packed.experts, " experts");
+  });
   const Conv2dGeometry g = packed_geometry("conv2d_packed", x, packed);
   require_residual("conv2d_packed", residual, conv_output_shape(x.dim(0), g), g.dtype);
   const FilterForm form = packed_form(packed);
@@ -133,11 +145,10 @@ Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& 
   return recorded(
       "conv2d_packed", {x, residual}, y,
       [saved_y, saved_filter, g, form](const Tensors& d, const Needs& needs) -> Tensors {
-        const std::vector<int> all{0, to_int(d[0].dim(0))};
-        const Tensor d_pre =
-            saved_y.defined()
-                ? epilogue_grad(d[0], saved_y, {}, {}, all, Activation::relu, false).d_pre
-                : d[0];
+        const Tensor d_pre = saved_y.defined() ? epilogue_grad(d[0], saved_y, {}, {}, {},
+                                                               Activation::relu, GateGrad::skipped)
+                                                     .d_pre
+                                               : d[0];
         return {needs[0] ? input_grad(d_pre, g, saved_filter.data(), form) : Tensor{},
                 needs[1] ? d_pre : Tensor{}};
       });

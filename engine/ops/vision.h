@@ -18,17 +18,19 @@ Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& option
 // A filter prepared for repeated evaluation: constant weights in the library's own layouts, a bias
 // (batch norm folded in), and the shapes they were packed for.
 struct PackedConv2d {
-  Tensor filter;      // [c_out, r, s, c_in], what was packed (float64 uses it directly)
-  Tensor forward;     // packed bytes
-  Tensor input_grad;  // packed bytes
-  Tensor bias;        // [c_out]
+  Tensor filter;      // [experts · c_out, r, s, c_in], what was packed (float64 uses it directly)
+  Tensor forward;     // packed bytes, [experts, …]
+  Tensor input_grad;  // packed bytes, [experts, …]
+  Tensor bias;        // [experts · c_out]
+  int experts = 1;
   Conv2dOptions options;
   int height = 0, width = 0;  // of the input
   Dtype dtype = Dtype::f32;   // of the activations
 };
 // filter and bias: float32 (float64 for dtype f64), finite: conv2d_packed's relu maps NaN to 0.
+// On a CPU that is checked here, on a GPU it is up to the caller.
 PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dOptions& options,
-                         int height, int width, Dtype dtype);
+                         int height, int width, Dtype dtype, int experts = 1);
 
 enum class Activation { none, relu };
 

@@ -1,9 +1,8 @@
 #include "engine/optim/flat.h"
 
-#include <cmath>
+#include <algorithm>
 
 #include "engine/ops/elementwise.h"
-#include "engine/ops/finite.h"
 #include "engine/ops/reduce.h"
 
 namespace moat::engine {
@@ -16,9 +15,10 @@ FlatParameters::FlatParameters(std::vector<NamedTensor> members)
     });
     offsets_.push_back(offsets_.back() + m.value->size());
   }
-  values_ = Tensor::empty({offsets_.back()});
-  gradients_ = Tensor::zeros({offsets_.back()});
-  velocity_ = Tensor::zeros({offsets_.back()});
+  const Device device = members_.empty() ? Device{} : members_[0].value->device();
+  values_ = Tensor::empty({offsets_.back()}, Dtype::f32, device);
+  gradients_ = Tensor::zeros({offsets_.back()}, Dtype::f32, device);
+  velocity_ = Tensor::zeros({offsets_.back()}, Dtype::f32, device);
   for (size_t i = 0; i < members_.size(); ++i) {
     Tensor& value = *members_[i].value;
     const Tensor room = values_.sliced(0, offsets_[i], offsets_[i + 1]).reshaped(value.shape());
@@ -42,22 +42,23 @@ void FlatParameters::collect(const Gradients& gradients) {
   }
 }
 
-void FlatParameters::step(const SgdOptions& options) {
-  sgd_step(values_, gradients_, velocity_, options);
+void FlatParameters::step(const SgdOptions& options, const Tensor& failures) {
+  sgd_step(values_, gradients_, velocity_, options, failures);
   values_.mark_written();
 }
 
-double FlatParameters::clip_gradient(double limit) {
-  const double norm = std::sqrt(sum(square(gradients_)).item());
-  if (norm > limit) gradients_.copy_from(scale(gradients_, limit / norm));
+Tensor FlatParameters::clip_gradient(double limit) {
+  const Tensor norm = sqrt(sum(square(gradients_)));
+  const Tensor bound = Tensor::full({}, limit, Dtype::f32, norm.device());
+  gradients_.copy_from(mul(gradients_, clamp(div(bound, norm), 0, 1)));
   return norm;
 }
 
-std::string FlatParameters::first_nonfinite(const Tensor& flat) const {
-  if (count_nonfinite(flat) == 0) return {};
-  for (size_t i = 0; i < members_.size(); ++i)
-    if (count_nonfinite(flat.sliced(0, offsets_[i], offsets_[i + 1])) > 0) return members_[i].name;
-  return {};
+const std::string& FlatParameters::name_at(int64_t place) const {
+  const auto behind = std::upper_bound(offsets_.begin(), offsets_.end(), place);
+  require(behind != offsets_.begin() && behind != offsets_.end(),
+          [&] { return text("no parameter has the place ", place); });
+  return members_[static_cast<size_t>(behind - offsets_.begin() - 1)].name;
 }
 
 }  // namespace moat::engine

@@ -20,23 +20,21 @@ class FlatParameters {
   void watch(const Tape& tape);
   // Copies the members' gradients into the flat buffer; zero where the loss does not depend on one.
   void collect(const Gradients& gradients);
-  void step(const SgdOptions& options);
+  // `failures`: int64 [1], where it is not 0 nothing is changed; undefined: always steps.
+  void step(const SgdOptions& options, const Tensor& failures = {});
   void zero_velocity() { velocity_.fill(0); }
 
-  // Scales the gradients so that their Euclidean norm is at most `limit`; returns the norm before.
-  double clip_gradient(double limit);
-  // The name of the first member with a NaN or infinite gradient; empty when there is none.
-  std::string nonfinite_gradient() const { return first_nonfinite(gradients_); }
-  // The same of the values.
-  std::string nonfinite_value() const { return first_nonfinite(values_); }
+  // Scales the gradients so that their Euclidean norm is at most `limit`; returns the norm before,
+  // one element.
+  Tensor clip_gradient(double limit);
+  // The member that element `place` of a flat buffer belongs to.
+  const std::string& name_at(int64_t place) const;
 
   const Tensor& values() const { return values_; }
   const Tensor& gradients() const { return gradients_; }
   const Tensor& velocity() const { return velocity_; }
 
  private:
-  std::string first_nonfinite(const Tensor& flat) const;
-
   std::vector<NamedTensor> members_;
   std::vector<int64_t> offsets_;  // [members + 1]
   Tensor values_, gradients_, velocity_;

@@ -21,7 +21,7 @@ void require_buffer(const char* what, const Tensor& t, const Tensor& weights) {
 }  // namespace
 
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options) {
+              const SgdOptions& options, const Tensor& failures) {
   require(weights.defined() && weights.is_contiguous() &&
               (weights.dtype() == Dtype::f32 || weights.dtype() == Dtype::f64),
           "sgd_step: weights must be contiguous float32 or float64");
@@ -33,6 +33,9 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
   });
   require(options.form == MomentumForm::classic || options.momentum > 0,
           "sgd_step: Nesterov momentum needs a momentum above 0");
+  require(!failures.defined() || (failures.shape() == Shape{1} && failures.dtype() == Dtype::i64 &&
+                                  failures.device() == weights.device()),
+          "sgd_step: failures must be int64 [1] beside the weights");
   dispatch(weights.device(), [&](auto on) {
     return kernels::sgd(on, {.weights = weights.data(),
                              .gradients = gradients.data(),
@@ -42,7 +45,8 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
                              .momentum = options.momentum,
                              .weight_decay = options.weight_decay,
                              .form = options.form,
-                             .dtype = weights.dtype()});
+                             .dtype = weights.dtype(),
+                             .skip = failures.defined() ? failures.data_as<int64_t>() : nullptr});
   });
   weights.mark_written();
   velocity.mark_written();

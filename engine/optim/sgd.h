@@ -18,7 +18,8 @@ struct SgdOptions {
 //   g = gradients + weight_decay · weights, velocity = momentum · velocity + g,
 //   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity).
 // The velocity starts as zeros; it may be undefined without momentum.
+// `failures`: int64 [1], where it is not 0 nothing is changed; or undefined.
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options);
+              const SgdOptions& options, const Tensor& failures = {});
 
 }  // namespace moat::engine

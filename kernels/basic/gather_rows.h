@@ -7,7 +7,7 @@
 namespace moat::kernels {
 
 // y[i, :] = x[index[i], :] for rows of any number format. An index outside [0, sources) is
-// bad_args; y is then not written.
+// bad_args; y is then not written. On CUDA, where it cannot be refused, its row is zeros.
 struct GatherRows {
   const void* x;         // [sources, row_bytes]
   const int32_t* index;  // [rows]
@@ -19,7 +19,7 @@ Status gather_rows(Cpu, const GatherRows&);
 Status gather_rows(Cuda, const GatherRows&);
 
 // d_x[s, :] = sum over i with index[i] = s of d_y[i, :], in ascending order of i; zero for a source
-// that nobody took.
+// that nobody took. An index outside [0, sources) is bad_args; on CUDA nobody gets its row.
 struct GatherRowsGrad {
   const void* d_y;       // [rows, width]
   const int32_t* index;  // [rows]

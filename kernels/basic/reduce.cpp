@@ -15,11 +15,11 @@ constexpr int64_t kBlockElements = 65536;  // of the axis times inner
 constexpr int64_t kTile = 512;             // columns whose sums are on the stack at once
 
 // Rows of the axis that are summed in one go.
-int64_t block_rows(const Sum& a) {
+int64_t block_rows(const SumAxis& a) {
   return std::max<int64_t>(64, kBlockElements / std::max<int64_t>(1, a.inner));
 }
 
-int64_t num_blocks(const Sum& a) { return (a.axis + block_rows(a) - 1) / block_rows(a); }
+int64_t num_blocks(const SumAxis& a) { return (a.axis + block_rows(a) - 1) / block_rows(a); }
 
 // Sum of a contiguous run: 16 interleaved sums, added pairwise.
 template <class T>
@@ -67,12 +67,12 @@ bool is_view(int64_t outer, int64_t axis, int64_t inner) {
 
 }  // namespace
 
-size_t sum_workspace(Cpu, const Sum& a) {
+size_t sum_workspace(Cpu, const SumAxis& a) {
   const int64_t blocks = num_blocks(a);
   return blocks <= 1 ? 0 : static_cast<size_t>(a.outer * blocks * a.inner) * sizeof(double);
 }
 
-Status sum(Cpu on, const Sum& a) {
+Status sum(Cpu on, const SumAxis& a) {
   if (!is_view(a.outer, a.axis, a.inner)) return Status::bad_args;
   if (on.workspace_bytes < sum_workspace(on, a)) return Status::small_workspace;
   const int64_t blocks = num_blocks(a), rows = block_rows(a), slice = a.axis * a.inner;

@@ -8,18 +8,18 @@ namespace moat::kernels {
 
 // y[o, i] = sum over a of x[o, a, i], in float64 for every dtype: the sum is bound by memory, and
 // float64 keeps it exact to the last bit of a float32 for any realistic length. The order is fixed
-// by the shape: blocks of the axis, sums of the blocks in ascending order, so the bits do not
-// depend on the number of threads.
-struct Sum {
+// by axis, inner and the format: blocks of the axis, then the sums of the blocks, so the bits
+// depend neither on the number of threads nor on outer. CPU and CUDA have an order each.
+struct SumAxis {
   const void* x;  // [outer, axis, inner]
   void* y;        // [outer, inner]
   int64_t outer, axis, inner;
   Dtype dtype;
 };
-size_t sum_workspace(Cpu, const Sum&);
-size_t sum_workspace(Cuda, const Sum&);
-Status sum(Cpu, const Sum&);
-Status sum(Cuda, const Sum&);
+size_t sum_workspace(Cpu, const SumAxis&);
+size_t sum_workspace(Cuda, const SumAxis&);
+Status sum(Cpu, const SumAxis&);
+Status sum(Cuda, const SumAxis&);
 
 // y[o, i] = max over a of x[o, a, i] and where it is: the lowest index at a tie; a NaN wins, the
 // first one if there are more.
@@ -33,7 +33,8 @@ struct MaxAxis {
 Status max_axis(Cpu, const MaxAxis&);
 Status max_axis(Cuda, const MaxAxis&);
 
-// d_x[o, a, i] = d_y[o, i] where a is index[o, i], else 0.
+// d_x[o, a, i] = d_y[o, i] where a is index[o, i], else 0. On CUDA an index outside [0, axis) is
+// nobody's; the CPU trusts it.
 struct MaxAxisGrad {
   const void* d_y;       // [outer, inner]
   const int32_t* index;  // [outer, inner]

@@ -9,7 +9,9 @@ namespace moat::kernels {
 // filter, and `geometry` describes one expert, c_out being its width. Offsets lie in the target's
 // memory, start at 0, never fall and end at n; a segment may be empty. On CUDA, where they are not
 // looked at before a launch, they are pulled into [0, n], and images behind the last segment become
-// zeros. A bias of bfloat16 images is float32, as master filters are.
+// zeros. A bias of bfloat16 images is float32, as master filters are. On CUDA relu keeps NaN, the
+// padding takes part as zeros (which an infinite filter turns into NaN), and Context::precision()
+// says how float32 is multiplied.
 //
 // Filters stand one after another: KRSC, a bank [experts · c_out, r, s, c_in], or packed for the
 // use, each in packed_stride() bytes.

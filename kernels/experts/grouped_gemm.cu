@@ -1,6 +1,7 @@
 #include "kernels/experts/grouped_gemm.h"
 
 #include "kernels/cuda.cuh"
+#include "kernels/cuda/hopper.h"
 #include "kernels/experts/grouped_gemm/sm80.h"
 #include "kernels/experts/grouped_gemm/sm90.h"
 
@@ -12,15 +13,6 @@ template <class Grouped>
 bool is_valid(const Grouped& a) {
   return a.rows >= 0 && a.x_rows >= 0 && a.experts >= 0 && a.n >= 0 && a.k >= 0 && a.offsets &&
          (a.dtype == Dtype::f64 || a.dtype == Dtype::f32 || a.dtype == Dtype::bf16);
-}
-
-// Hopper's own products need its instructions, which no later chip has. They are chosen by the chip
-// and the alignment of rows alone: a row's bits do not depend on the number of rows.
-bool on_hopper() {
-  int device = 0, major = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         major == 9;
 }
 
 template <class Grouped>

@@ -33,6 +33,7 @@ void step(const Sgd& a) {
 
 Status sgd(Cpu, const Sgd& a) {
   if (a.count < 0 || (!a.velocity && a.momentum != 0 && a.count > 0)) return Status::bad_args;
+  if (a.skip && *a.skip != 0) return Status::ok;
   switch (a.dtype) {
     case Dtype::f64:
       step<double>(a);

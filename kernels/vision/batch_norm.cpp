@@ -325,7 +325,7 @@ Status batch_norm_grad(Cpu on, const BatchNormGrad& a) {
   const bool batch = a.statistics == NormStatistics::batch;
   if (a.rows < 0 || a.channels < 1) return Status::bad_args;
   const bool sums = a.d_gamma || a.d_beta || (batch && a.d_x);
-  if ((batch || a.d_gamma || a.d_beta) && !a.x) return Status::bad_args;
+  if ((batch || a.d_gamma || a.d_beta) && !a.x && a.rows > 0) return Status::bad_args;
   if (on.workspace_bytes < batch_norm_grad_workspace(on, a)) return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
     using C = compute_t<T>;

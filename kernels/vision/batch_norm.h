@@ -15,7 +15,11 @@ enum class NormActivation : uint8_t { none, relu };
 
 // With the statistics of the batch: mean and biased variance over the rows, from fixed blocks of
 // rows (two passes inside a block while it is in cache, then combined in float64 in ascending
-// order), so the bits do not depend on the number of threads. running_* may be nullptr; else
+// order), so the bits do not depend on the number of threads. CUDA reads x once for them: float32
+// sums (float64 for a float64 x) of at most 128 differences from a value of the channel, combined
+// in float64 in a fixed order; the bits depend on the shape, and on whether all matrices are
+// aligned to 16 bytes. NaN or an infinity in x makes its channel of y NaN. running_* may be
+// nullptr; else
 //   running = (1 - momentum) running + momentum · batch, the variance unbiased.
 struct BatchNormTrain {
   const void* x;         // [rows, channels], rows >= 2
@@ -63,7 +67,7 @@ Status batch_norm_eval(Cuda, const BatchNormEval&);
 //   d_residual = d, d_beta = sum d, d_gamma = sum d x^
 //   d_x = gamma inv_std d                                         statistics constant
 //   d_x = gamma inv_std (d - (d_beta + x^ d_gamma) / rows)        statistics of the batch
-// Any of the outputs may be nullptr. x is read for d_gamma and for statistics of the batch.
+// Any of the outputs may be nullptr. x is read for d_gamma, d_beta and statistics of the batch.
 enum class NormStatistics : uint8_t { constant, batch };
 struct BatchNormGrad {
   const void* d_y;      // [rows, channels]

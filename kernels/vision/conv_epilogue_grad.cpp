@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/parallel.h"
+#include "kernels/segments.h"
 
 namespace moat::kernels {
 
@@ -47,19 +48,21 @@ void one_image(const ConvEpilogueGrad& a, int64_t image, const compute_t<T>* bia
 }  // namespace
 
 Status conv_epilogue_grad(Cpu, const ConvEpilogueGrad& a) {
-  if (a.segments < 0 || !a.offsets || a.offsets[0] != 0 || a.pixels <= 0 || a.channels <= 0 ||
-      !std::is_sorted(a.offsets, a.offsets + a.segments + 1))
+  if (!is_valid_epilogue_grad(a)) return Status::bad_args;
+  if (a.offsets && (!are_segments(a.offsets, a.segments) || a.offsets[a.segments] != a.n))
     return Status::bad_args;
-  if (a.activation == ConvActivation::relu && !a.d_pre) return Status::bad_args;
-  const int n = a.offsets[a.segments];
   const int64_t grain = std::max<int64_t>(1, 16384 / (int64_t{a.pixels} * a.channels));
   return with_float(a.dtype, [&]<class T>() {
-    parallel_for(n, grain, [&](int64_t from, int64_t to) {
+    const auto* bias = static_cast<const compute_t<T>*>(a.bias);
+    parallel_for(a.n, grain, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; ++i) {
+        if (!bias) {
+          one_image<T>(a, i, nullptr);
+          continue;
+        }
         const auto segment =
-            std::upper_bound(a.offsets, a.offsets + a.segments + 1, int(i)) - a.offsets - 1;
-        one_image<T>(a, i,
-                     a.biases ? static_cast<const compute_t<T>*>(a.biases[segment]) : nullptr);
+            std::upper_bound(a.offsets, a.offsets + a.segments + 1, int32_t(i)) - a.offsets - 1;
+        one_image<T>(a, i, bias + segment * a.channels);
       }
     });
     return Status::ok;

@@ -4,33 +4,11 @@
 #include <array>
 
 #include "kernels/parallel.h"
+#include "kernels/vision/pool_windows.h"
 
 namespace moat::kernels {
 
 namespace {
-
-bool is_valid(const PoolGeometry& g) {
-  return g.n >= 0 && g.height > 0 && g.width > 0 && g.channels > 0 && g.stride > 0 &&
-         g.padding >= 0 && 2 * g.padding <= std::min(g.window_height, g.window_width) &&
-         g.window_height > 0 && g.window_width > 0 && g.height + 2 * g.padding >= g.window_height &&
-         g.width + 2 * g.padding >= g.window_width;
-}
-
-struct Range {
-  int from, to;
-};
-
-// Input positions that output position p sees, of `size`.
-Range seen_by(int p, int window, int stride, int padding, int size) {
-  const int first = p * stride - padding;
-  return {std::max(first, 0), std::min(first + window, size)};
-}
-
-// Output positions that see input position i, of `size`.
-Range that_see(int i, int window, int stride, int padding, int size) {
-  const int last = (i + padding) / stride, late = i + padding - window;
-  return {late < 0 ? 0 : late / stride + 1, std::min(last + 1, size)};
-}
 
 // body(image, row) over the rows of n images, `work` values each.
 template <class Body>
@@ -75,11 +53,11 @@ void max_row(const MaxPool2d& a, int64_t image, int p) {
   const auto x = inputs<const T>(a.x, g);
   const auto y = outputs<T>(a.y, g);
   const auto winners = outputs<int32_t>(a.winners, g);
-  const Range rows = seen_by(p, g.window_height, g.stride, g.padding, g.height);
+  const PoolRange rows = seen_by(p, g.window_height, g.stride, g.padding, g.height);
   std::array<C, kGroup> best;
   std::array<int32_t, kGroup> winner;
   for (int q = 0; q < g.out_width(); ++q) {
-    const Range columns = seen_by(q, g.window_width, g.stride, g.padding, g.width);
+    const PoolRange columns = seen_by(q, g.window_width, g.stride, g.padding, g.width);
     for_each_group(g.channels, [&](int first, int channels) {
       for (int c = 0; c < channels; ++c) {
         best[size_t(c)] = x.at(image, rows.from, columns.from)[first + c];
@@ -108,10 +86,10 @@ template <class T, class Term>
 void gather_row(void* d_x, const PoolGeometry& g, int64_t image, int i, Term&& term) {
   using C = compute_t<T>;
   const auto target = inputs<T>(d_x, g);
-  const Range rows = that_see(i, g.window_height, g.stride, g.padding, g.out_height());
+  const PoolRange rows = that_see(i, g.window_height, g.stride, g.padding, g.out_height());
   std::array<C, kGroup> sums;
   for (int j = 0; j < g.width; ++j) {
-    const Range columns = that_see(j, g.window_width, g.stride, g.padding, g.out_width());
+    const PoolRange columns = that_see(j, g.window_width, g.stride, g.padding, g.out_width());
     for_each_group(g.channels, [&](int first, int channels) {
       std::fill_n(sums.begin(), channels, C{0});
       for (int p = rows.from; p < rows.to; ++p)
@@ -125,7 +103,7 @@ void gather_row(void* d_x, const PoolGeometry& g, int64_t image, int i, Term&& t
 
 Status max_pool2d(Cpu, const MaxPool2d& a) {
   const PoolGeometry& g = a.geometry;
-  if (!is_valid(g)) return Status::bad_args;
+  if (!is_valid_pool(g)) return Status::bad_args;
   const int64_t work = int64_t{g.out_width()} * g.channels * g.window_height * g.window_width;
   return with_float(a.dtype, [&]<class T>() {
     return for_each_row(g.n, g.out_height(), work,
@@ -135,7 +113,7 @@ Status max_pool2d(Cpu, const MaxPool2d& a) {
 
 Status max_pool2d_grad(Cpu, const MaxPool2dGrad& a) {
   const PoolGeometry& g = a.geometry;
-  if (!is_valid(g) || (g.n > 0 && !a.winners)) return Status::bad_args;
+  if (!is_valid_pool(g) || (g.n > 0 && !a.winners)) return Status::bad_args;
   return with_float(a.dtype, [&]<class T>() {
     const auto d_y = outputs<const T>(a.d_y, g);
     const auto winners = outputs<const int32_t>(a.winners, g);
@@ -153,7 +131,7 @@ Status max_pool2d_grad(Cpu, const MaxPool2dGrad& a) {
 
 Status avg_pool2d(Cpu, const AvgPool2d& a) {
   const PoolGeometry& g = a.geometry;
-  if (!is_valid(g) || g.padding != 0) return Status::bad_args;
+  if (!is_valid_pool(g) || g.padding != 0) return Status::bad_args;
   const int64_t area = int64_t{g.window_height} * g.window_width;
   return with_float(a.dtype, [&]<class T>() {
     using C = compute_t<T>;
@@ -179,7 +157,7 @@ Status avg_pool2d(Cpu, const AvgPool2d& a) {
 
 Status avg_pool2d_grad(Cpu, const AvgPool2dGrad& a) {
   const PoolGeometry& g = a.geometry;
-  if (!is_valid(g) || g.padding != 0) return Status::bad_args;
+  if (!is_valid_pool(g) || g.padding != 0) return Status::bad_args;
   return with_float(a.dtype, [&]<class T>() {
     using C = compute_t<T>;
     const auto d_y = outputs<const T>(a.d_y, g);

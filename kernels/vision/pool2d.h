@@ -25,6 +25,7 @@ struct MaxPool2d {
 Status max_pool2d(Cpu, const MaxPool2d&);
 Status max_pool2d(Cuda, const MaxPool2d&);
 
+// d_x[i, j] = the sum of d_y over the windows that (i, j) won, in row order.
 struct MaxPool2dGrad {
   const void* d_y;         // [n, h', w', channels]
   const int32_t* winners;  // like d_y

@@ -18,6 +18,31 @@ class PanelWriter {
   // matrix are left out. values[4 j + i]: wgmma's fragment of columns 8 j to 8 j + 7.
   __device__ void write(const float (&values)[32], const Destination& to, int row, int rows,
                         int column) {
+    const unsigned char* panel = fill(values);
+    if (rows == kPanelRows) {
+      if (thread_of_group() == 0) ptx::tma_store_2d(&to.map, panel, column, row);
+    } else {
+      copy(panel, to, rows, column, [&](int r) { return int64_t{row} + r; });
+    }
+    if (thread_of_group() == 0) ptx::bulk_commit();  // empty when there was none: panels take turns
+  }
+
+  // Rows that do not lie one after another: row_at(0), …, row_at(rows - 1).
+  template <class RowAt>
+  __device__ void write_apart(const float (&values)[32], const Destination& to, int rows,
+                              int column, RowAt&& row_at) {
+    copy(fill(values), to, rows, column, row_at);
+    if (thread_of_group() == 0) ptx::bulk_commit();
+  }
+
+  // Before the block ends: nothing reads the panels any more.
+  __device__ void finish() const {
+    if (thread_of_group() == 0) ptx::bulk_wait_read<0>();
+  }
+
+ private:
+  // The values in the next panel, which the asynchronous proxy sees as well.
+  __device__ unsigned char* fill(const float (&values)[32]) {
     const int thread = thread_of_group();
     unsigned char* panel = panels_ + turn_ * kSquareBytes;
     turn_ ^= 1;
@@ -38,26 +63,16 @@ class PanelWriter {
     }
     ptx::fence_proxy_async();
     ptx::bar_sync(barrier_, kGroup);
-    if (rows == kPanelRows) {
-      if (thread == 0) ptx::tma_store_2d(&to.map, panel, column, row);
-    } else {
-      const int chunk = thread % 8, c = column + chunk * 8;
-      for (int r = thread / 8; r < rows && c < to.width; r += kGroup / 8)
-        *reinterpret_cast<uint4*>(to.base + int64_t{row + r} * to.stride + c) =
-            *reinterpret_cast<const uint4*>(at(panel, r, chunk));
-    }
-    if (thread == 0) ptx::bulk_commit();  // empty when there was none: the panels take turns
+    return panel;
   }
-
-  // Before the block ends: nothing reads the panels any more.
-  __device__ void finish() const {
-    if (thread_of_group() == 0) ptx::bulk_wait_read<0>();
-  }
-
- private:
-  // 16-byte chunk of a row of the panel, swizzled as TMA expects it.
-  static __device__ unsigned char* at(unsigned char* panel, int row, int chunk) {
-    return panel + row * 128 + (chunk ^ row % 8) * 16;
+  template <class RowAt>
+  __device__ void copy(const unsigned char* panel, const Destination& to, int rows, int column,
+                       RowAt&& row_at) const {
+    const int chunk = thread_of_group() % 8, c = column + chunk * 8;
+    for (int r = thread_of_group() / 8; r < rows && c < to.width; r += kGroup / 8)
+      *reinterpret_cast<uint4*>(to.base + row_at(r) * to.stride + c) =
+          *reinterpret_cast<const uint4*>(panel + r * 128 +
+                                          (chunk ^ r % 8) * 16);  // as TMA swizzles
   }
   unsigned char* panels_;
   int barrier_, turn_ = 0;

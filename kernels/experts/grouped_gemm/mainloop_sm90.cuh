@@ -96,10 +96,8 @@ struct Tile {
 template <class T>
 class TileAnnouncer {
  public:
-  __device__ TileAnnouncer(const T& t, const GroupedGemm& a)
-      : notes_(t.notes()),
-        tiles_(a.offsets, a.experts, a.rows, a.n, static_cast<int>(blockIdx.x),
-               static_cast<int>(gridDim.x)) {}
+  __device__ TileAnnouncer(const T& t, const typename T::Scheduler& tiles)
+      : notes_(t.notes()), tiles_(tiles) {}
 
   // All warps that load call it; the first one tells.
   __device__ bool next(GroupedTile& tile) {
@@ -127,6 +125,12 @@ class TileAnnouncer {
   typename T::Scheduler tiles_;
   unsigned number_ = 0;
 };
+
+template <class T>
+__device__ typename T::Scheduler tiles_of(const GroupedGemm& a) {
+  return {
+      a.offsets, a.experts, a.rows, a.n, static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x)};
+}
 
 // What the others hear: tile `number`.
 template <class T>
@@ -166,7 +170,7 @@ __device__ void load_w(const Product& p, const GroupedTile& tile, int depth, uns
 template <class T, ptx::Major kMajor>
 __device__ void load_in_order(const Product& p, const T& t) {
   const typename T::Operands ring = t.operands();
-  TileAnnouncer<T> tiles(t, p.a);
+  TileAnnouncer<T> tiles(t, tiles_of<T>(p.a));
   unsigned step = 0;
   GroupedTile tile;
   while (tiles.next(tile)) {
@@ -196,7 +200,7 @@ __device__ void load_by_token(const Product& p, const T& t) {
   const Bf16* x = static_cast<const Bf16*>(a.x) + chunk * 8;
   const typename T::Operands ring = t.operands();
   const LateArrival arrival(ring);
-  TileAnnouncer<T> tiles(t, a);
+  TileAnnouncer<T> tiles(t, tiles_of<T>(a));
   unsigned step = 0;
   GroupedTile tile;
   while (tiles.next(tile)) {

@@ -22,6 +22,14 @@ constexpr int64_t most_grouped_tiles(int rows, int experts, int columns, int til
 // What TileScheduler's 32-bit tile numbers allow: most_grouped_tiles() and any step stay below.
 inline constexpr int64_t kMostScheduledTiles = int64_t{1} << 30;
 
+// What offsets count: rows, or images of so many rows each.
+struct OfRows {
+  static constexpr int rows = 1;
+};
+struct OfImages {
+  int rows;
+};
+
 // Enumerates tiles first, first + step, first + 2·step, … of all experts, in the experts' order,
 // from offsets that are on the device only. Experts without rows have no tiles. Inside an expert,
 // kRowTiles tiles above each other come before the next ones to their right: blocks that run at the
@@ -30,17 +38,18 @@ inline constexpr int64_t kMostScheduledTiles = int64_t{1} << 30;
 // Every warp that needs the sequence walks it itself, all 32 lanes together. A lane looks at one
 // expert of a window of 32: a prefix sum and a ballot per tile and window, from offsets that the L1
 // cache holds, instead of registers.
-// Offsets outside [0, rows] are pulled in, so that no tile leaves the output.
-template <int kTileRows, int kTileColumns, int kRowTiles = 16>
+// Offsets outside [0, count] are pulled in, so that no tile leaves the output.
+template <int kTileRows, int kTileColumns, int kRowTiles = 16, class Unit = OfRows>
 class TileScheduler {
  public:
-  __device__ TileScheduler(const int32_t* offsets, int experts, int rows, int columns, int first,
-                           int step)
+  __device__ TileScheduler(const int32_t* offsets, int experts, int count, int columns, int first,
+                           int step, Unit unit = {})
       : offsets_(offsets),
         experts_(experts),
-        rows_(rows),
+        count_(count),
         column_tiles_((columns + kTileColumns - 1) / kTileColumns),
         step_(step),
+        unit_(unit),
         next_(first) {}
 
   // False when there are no more tiles. All lanes of the warp call it and get the same tile.
@@ -48,8 +57,9 @@ class TileScheduler {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     while (window_ <= experts_) {
       const int e = window_ + lane;
-      const int first_row = e <= experts_ ? clamped(offsets_[e]) : rows_;
-      const int count = max((e < experts_ ? clamped(offsets_[e + 1]) : rows_) - first_row, 0);
+      const int first_row = (e <= experts_ ? clamped(offsets_[e]) : count_) * unit_.rows;
+      const int count =
+          max((e < experts_ ? clamped(offsets_[e + 1]) : count_) * unit_.rows - first_row, 0);
       const int height = (count + kTileRows - 1) / kTileRows;
       int end = height * column_tiles_;  // the number of the tile behind this expert's last one
 #pragma unroll
@@ -74,6 +84,9 @@ class TileScheduler {
     return false;
   }
 
+  // When there are no more: where the same sequence goes on in the tiles that follow these.
+  __device__ int left_over() const { return next_ - before_; }
+
  private:
   // Tile next_ of the expert with `count` rows from `first_row` on, whose tiles end before `end`.
   __device__ void place(GroupedTile& tile, int first_row, int count, int end) const {
@@ -86,10 +99,11 @@ class TileScheduler {
     tile.rows = min(kTileRows, count - row);
     tile.column = column * kTileColumns;
   }
-  __device__ int clamped(int row) const { return min(max(row, 0), rows_); }
+  __device__ int clamped(int offset) const { return min(max(offset, 0), count_); }
 
   const int32_t* offsets_;
-  int experts_, rows_, column_tiles_, step_;
+  int experts_, count_, column_tiles_, step_;
+  [[no_unique_address]] Unit unit_;
   int next_;                     // the number of the tile that comes next
   int window_ = 0, before_ = 0;  // the window's first expert, tiles of the experts before it
 };

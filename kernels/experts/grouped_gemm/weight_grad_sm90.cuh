@@ -68,21 +68,6 @@ constexpr int64_t weight_grad_works(const GroupedGemmWeightGrad& a, int splits) 
          ((a.k + T::kColumns - 1) / T::kColumns);
 }
 
-// kSquares times 64 columns from `column` on of one row of `width` values, as line `line` of every
-// square; zeros for a row of nullptr and outside the row. Eight lanes copy 128 bytes.
-template <int kSquares>
-__device__ void copy_line(unsigned char* squares, int line, const Bf16* row, int column, int width,
-                          const void* anything) {
-  const int chunk = thread_of_group() % 8;
-  unsigned char* to = squares + line * 128 + (chunk ^ line % 8) * 16;
-#pragma unroll
-  for (int s = 0; s < kSquares; ++s) {
-    const int c = column + s * 64 + chunk * 8;
-    const bool is_there = row != nullptr && c < width;
-    ptx::cp_async<16>(to + s * kSquareBytes, is_there ? row + c : anything, is_there ? 16 : 0);
-  }
-}
-
 template <class T>
 __device__ void load_weight_grad(const WeightGrad& p, const typename T::Operands& ring) {
   const GroupedGemmWeightGrad& a = p.a;

@@ -1,0 +1,28 @@
+#pragma once
+
+// Convolutions over experts on Hopper's tensor cores (wgmma): what
+// kernels/experts/grouped_conv2d.cu calls on devices of compute capability 9.0. Arguments have been
+// checked there.
+
+#include "kernels/experts/grouped_conv2d/product.h"
+
+namespace moat::kernels::sm90 {
+
+// Output channels of a tile; it has 128 pixels, or in the weight gradient 128 taps and channels.
+enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
+
+// bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than 8192
+// rows and columns. Otherwise the products of product_sm80.cuh serve. All tiles give the same bits.
+bool can_run(const ConvProduct&);
+Status run(Cuda, const ConvProduct&);
+Status run(Cuda, const ConvProduct&, ConvTile);
+
+// Pieces of an expert's pixels, each summed apart: 1 to 64, by the extents and the chip alone. The
+// workspace is for their sums where there are several.
+bool can_run(const GroupedConv2dWeightGrad&);
+int splits(const GroupedConv2dWeightGrad&);
+size_t workspace(const GroupedConv2dWeightGrad&, int splits);
+Status run(Cuda, const GroupedConv2dWeightGrad&);
+Status run(Cuda, const GroupedConv2dWeightGrad&, ConvTile, int splits);
+
+}  // namespace moat::kernels::sm90

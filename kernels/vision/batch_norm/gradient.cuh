@@ -1,0 +1,185 @@
+#pragma once
+
+// Bytes, in values of the matrix: the sums read d_y, x and the mask y, and write d_residual; with
+// constant statistics they write d_x, too, and that is all. With statistics of the batch a second
+// pass reads the masked gradient (d_residual where it has been written, else d_y and y) and x and
+// writes d_x: 5 reads and 2 writes in all for a block with a relu and a residual.
+
+#include "kernels/vision/batch_norm.h"
+#include "kernels/vision/batch_norm/tiles.cuh"
+
+namespace moat::kernels::batch_norm {
+
+// The gradient behind the relu; a NaN of y lets it through.
+template <bool kMasked, class T, int N>
+struct MaskedGradient {
+  Vector<T, N> d;
+
+  __device__ MaskedGradient(const void* d_y, const void* y, int64_t index)
+      : d(load<N>(static_cast<const T*>(d_y) + index)) {
+    if constexpr (kMasked) {
+      const Vector<T, N> mask = load<N>(static_cast<const T*>(y) + index);
+#pragma unroll
+      for (int n = 0; n < N; ++n)
+        if (compute_t<T>(mask.values[n]) <= 0) d.values[n] = T(compute_t<T>(0));
+    }
+  }
+  // The gradient times a factor per channel.
+  __device__ Vector<T, N> times(const compute_t<T> (&factor)[N]) const {
+    Vector<T, N> out;
+#pragma unroll
+    for (int n = 0; n < N; ++n) out.values[n] = T(factor[n] * compute_t<T>(d.values[n]));
+    return out;
+  }
+};
+
+template <class C, int N>
+__device__ void load_factor(const BatchNormGrad& a, int channel, C (&factor)[N]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+    factor[n] =
+        value_or<C>(a.gamma, channel + n, 1) * static_cast<const C*>(a.inv_std)[channel + n];
+}
+
+// sums = [row_blocks, 2, channels]: of d and of d (x - mean).
+template <class T, int N, bool kMasked>
+__global__ void __launch_bounds__(kThreads, 3)
+    gradient_sums_kernel(BatchNormGrad a, Tiling t, double* sums) {
+  using C = compute_t<T>;
+  __shared__ LaneValues<N> lanes;
+  const Place<N> at(t, blockIdx.x);
+  T* d_residual = static_cast<T*>(a.d_residual);
+  T* d_x = a.statistics == NormStatistics::constant ? static_cast<T*>(a.d_x) : nullptr;
+  C center[N] = {}, factor[N] = {}, sum[N] = {}, product[N] = {};
+  if (at.row < at.end) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) center[n] = static_cast<const C*>(a.mean)[at.channel + n];
+    if (d_x) load_factor(a, at.channel, factor);
+  }
+#pragma unroll 2
+  for (int64_t row = at.row; row < at.end; row += at.lanes) {
+    const int64_t index = row * t.channels + at.channel;
+    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
+    const Vector<T, N> x = load<N>(static_cast<const T*>(a.x) + index);
+    if (d_residual) store(d_residual + index, g.d);
+    if (d_x) store(d_x + index, g.times(factor));
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const C d = C(g.d.values[n]);
+      sum[n] += d;
+      product[n] += d * (C(x.values[n]) - center[n]);
+    }
+  }
+#pragma unroll
+  for (int n = 0; n < N; ++n) lanes.set(t, at, n, double{sum[n]}, double{product[n]});
+  __syncthreads();
+  lanes.for_each_channel(t, at, [&](int channel, int index, int stride) {
+    double d = 0, d_x_sum = 0;
+    for (int lane = 0; lane < t.lanes; ++lane, index += stride) {
+      d += lanes.first[index];
+      d_x_sum += lanes.second[index];
+    }
+    double* out = sums + at.row_block * 2 * t.channels + channel;
+    out[0] = d;
+    out[t.channels] = d_x_sum;
+  });
+}
+
+template <class C>
+__global__ void __launch_bounds__(kThreads)
+    gradient_totals_kernel(BatchNormGrad a, Tiling t, const double* sums, Coefficients<C> to) {
+  __shared__ BlockSums::Scratch scratch;
+  const BlockSums total(t, scratch);
+  const double* first = sums + total.channel;
+  const int64_t stride = 2 * int64_t{t.channels};
+  const double d = total.of([&](int64_t block) { return first[block * stride]; }),
+               product =
+                   total.of([&](int64_t block) { return first[block * stride + t.channels]; });
+  if (!total.writes()) return;
+  const int j = total.channel;
+  const C inv_std = static_cast<const C*>(a.inv_std)[j];
+  if (a.d_beta) static_cast<C*>(a.d_beta)[j] = static_cast<C>(d);
+  if (a.d_gamma) static_cast<C*>(a.d_gamma)[j] = static_cast<C>(product * inv_std);
+  const auto rows = static_cast<double>(t.rows);
+  to.center[j] = static_cast<const C*>(a.mean)[j];
+  to.factor[j] = value_or<C>(a.gamma, j, 1) * inv_std;
+  to.shift[j] = static_cast<C>(d / rows);
+  to.slope[j] = static_cast<C>(product * double{inv_std} * inv_std / rows);
+}
+
+// d_x = factor (d - shift - (x - center) slope), statistics of the batch.
+template <class T, int N, bool kMasked>
+__global__ void __launch_bounds__(kThreads, 3)
+    input_gradient_kernel(BatchNormGrad a, Tiling t, Coefficients<compute_t<T>> from) {
+  using C = compute_t<T>;
+  // From the end: what the sums read last may still be in L2.
+  const Place<N> at(t, gridDim.x - 1 - blockIdx.x);
+  if (at.row >= at.end) return;
+  C center[N], factor[N], shift[N], slope[N];
+  load_channels(from.center + at.channel, center);
+  load_channels(from.factor + at.channel, factor);
+  load_channels(from.shift + at.channel, shift);
+  load_channels(from.slope + at.channel, slope);
+#pragma unroll 2
+  for (int64_t row = at.row; row < at.end; row += at.lanes) {
+    const int64_t index = row * t.channels + at.channel;
+    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
+    const Vector<T, N> x = load<N>(static_cast<const T*>(a.x) + index);
+    Vector<T, N> d_x;
+#pragma unroll
+    for (int n = 0; n < N; ++n)
+      d_x.values[n] =
+          T(factor[n] * (C(g.d.values[n]) - shift[n] - (C(x.values[n]) - center[n]) * slope[n]));
+    store(static_cast<T*>(a.d_x) + index, d_x);
+  }
+}
+
+// d_residual, and d_x with constant statistics, for callers that need no sums.
+template <class T, int N, bool kMasked>
+__global__ void __launch_bounds__(kThreads, 3) masked_gradient_kernel(BatchNormGrad a, Tiling t) {
+  const Place<N> at(t, blockIdx.x);
+  if (at.row >= at.end) return;
+  T *d_residual = static_cast<T*>(a.d_residual), *d_x = static_cast<T*>(a.d_x);
+  compute_t<T> factor[N];
+  if (d_x) load_factor(a, at.channel, factor);
+#pragma unroll 2
+  for (int64_t row = at.row; row < at.end; row += at.lanes) {
+    const int64_t index = row * t.channels + at.channel;
+    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
+    if (d_residual) store(d_residual + index, g.d);
+    if (d_x) store(d_x + index, g.times(factor));
+  }
+}
+
+template <class T, int N>
+Status gradient(Cuda on, const BatchNormGrad& a) {
+  using C = compute_t<T>;
+  const bool batch = a.statistics == NormStatistics::batch;
+  const Tiling pass = pass_tiling(a.rows, a.channels, N);
+  if (!a.d_gamma && !a.d_beta && !(batch && a.d_x)) {
+    if (!a.d_x && !a.d_residual) return Status::ok;
+    return launch(on, pass.grid(),
+                  a.y ? masked_gradient_kernel<T, N, true> : masked_gradient_kernel<T, N, false>, a,
+                  pass);
+  }
+  const Tiling t = sums_tiling(a.rows, a.channels, N);
+  const Workspace workspace(on, t);
+  const auto coefficients = workspace.coefficients<C>();
+  Status status = launch(on, t.grid(),
+                         a.y ? gradient_sums_kernel<T, N, true> : gradient_sums_kernel<T, N, false>,
+                         a, t, workspace.sums);
+  if (status != Status::ok) return status;
+  status = launch(on, BlockSums::grid(a.channels), gradient_totals_kernel<C>, a, t, workspace.sums,
+                  coefficients);
+  if (status != Status::ok || !batch || !a.d_x) return status;
+  BatchNormGrad second = a;
+  if (a.d_residual) {
+    second.d_y = a.d_residual;
+    second.y = nullptr;
+  }
+  return launch(on, pass.grid(),
+                second.y ? input_gradient_kernel<T, N, true> : input_gradient_kernel<T, N, false>,
+                second, pass, coefficients);
+}
+
+}  // namespace moat::kernels::batch_norm

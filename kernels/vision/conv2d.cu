@@ -1,0 +1,189 @@
+#include "kernels/vision/conv2d.h"
+
+#include <algorithm>
+
+#include "kernels/basic/copy.h"
+#include "kernels/library/context.h"
+#include "kernels/vision/conv2d_cudnn.h"
+#include "kernels/vision/conv2d_f64.h"
+#include "kernels/vision/conv_epilogue.h"
+
+// float32 and bfloat16 are cuDNN's, float64 is a loop of our own. What cuDNN's plan leaves over is
+// done around it: bfloat16 activations meet a filter that is rounded on each call unless it comes
+// packed, an epilogue that no plan fuses is one more pass over y, and a weight gradient that no
+// plan gives in float32 is widened.
+
+namespace moat::kernels {
+
+namespace {
+
+using cudnn::ConvPlan;
+using cudnn::ConvProblem;
+using cudnn::ConvUse;
+
+bool is_valid(const Conv2dGeometry& g, int n) {
+  return n >= 0 && g.height > 0 && g.width > 0 && g.c_in > 0 && g.c_out > 0 && g.r > 0 && g.s > 0 &&
+         g.stride > 0 && g.padding >= 0 && g.height + 2 * g.padding >= g.r &&
+         g.width + 2 * g.padding >= g.s;
+}
+
+// Pieces of a workspace start at multiples of what cuDNN may ask of an address.
+constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+Status convert(Cuda on, const void* from, Dtype from_dtype, void* to, Dtype to_dtype,
+               int64_t count) {
+  return copy(on, {.from = from,
+                   .to = to,
+                   .extents = {1, 1, 1, 1, 1, count},
+                   .from_strides = {0, 0, 0, 0, 0, 1},
+                   .to_strides = {0, 0, 0, 0, 0, 1},
+                   .from_dtype = from_dtype,
+                   .to_dtype = to_dtype});
+}
+
+ConvProblem problem_of(const Conv2d& a) {
+  return {a.geometry,
+          ConvUse::forward,
+          {a.bias != nullptr, a.residual != nullptr, a.activation == ConvActivation::relu},
+          a.n};
+}
+ConvProblem problem_of(const Conv2dInputGrad& a) {
+  return {a.geometry, ConvUse::input_grad, {}, a.n};
+}
+ConvProblem problem_of(const Conv2dWeightGrad& a) {
+  return {a.geometry, ConvUse::weight_grad, {}, a.n};
+}
+
+// The bytes of the filter, or its gradient, in the form that the library takes or gives where that
+// is not the caller's.
+size_t converted_bytes(const Conv2dGeometry& g) {
+  return aligned(static_cast<size_t>(g.filter_size()) * size_of(g.dtype));
+}
+template <class Args>
+size_t filter_bytes(const Args& a, const ConvPlan&) {
+  return a.form == FilterForm::krsc && a.geometry.dtype == Dtype::bf16 ? converted_bytes(a.geometry)
+                                                                       : 0;
+}
+size_t filter_bytes(const Conv2dWeightGrad& a, const ConvPlan& plan) {
+  return plan.d_filter_dtype == Dtype::f32 ? 0 : converted_bytes(a.geometry);
+}
+
+template <class Args>
+size_t workspace(Cuda on, const Args& a) {
+  if (!is_valid(a.geometry, a.n) || a.n == 0 || a.geometry.dtype == Dtype::f64 || !on.context ||
+      !supports(on, a.geometry.dtype))
+    return 0;
+  ConvPlan plan{};
+  if (cudnn::plan(on, problem_of(a), &plan) != Status::ok) return 0;
+  return filter_bytes(a, plan) + aligned(plan.workspace_bytes);
+}
+
+// What the library's call gets: the workspace behind the converted filter.
+Cuda behind(Cuda on, size_t bytes) {
+  on.workspace = static_cast<char*>(on.workspace) + bytes;
+  on.workspace_bytes -= bytes;
+  return on;
+}
+
+Status finish(Cuda on, const Conv2d& a, const ConvPlan& plan) {
+  if (plan.fuses) return Status::ok;
+  const Conv2dGeometry& g = a.geometry;
+  return conv_epilogue(on, {.bias = a.bias,
+                            .residual = a.residual,
+                            .y = a.y,
+                            .pixels = int64_t{a.n} * g.out_height() * g.out_width(),
+                            .channels = g.c_out,
+                            .activation = a.activation,
+                            .dtype = g.dtype});
+}
+Status finish(Cuda, const Conv2dInputGrad&, const ConvPlan&) { return Status::ok; }
+
+// The filter in the activations' dtype, then the library, then what its plan left over.
+template <class Args>
+Status convolve(Cuda on, const Args& a, const ConvPlan& plan, cudnn::ConvData data) {
+  const Conv2dGeometry& g = a.geometry;
+  const size_t bytes = filter_bytes(a, plan);
+  if (bytes > 0) {
+    const Status status = convert(on, a.filter, Dtype::f32, on.workspace, g.dtype, g.filter_size());
+    if (status != Status::ok) return status;
+    data.filter = on.workspace;
+  }
+  const Status status = cudnn::run(behind(on, bytes), problem_of(a), data);
+  return status == Status::ok ? finish(on, a, plan) : status;
+}
+
+Status by_library(Cuda on, const Conv2d& a, const ConvPlan& plan) {
+  return convolve(
+      on, a, plan,
+      {.input = a.x, .filter = a.filter, .output = a.y, .bias = a.bias, .residual = a.residual});
+}
+Status by_library(Cuda on, const Conv2dInputGrad& a, const ConvPlan& plan) {
+  return convolve(on, a, plan, {.input = a.d_y, .filter = a.filter, .output = a.d_x});
+}
+Status by_library(Cuda on, const Conv2dWeightGrad& a, const ConvPlan& plan) {
+  const size_t bytes = filter_bytes(a, plan);
+  const cudnn::ConvData data{
+      .input = a.x, .filter = a.d_y, .output = bytes > 0 ? on.workspace : a.d_filter};
+  const Status status = cudnn::run(behind(on, bytes), problem_of(a), data);
+  if (status != Status::ok || bytes == 0) return status;
+  return convert(on, on.workspace, plan.d_filter_dtype, a.d_filter, Dtype::f32,
+                 a.geometry.filter_size());
+}
+
+// n > 0.
+template <class Args>
+Status run(Cuda on, const Args& a) {
+  if (!supports(on, a.geometry.dtype)) return Status::unsupported;
+  if constexpr (requires { a.form; })
+    if (a.geometry.dtype == Dtype::f64 && a.form != FilterForm::krsc) return Status::bad_args;
+  if (a.geometry.dtype == Dtype::f64) return f64::run(on, a);
+  if (!on.context) return Status::bad_args;
+  ConvPlan plan{};
+  if (const Status status = cudnn::plan(on, problem_of(a), &plan); status != Status::ok)
+    return status;
+  if (on.workspace_bytes < workspace(on, a)) return Status::small_workspace;
+  return by_library(on, a, plan);
+}
+
+}  // namespace
+
+size_t conv2d_workspace(Cuda on, const Conv2d& a) { return workspace(on, a); }
+
+Status conv2d(Cuda on, const Conv2d& a) {
+  if (!is_valid(a.geometry, a.n)) return Status::bad_args;
+  return a.n == 0 ? Status::ok : run(on, a);
+}
+
+size_t conv2d_input_grad_workspace(Cuda on, const Conv2dInputGrad& a) { return workspace(on, a); }
+
+Status conv2d_input_grad(Cuda on, const Conv2dInputGrad& a) {
+  if (!is_valid(a.geometry, a.n)) return Status::bad_args;
+  return a.n == 0 ? Status::ok : run(on, a);
+}
+
+size_t conv2d_weight_grad_workspace(Cuda on, const Conv2dWeightGrad& a) { return workspace(on, a); }
+
+Status conv2d_weight_grad(Cuda on, const Conv2dWeightGrad& a) {
+  const Conv2dGeometry& g = a.geometry;
+  if (!is_valid(g, a.n)) return Status::bad_args;
+  if (a.n > 0) return run(on, a);
+  return fill(on,
+              {.to = a.d_filter, .count = g.filter_size(), .value = 0, .dtype = g.filter_dtype()});
+}
+
+size_t conv2d_packed_bytes(Cuda on, const Conv2dGeometry& g, FilterUse) {
+  return is_valid(g, 0) && g.dtype != Dtype::f64 && supports(on, g.dtype)
+             ? static_cast<size_t>(g.filter_size()) * size_of(g.dtype)
+             : 0;
+}
+
+size_t conv2d_pack_workspace(Cuda, const Conv2dPack&) { return 0; }
+
+Status conv2d_pack(Cuda on, const Conv2dPack& a) {
+  if (!is_valid(a.geometry, 0)) return Status::bad_args;
+  if (!supports(on, a.geometry.dtype)) return Status::unsupported;
+  if (a.geometry.dtype == Dtype::f64) return Status::ok;
+  return convert(on, a.filter, Dtype::f32, a.packed, a.geometry.dtype, a.geometry.filter_size());
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,86 @@
+#include "kernels/vision/crop_flip.h"
+
+#include "kernels/cuda.cuh"
+#include "kernels/cuda/stretch.cuh"
+#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/warp.cuh"
+#include "kernels/vision/crop_flip_draw.h"
+
+// Each byte is read once and each pixel written once, 5 bytes a pixel: a warp takes a stretch of an
+// image in vectors of 4 pixels. Every lane draws the image's window itself, ten rounds of Philox
+// for 16 pixels, which costs less than to share it. Reads are single bytes, because a window starts
+// anywhere; those of a warp lie together.
+
+namespace moat::kernels {
+
+namespace {
+
+constexpr int kWarps = 8;  // per block
+constexpr int kInFlight = 4;
+template <int N>
+constexpr int64_t kStretch = kInFlight* kWarp* N;  // values
+
+// Where the values of an image come from. All in 32 bits without sign: a coordinate before the
+// image wraps to one behind it.
+struct Window {
+  uint32_t height, width, channels, dy, dx;
+  bool flip;
+
+  // The place of pixel (r, s) in the image, channel 0; `outside` when it has none.
+  static constexpr uint32_t outside = 0xffffffffu;
+  __device__ uint32_t operator()(uint32_t r, uint32_t s) const {
+    const uint32_t y = r + dy, x = (flip ? width - 1 - s : s) + dx;
+    return y < height && x < width ? (y * width + x) * channels : outside;
+  }
+};
+
+template <int N>
+__global__ void __launch_bounds__(kWarps* kWarp) crop_flip_kernel(CropFlip a, int64_t values) {
+  const Stretch s = warp_stretch(values, kStretch<N>);
+  if (s.row >= a.n) return;
+  const CropFlipDraw drawn = draw_of(a, a.ids[s.row]);
+  const Window window{.height = static_cast<uint32_t>(a.height),
+                      .width = static_cast<uint32_t>(a.width),
+                      .channels = static_cast<uint32_t>(a.channels),
+                      .dy = static_cast<uint32_t>(drawn.dy),
+                      .dx = static_cast<uint32_t>(drawn.dx),
+                      .flip = drawn.flip};
+  const uint8_t* image = a.images + s.row * values;
+  float* y = a.y + s.row * values;
+  const float max_value = static_cast<float>(a.max_value);
+#pragma unroll
+  for (int u = 0; u < kInFlight; ++u) {
+    const int64_t at = s.first + (u * kWarp + lane_index()) * N;
+    if (at >= s.last) return;
+    const uint32_t first_pixel = static_cast<uint32_t>(at) / window.channels;
+    uint32_t channel = static_cast<uint32_t>(at) - first_pixel * window.channels;
+    uint32_t row = first_pixel / window.width, column = first_pixel - row * window.width;
+    Vector<float, N> to;
+#pragma unroll
+    for (int v = 0; v < N; ++v) {
+      const uint32_t from = window(row, column);
+      const bool inside = from != Window::outside;
+      to.values[v] =
+          inside ? __fdiv_rn(static_cast<float>(image[from + channel]), max_value) : 0.0f;
+      if (++channel < window.channels) continue;
+      channel = 0;
+      if (++column < window.width) continue;
+      column = 0;
+      ++row;
+    }
+    store(y + at, to);
+  }
+}
+
+}  // namespace
+
+Status crop_flip(Cuda on, const CropFlip& a) {
+  if (!is_valid(a)) return Status::bad_args;
+  const int64_t values = int64_t{a.height} * a.width * a.channels;
+  return with_vector<float>(values, {a.y}, [&]<int N>() {
+    return launch(on, stretch_grid(a.n, values, kStretch<N>, kWarps), crop_flip_kernel<N>, a,
+                  values);
+  });
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,219 @@
+#include "kernels/cuda/hopper.h"
+#include "kernels/experts/grouped_conv2d/sm90.h"
+#include "tests/cuda/conv_case.h"
+
+namespace moat::tests {
+
+using namespace kernels;
+using sm90::ConvTile;
+
+namespace {
+
+constexpr ConvTile kTiles[] = {ConvTile::narrow, ConvTile::middle, ConvTile::wide};
+
+struct Results {
+  std::vector<Bf16> y, d_x;
+};
+
+Results products(const ConvCase& s, const ConvInputs<Bf16>& in, ConvTile tile) {
+  const DeviceArray<Bf16> x(in.x), residual(in.residual), d_y(in.d_y), filters(in.packed(s)),
+      y(size_t(s.n()) * s.y_size()), d_x(size_t(s.n()) * s.x_size());
+  const DeviceArray<float> bias(in.bias);
+  const DeviceArray<int32_t> offsets(s.offsets());
+  Conv2dGeometry g = s.geometry;
+  g.dtype = Dtype::bf16;
+  const ConvProduct forward =
+      conv_product(GroupedConv2d{.x = x.data(),
+                                 .filters = filters.data(),
+                                 .bias = s.with_bias ? bias.data() : nullptr,
+                                 .residual = s.with_residual ? residual.data() : nullptr,
+                                 .y = y.data(),
+                                 .offsets = offsets.data(),
+                                 .n = s.n(),
+                                 .experts = s.experts(),
+                                 .geometry = g,
+                                 .form = FilterForm::packed,
+                                 .activation = s.activation},
+                   Precision::float32);
+  const ConvProduct input_grad = conv_product(GroupedConv2dInputGrad{.d_y = d_y.data(),
+                                                                     .filters = filters.data(),
+                                                                     .d_x = d_x.data(),
+                                                                     .offsets = offsets.data(),
+                                                                     .n = s.n(),
+                                                                     .experts = s.experts(),
+                                                                     .geometry = g,
+                                                                     .form = FilterForm::packed},
+                                              Precision::float32);
+  REQUIRE(sm90::run(Cuda{}, forward, tile) == Status::ok);
+  REQUIRE(sm90::run(Cuda{}, input_grad, tile) == Status::ok);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  return {y.host(), d_x.host()};
+}
+
+void check(const ConvCase& s, ConvTile tile, std::vector<double> (*values)(size_t, unsigned)) {
+  const Conv2dGeometry& g = s.geometry;
+  INFO("tile " << int(tile) << ", images " << s.n() << " of " << g.height << " x " << g.width
+               << ", channels " << g.c_in << " to " << g.c_out << ", filter " << g.r << " x " << g.s
+               << ", stride " << g.stride << ", padding " << g.padding);
+  const ConvInputs<Bf16> in(s, values);
+  const Results got = products(s, in, tile);
+  const double error = values == integer_values ? 0 : conv_error<Bf16>(Precision::float32),
+               rounding = (values == integer_values ? 1 : 1.01) * conv_rounding<Bf16>();
+  require_near(got.y, forward_reference(s, in), error, rounding);
+  require_near(got.d_x, input_grad_reference(s, in), error, rounding);
+}
+
+std::vector<float> weight_grad(const ConvCase& s, const ConvInputs<Bf16>& in, ConvTile tile,
+                               int splits) {
+  const DeviceArray<Bf16> x(in.x), d_y(in.d_y);
+  const DeviceArray<int32_t> offsets(s.offsets());
+  const DeviceArray<float> d_filters(s.counts.size() * s.filter_size());
+  GroupedConv2dWeightGrad a{.x = x.data(),
+                            .d_y = d_y.data(),
+                            .d_filters = d_filters.data(),
+                            .offsets = offsets.data(),
+                            .n = s.n(),
+                            .experts = s.experts(),
+                            .geometry = s.geometry};
+  a.geometry.dtype = Dtype::bf16;
+  const size_t bytes = sm90::workspace(a, splits);
+  const DeviceArray<char> scratch(bytes);
+  if (bytes > 0) REQUIRE(sm90::run(Cuda{}, a, tile, splits) == Status::small_workspace);
+  REQUIRE(sm90::run(Cuda{.workspace = scratch.data(), .workspace_bytes = bytes}, a, tile, splits) ==
+          Status::ok);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  return d_filters.host();
+}
+
+void check_weight_grad(const ConvCase& s, ConvTile tile, int splits,
+                       std::vector<double> (*values)(size_t, unsigned) = integer_values) {
+  const Conv2dGeometry& g = s.geometry;
+  INFO("weight gradient, tile " << int(tile) << ", splits " << splits << ", images " << s.n()
+                                << ", channels " << g.c_in << " to " << g.c_out << ", filter "
+                                << g.r << " x " << g.s << ", stride " << g.stride);
+  const ConvInputs<Bf16> in(s, values);
+  require_near(weight_grad(s, in, tile, splits), weight_grad_reference(s, in),
+               values == integer_values ? 0 : conv_error<Bf16>(Precision::float32), 0);
+}
+
+}  // namespace
+
+TEST_CASE("cuda: weight gradients of Hopper convolutions", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  for (const ConvTile tile : kTiles)
+    for (const int splits : {1, 3}) {
+      check_weight_grad(
+          {.counts = {0, 6, 1, 0, 3, 0}, .left = 1, .geometry = square(5, 8, 72, 3, 1, 1)}, tile,
+          splits);
+      check_weight_grad({.counts = {5, 1}, .geometry = square(7, 16, 8, 3, 2, 1)}, tile, splits);
+    }
+  check_weight_grad({.counts = {3}, .geometry = square(8, 136, 8, 1, 1, 0)}, ConvTile::narrow, 2,
+                    random_values);
+  check_weight_grad({.counts = {3, 20}, .geometry = square(2, 8, 264, 3, 1, 2)}, ConvTile::wide, 2,
+                    random_values);
+  check_weight_grad({.counts = {0, 0}, .left = 2, .geometry = square(3, 8, 8, 3, 1, 1)},
+                    ConvTile::narrow, 2);
+  const ConvCase s{.counts = {5, 2}, .geometry = square(6, 8, 16, 3, 1, 1)};
+  const ConvInputs<Bf16> in(s, random_values);
+  const std::vector<float> once = weight_grad(s, in, ConvTile::narrow, 3);
+  for (const ConvTile tile : kTiles) REQUIRE(equal_bits(once, weight_grad(s, in, tile, 3)));
+}
+
+TEST_CASE("cuda: Hopper convolutions over experts", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  for (const ConvTile tile : kTiles) {
+    check({.counts = {0, 6, 1, 0, 2, 0},
+           .left = 1,
+           .geometry = square(5, 8, 72, 3, 1, 1),
+           .with_residual = true,
+           .activation = ConvActivation::relu},
+          tile, integer_values);
+    check({.counts = {1, 0, 2}, .geometry = square(6, 16, 8, 3, 2, 1)}, tile, integer_values);
+    check({.counts = {0, 3}, .left = 1, .geometry = square(5, 24, 16, 1, 2, 0)}, tile,
+          integer_values);
+    check({.counts = {2, 1},
+           .geometry = {4, 7, 8, 16, 5, 2, 1, 2, Dtype::f64},
+           .with_residual = true},
+          tile, random_values);
+  }
+  check({.counts = {3}, .geometry = square(7, 72, 264, 1, 1, 0), .with_bias = false},
+        ConvTile::wide, random_values);
+  check({.counts = {1, 1}, .geometry = square(3, 8, 8, 2, 3, 4)}, ConvTile::narrow, random_values);
+  check({.counts = std::vector<int32_t>(12, 1), .geometry = square(3, 8, 8, 1, 2, 0)},
+        ConvTile::narrow, random_values);
+  check({.counts = {0, 0}, .left = 1, .geometry = square(3, 8, 8, 3, 1, 1)}, ConvTile::narrow,
+        random_values);
+}
+
+TEST_CASE("cuda: Hopper convolutions of more tiles and steps than rings are long",
+          "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  std::vector<int32_t> counts(40, 1);
+  counts[0] = counts[7] = counts[32] = counts[39] = 0;
+  check({.counts = counts, .left = 1, .geometry = square(2, 24, 8, 3, 1, 1)}, ConvTile::narrow,
+        integer_values);
+  check({.counts = {0, 1, 1, 1, 1, 1, 1, 1}, .geometry = square(2, 80, 8, 3, 1, 1)}, ConvTile::wide,
+        integer_values);
+}
+
+TEST_CASE("cuda: an image of a Hopper convolution has the same bits in any batch and tile",
+          "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  for (const int stride : {1, 2}) {
+    const ConvCase s{.counts = {3, 9, 1}, .geometry = square(4, 16, 24, 3, stride, 1)};
+    const ConvInputs<Bf16> in(s, random_values);
+    const Results many = products(s, in, ConvTile::narrow);
+    for (const ConvTile tile : kTiles) {
+      const Results again = products(s, in, tile);
+      REQUIRE(equal_bits(many.y, again.y));
+      REQUIRE(equal_bits(many.d_x, again.d_x));
+    }
+    ConvCase alone = s;
+    alone.counts = {0, 1, 0};
+    ConvInputs<Bf16> one = in;
+    const auto image = [](const std::vector<Bf16>& images, int i, size_t size) {
+      const auto first = images.begin() + std::ptrdiff_t(size_t(i) * size);
+      return std::vector<Bf16>(first, first + std::ptrdiff_t(size));
+    };
+    one.x = image(in.x, 7, s.x_size());
+    one.d_y = image(in.d_y, 7, s.y_size());
+    one.residual = image(in.residual, 7, s.y_size());
+    const Results few = products(alone, one, ConvTile::narrow);
+    REQUIRE(equal_bits(image(many.y, 7, s.y_size()), few.y));
+    REQUIRE(equal_bits(image(many.d_x, 7, s.x_size()), few.d_x));
+  }
+}
+
+TEST_CASE("cuda: NaN stays with its expert in a Hopper convolution",
+          "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  const ConvCase s{.counts = {1, 1, 1}, .geometry = square(3, 8, 24, 3, 1, 1)};
+  ConvInputs<Bf16> in(s, random_values);
+  for (size_t i = 0; i < s.filter_size(); ++i) in.filters[s.filter_size() + i] = NAN;
+  const Results got = products(s, in, ConvTile::middle);
+  const std::vector<double> y = widened(got.y), d_x = widened(got.d_x);
+  for (size_t i = 0; i < y.size(); ++i) REQUIRE(std::isnan(y[i]) == (i / s.y_size() == 1));
+  for (size_t i = 0; i < d_x.size(); ++i) REQUIRE(std::isnan(d_x[i]) == (i / s.x_size() == 1));
+}
+
+TEST_CASE("cuda: Hopper convolutions refuse what is not in whole chunks",
+          "[cuda][grouped_conv2d_sm90]") {
+  const auto can_run = [](auto&& change) {
+    GroupedConv2d a{};
+    a.n = a.experts = 1;
+    a.geometry = square(4, 8, 16, 3, 1, 1);
+    a.geometry.dtype = Dtype::bf16;
+    a.form = FilterForm::packed;
+    change(a);
+    return sm90::can_run(conv_product(a, Precision::float32));
+  };
+  CHECK(can_run([](auto&) {}));
+  CHECK(!can_run([](auto& a) { a.geometry.c_in = 12; }));
+  CHECK(!can_run([](auto& a) { a.geometry.c_out = 12; }));
+  CHECK(!can_run([](auto& a) { a.geometry.dtype = Dtype::f32; }));
+  CHECK(!can_run([](auto& a) { a.geometry.width = 8192; }));
+  CHECK(!can_run([](auto& a) { a.x = reinterpret_cast<const void*>(8); }));
+  CHECK(!can_run([](auto& a) { a.bias = reinterpret_cast<const void*>(4); }));
+}
+
+}  // namespace moat::tests
