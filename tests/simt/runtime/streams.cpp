@@ -10,7 +10,7 @@ namespace simt {
 
 namespace {
 
-cudaError_t last_error = cudaSuccess;
+thread_local cudaError_t last_error = cudaSuccess;
 std::unordered_set<cudaStream_t> streams;
 std::unordered_set<cudaEvent_t> events;
 
@@ -166,11 +166,5 @@ cudaError_t cudaDeviceSynchronize() {
   const Turn turn(simt::host_mutex());
   return remember(simt::may_wait());
 }
-cudaError_t cudaGetLastError() {
-  const Turn turn(simt::host_mutex());
-  return std::exchange(simt::last_error, cudaSuccess);
-}
-cudaError_t cudaPeekAtLastError() {
-  const Turn turn(simt::host_mutex());
-  return simt::last_error;
-}
+cudaError_t cudaGetLastError() { return std::exchange(simt::last_error, cudaSuccess); }
+cudaError_t cudaPeekAtLastError() { return simt::last_error; }

@@ -24,7 +24,7 @@ namespace simt {
 std::recursive_mutex& host_mutex();
 using Turn = std::lock_guard<std::recursive_mutex>;
 
-// `error`, which cudaGetLastError returns if it is one.
+// `error`, which cudaGetLastError returns to this thread if it is one.
 cudaError_t remember(cudaError_t error);
 
 using Nodes = std::vector<std::shared_ptr<CUgraphNode_st>>;

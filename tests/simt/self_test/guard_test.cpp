@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 #include <functional>
+#include <thread>
 
 #include "tests/simt/options.h"
 #include "tests/simt/self_test/device.h"
@@ -108,10 +109,42 @@ TEST_CASE("simt: what works on device memory passes the guard", "[simt][guard]")
   REQUIRE(ending.is_success);
 }
 
+// As a data loader does: one thread copies on a stream of its own, the other launches and records.
+TEST_CASE("simt: a thread that copies passes the guard while another launches", "[simt][guard]") {
+  const Ending ending = in_child([] {
+    constexpr int kCopies = 200;
+    const Ints values(32), batch(32);
+    cudaStream_t stream = nullptr, own = nullptr;
+    if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != cudaSuccess) _exit(1);
+    if (cudaStreamCreateWithFlags(&own, cudaStreamNonBlocking) != cudaSuccess) _exit(2);
+    std::thread loader([&batch, own] {
+      const std::vector<int> source(32, 7);
+      for (int i = 0; i < kCopies; ++i) {
+        if (cudaMemcpyAsync(batch, source.data(), 128, cudaMemcpyHostToDevice, own) != cudaSuccess)
+          _exit(3);
+        if (cudaStreamSynchronize(own) != cudaSuccess) _exit(4);
+      }
+    });
+    for (int i = 0; i < 20; ++i) add(stream, values, 32, 1);
+    cudaGraph_t graph = nullptr;
+    if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) != cudaSuccess) _exit(5);
+    for (int i = 0; i < 20; ++i) add(stream, values, 32, 1);
+    if (cudaStreamEndCapture(stream, &graph) != cudaSuccess) _exit(6);
+    cudaGraphExec_t executable = nullptr;
+    if (cudaGraphInstantiate(&executable, graph, 0) != cudaSuccess) _exit(7);
+    if (cudaGraphLaunch(executable, stream) != cudaSuccess) _exit(8);
+    loader.join();
+    if (values.host()[31] != 71) _exit(9);
+    if (batch.host()[31] != 7) _exit(10);
+  });
+  INFO(ending.text);
+  REQUIRE(ending.is_success);
+}
+
 TEST_CASE("simt: other faults are not the guard's", "[simt][guard]") {
   const Ending ending = in_child([] {
     const Ints values(4);
-    int* volatile nowhere = nullptr;
+    volatile int* volatile nowhere = nullptr;
     *nowhere = 1;
   });
   INFO(ending.text);

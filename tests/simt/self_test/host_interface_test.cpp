@@ -122,6 +122,26 @@ TEST_CASE("simt: threads of the host take turns", "[simt][streams]") {
   REQUIRE(there);
 }
 
+TEST_CASE("simt: each thread of the host has a last error of its own", "[simt][streams]") {
+  REQUIRE(cudaSetDevice(1) == cudaErrorInvalidDevice);
+  cudaError_t there = cudaErrorNoDevice;
+  std::thread([&there] { there = cudaGetLastError(); }).join();
+  REQUIRE(there == cudaSuccess);
+  REQUIRE(cudaGetLastError() == cudaErrorInvalidDevice);
+}
+
+TEST_CASE("simt: memory filled with 0xff counts as never written", "[simt][memory]") {
+  const Ints values(4);
+  add(nullptr, values, 4, 1);
+  REQUIRE(cudaMemset(values, 0xff, 16) == cudaSuccess);
+  REQUIRE(values.host()[0] == -1);
+  REQUIRE_THROWS_WITH(add(nullptr, values, 4, 1), Catch::Contains("uninitialised"));
+  REQUIRE(cudaMemset(values, 0xff, 16) == cudaSuccess);
+  REQUIRE(cudaMemsetAsync(values, 0xff, 16) == cudaSuccess);
+  add(nullptr, values, 4, 1);
+  REQUIRE(values.host()[0] == 0);
+}
+
 TEST_CASE("simt: the device's properties", "[simt]") {
   cudaDeviceProp properties{};
   REQUIRE(cudaGetDeviceProperties(&properties, 0) == cudaSuccess);
