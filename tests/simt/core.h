@@ -163,7 +163,7 @@ void cluster_wait(Where where);
 // Shared memory as 32-bit addresses. Dynamic memory starts at 1024, static at kStaticShared; a
 // block of the cluster other than the own is named by its rank (mapa).
 inline constexpr uint32_t kDynamicShared = 1024, kStaticShared = 0x80000;
-inline constexpr size_t kMostShared = 232448;
+inline constexpr size_t kMostShared = 232448, kSharedWithoutAsking = 48 * 1024;
 uint32_t shared_address(const void* pointer);
 void* shared_pointer(uint32_t address);
 uint32_t shared_address_at_rank(uint32_t address, int rank);

@@ -16,6 +16,8 @@ int main(int argc, char** argv) {
               Opt(options.seed, "number")["--seed"]("of random schedules") |
               Opt(options.preempt, "probability")["--preempt"](
                   "that a thread is interrupted before a memory access") |
+              Opt(options.guard_device_memory)["--guard"](
+                  "end with a report when host code touches device memory") |
               Opt(options.multiprocessors, "count")["--multiprocessors"]("of the device"));
   if (const int error = session.applyCommandLine(argc, argv)) return error;
   const std::map<std::string, simt::Schedule> schedules{{"fifo", simt::Schedule::fifo},

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace simt {
@@ -18,6 +19,8 @@ struct Options {
   double preempt = 0;       // probability that a thread is interrupted before a memory access
   int multiprocessors = 3;  // what the device says it has
   int most_reports = 8;     // per launch
+  size_t device_memory = size_t{32} << 30;  // bytes: cudaMalloc fails beyond
+  bool guard_device_memory = false;         // host code that touches device memory ends the program
 };
 Options& options();
 

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <new>
 #include <numeric>
 #include <vector>
 
 #include "tests/simt/core.h"
+#include "tests/simt/runtime/guard.h"
 #include "tests/simt/runtime/observe.h"
 #include "tests/simt/runtime/preempt.h"
 #include "tests/simt/runtime/schedule.h"
+#include "tests/simt/runtime/streams.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -27,7 +30,6 @@ Statistics& statistics() {
 
 namespace {
 
-constexpr size_t kSharedWithoutAsking = 48 * 1024;
 uint32_t generations = 0;
 std::map<const void*, size_t> shared_limits;  // by kernel, from cudaFuncSetAttribute
 
@@ -150,6 +152,8 @@ void run_grid(const Launch& job) {
   all.blocks.resize(static_cast<size_t>(ranks));
   all.threads.resize(static_cast<size_t>(ranks * job.threads_per_block()));
   make_address_space();
+  follow_thread();
+  const DeviceAccess access;
   const ProgramVariables kept;
   open_shared(job.shared_bytes, ranks);
   forget_releases();
@@ -182,15 +186,25 @@ void run_grid(const Launch& job) {
   if (!reports.empty()) throw Error(reports);
 }
 
-}  // namespace
+// The arguments of a recorded launch: a copy, aligned as the kernel expects them.
+class KeptArguments {
+ public:
+  explicit KeptArguments(const KernelCall& call)
+      : alignment_{call.argument_alignment},
+        bytes_(::operator new(call.argument_bytes, alignment_)) {
+    std::memcpy(bytes_, call.arguments, call.argument_bytes);
+  }
+  ~KeptArguments() { ::operator delete(bytes_, alignment_); }
+  KeptArguments(const KeptArguments&) = delete;
+  KeptArguments& operator=(const KeptArguments&) = delete;
+  const void* get() const { return bytes_; }
 
-cudaError_t run_on_stream(cudaStream_t, std::function<void()> work) {
-  work();
-  return cudaSuccess;
-}
+ private:
+  std::align_val_t alignment_;
+  void* bytes_;
+};
 
-cudaError_t launch(const cudaLaunchConfig_t& config, const KernelCall& call) {
-  if (current) fail("a kernel launches a kernel");
+cudaError_t launch_checked(const cudaLaunchConfig_t& config, const KernelCall& call) {
   Launch job{call, config.grid, config.block, dim3(), config.dynamicSmemBytes, 0};
   for (unsigned i = 0; i < config.numAttrs; ++i)
     if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
@@ -209,8 +223,22 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const KernelCall& call) {
                              ? kSharedWithoutAsking
                              : std::max(limit->second, kSharedWithoutAsking);
   if (job.shared_bytes > allowed) return cudaErrorInvalidValue;
-  run_grid(job);
+  if (const cudaError_t error = may_enqueue(config.stream)) return error;
+  if (!is_capturing(config.stream)) return run_grid(job), cudaSuccess;
+  add_node(config.stream, cudaGraphNodeTypeKernel,
+           [job, arguments = std::make_shared<KeptArguments>(call)]() mutable {
+             job.call.arguments = arguments->get();
+             run_grid(job);
+           });
   return cudaSuccess;
+}
+
+}  // namespace
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const KernelCall& call) {
+  if (current) fail("a kernel launches a kernel");
+  const Turn turn(host_mutex());
+  return remember(launch_checked(config, call));
 }
 
 uint3 thread_index() { return current->position; }
@@ -224,39 +252,10 @@ void trap(Where where) { fail("__trap%s", at(where).c_str()); }
 }  // namespace simt
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  const simt::Turn turn(simt::host_mutex());
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || static_cast<size_t>(value) > simt::kMostShared) return cudaErrorInvalidValue;
+  if (value < 0 || static_cast<size_t>(value) > simt::kMostShared)
+    return simt::remember(cudaErrorInvalidValue);
   simt::shared_limits[kernel] = static_cast<size_t>(value);
   return cudaSuccess;
 }
-
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  switch (attribute) {
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      return *value = static_cast<int>(simt::kSharedWithoutAsking), cudaSuccess;
-    case cudaDevAttrMultiProcessorCount:
-      return *value = simt::options().multiprocessors, cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor:
-      return *value = 9, cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor:
-      return *value = 0, cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      return *value = static_cast<int>(simt::kMostShared), cudaSuccess;
-  }
-  return cudaErrorInvalidValue;
-}
-
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-      return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
-  }
-  return "unknown";
-}
-const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }

@@ -1,14 +1,18 @@
 // Device memory: cudaMalloc and its relations over the reserved range, with red zones between
-// allocations, and freed memory that is used again as late as possible.
+// allocations, and freed memory that is used again as late as possible; and page-locked memory.
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 
 #include "tests/simt/core.h"
+#include "tests/simt/runtime/guard.h"
 #include "tests/simt/runtime/memory.h"
 #include "tests/simt/runtime/shadow.h"
+#include "tests/simt/runtime/streams.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #endif
@@ -21,7 +25,9 @@ namespace {
 constexpr size_t kAlignment = 256;
 
 std::map<uintptr_t, size_t> live, freed;  // start -> bytes
-uintptr_t next_page = 0;
+std::map<uintptr_t, size_t> page_locked;  // of the host
+size_t used = 0;                          // of Options::device_memory
+uintptr_t next_page = 0, highest_page = 0;
 
 size_t pages_for(size_t bytes) { return (kAlignment + bytes + kPageBytes - 1) / kPageBytes + 1; }
 
@@ -75,25 +81,49 @@ bool is_allocated(const void* address, size_t bytes) {
   return in != live.end() && start + bytes <= in->first + in->second;
 }
 
-}  // namespace simt
+size_t heap_end() { return highest_page ? highest_page - space.arena : 0; }
 
-using simt::space;
+bool is_in_heap(const void* address) {
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(address) - space.arena;
+  return space.arena && offset >= kHeapStart && offset < kArenaBytes;
+}
 
-cudaError_t cudaMalloc(void** address, size_t bytes) {
-  using namespace simt;
-  make_address_space();
+bool is_page_locked(const void* address, size_t bytes) {
+  const auto start = reinterpret_cast<uintptr_t>(address);
+  const auto in = containing(page_locked, start, 0);
+  return in != page_locked.end() && start + bytes <= in->first + in->second;
+}
+
+DeviceMemory device_memory() {
+  const size_t total = std::min(options().device_memory, kArenaBytes - kHeapStart);
+  return {.free = total - std::min(total, used), .total = total};
+}
+
+namespace {
+
+size_t rounded_up(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+cudaError_t allocate_device(void** address, size_t bytes) {
+  if (!address) return cudaErrorInvalidValue;
   *address = nullptr;
+  if (const cudaError_t error = may_wait_implicitly()) return error;
   if (bytes == 0) return cudaSuccess;
+  if (bytes > kArenaBytes || rounded_up(bytes) > device_memory().free)
+    return cudaErrorMemoryAllocation;
+  const DeviceAccess access;
+  make_address_space();
   const uintptr_t heap = space.arena + kHeapStart;
   const size_t whole = pages_for(bytes) * kPageBytes;
   uintptr_t page = find_gap(std::max(next_page, heap), whole);
   if (page == 0) page = find_gap(heap, whole);
   if (page == 0) return cudaErrorMemoryAllocation;
   next_page = page + whole;
+  highest_page = std::max(highest_page, next_page);
   const uintptr_t start = page + kAlignment;
   const auto old = freed.lower_bound(page);
   freed.erase(old, freed.lower_bound(page + whole));
   live[start] = bytes;
+  used += rounded_up(bytes);
   *address = reinterpret_cast<void*>(start);
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(reinterpret_cast<void*>(page), whole);
@@ -104,9 +134,9 @@ cudaError_t cudaMalloc(void** address, size_t bytes) {
   return cudaSuccess;
 }
 
-cudaError_t cudaFree(void* address) {
-  using namespace simt;
+cudaError_t release_device(void* address) {
   if (address == nullptr) return cudaSuccess;
+  if (const cudaError_t error = may_copy_synchronously()) return error;
   const auto found = live.find(reinterpret_cast<uintptr_t>(address));
   if (found == live.end()) return cudaErrorInvalidValue;
   close_range(found->first, found->second);
@@ -115,41 +145,76 @@ cudaError_t cudaFree(void* address) {
 #if defined(__SANITIZE_ADDRESS__)
   __asan_poison_memory_region(address, found->second);
 #endif
+  used -= rounded_up(found->second);
   freed[found->first] = found->second;
   live.erase(found);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  using namespace simt;
+cudaError_t allocate_page_locked(void** address, size_t bytes) {
+  if (!address) return cudaErrorInvalidValue;
+  *address = nullptr;
+  if (const cudaError_t error = may_wait_implicitly()) return error;
   if (bytes == 0) return cudaSuccess;
-  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice ||
-                         (kind == cudaMemcpyDefault && is_allocated(to, 1));
-  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice ||
-                           (kind == cudaMemcpyDefault && is_allocated(from, 1));
-  if (to_device && !is_allocated(to, bytes)) return cudaErrorInvalidValue;
-  if (from_device && !is_allocated(from, bytes)) return cudaErrorInvalidValue;
-  std::memmove(to, from, bytes);
-  if (to_device) mark_set(reinterpret_cast<uintptr_t>(to), bytes, true);
+  const size_t whole = (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
+  if (whole < bytes || !(*address = std::aligned_alloc(kPageBytes, whole)))
+    return cudaErrorMemoryAllocation;
+  page_locked[reinterpret_cast<uintptr_t>(*address)] = bytes;
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+cudaError_t release_page_locked(void* address) {
+  if (address == nullptr) return cudaSuccess;
+  if (const cudaError_t error = may_copy_synchronously()) return error;
+  if (page_locked.erase(reinterpret_cast<uintptr_t>(address)) == 0) return cudaErrorInvalidValue;
+  std::free(address);
+  return cudaSuccess;
 }
 
-cudaError_t cudaMemset(void* address, int byte, size_t bytes) {
-  const cudaError_t error = cudaMemsetAsync(address, byte, bytes);
-  if (error == cudaSuccess && (byte & 0xff) == 0xff)
-    simt::mark_set(reinterpret_cast<uintptr_t>(address), bytes, false);
-  return error;
+}  // namespace
+
+}  // namespace simt
+
+using simt::remember;
+using simt::Turn;
+
+cudaError_t cudaMalloc(void** address, size_t bytes) {
+  const Turn turn(simt::host_mutex());
+  return remember(simt::allocate_device(address, bytes));
+}
+cudaError_t cudaFree(void* address) {
+  const Turn turn(simt::host_mutex());
+  return remember(simt::release_device(address));
+}
+cudaError_t cudaMallocHost(void** address, size_t bytes) {
+  return cudaHostAlloc(address, bytes, cudaHostAllocDefault);
+}
+cudaError_t cudaHostAlloc(void** address, size_t bytes, unsigned) {
+  const Turn turn(simt::host_mutex());
+  return remember(simt::allocate_page_locked(address, bytes));
+}
+cudaError_t cudaFreeHost(void* address) {
+  const Turn turn(simt::host_mutex());
+  return remember(simt::release_page_locked(address));
 }
 
-cudaError_t cudaMemsetAsync(void* address, int byte, size_t bytes, cudaStream_t) {
-  if (bytes == 0) return cudaSuccess;
-  if (!simt::is_allocated(address, bytes)) return cudaErrorInvalidValue;
-  std::memset(address, byte, bytes);
-  simt::mark_set(reinterpret_cast<uintptr_t>(address), bytes, true);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  const Turn turn(simt::host_mutex());
+  const simt::DeviceMemory memory = simt::device_memory();
+  *free = memory.free;
+  *total = memory.total;
+  return cudaSuccess;
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* address) {
+  const Turn turn(simt::host_mutex());
+  if (!attributes) return remember(cudaErrorInvalidValue);
+  auto* pointer = const_cast<void*>(address);
+  if (simt::is_allocated(address, 1))
+    *attributes = {cudaMemoryTypeDevice, 0, pointer, nullptr};
+  else if (simt::is_page_locked(address, 1))
+    *attributes = {cudaMemoryTypeHost, 0, pointer, pointer};
+  else
+    *attributes = {cudaMemoryTypeUnregistered, -2, nullptr, pointer};
   return cudaSuccess;
 }

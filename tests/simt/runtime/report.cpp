@@ -50,7 +50,8 @@ uintptr_t load_address() {
 }
 
 std::string relative(std::string file) {
-  for (const char* folder : {"/kernels/", "/tests/"})
+  for (const char* folder : {"/tests/", "/kernels/", "/engine/", "/models/", "/attacks/", "/data/",
+                             "/train/", "/cli/", "/bench/"})
     if (const size_t found = file.rfind(folder); found != std::string::npos)
       return file.substr(found + 1);
   return file;
@@ -106,6 +107,28 @@ std::string kernel_name(const std::string& function) {
   return name.substr(0, name.rfind('('));
 }
 
+// The text with every place looked up, under the name of the kernel, if there is one.
+std::string resolve(const std::string& all, uintptr_t kernel) {
+  std::vector<uintptr_t> addresses;
+  for (size_t i = all.find(kPlaceBegins); i != std::string::npos; i = all.find(kPlaceBegins, i + 1))
+    addresses.push_back(std::strtoull(all.c_str() + i + 1, nullptr, 16));
+  if (kernel) addresses.push_back(kernel);
+  const std::map<uintptr_t, Place> places = look_up(addresses);
+  std::string text;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (all[i] != kPlaceBegins) {
+      text += all[i];
+      continue;
+    }
+    text += places.at(std::strtoull(all.c_str() + i + 1, nullptr, 16)).where;
+    i = all.find(kPlaceEnds, i);
+  }
+  if (!kernel) return text;
+  const Place& place = places.at(kernel);
+  return "kernel " + (place.function.empty() ? place.where : kernel_name(place.function)) + ":\n" +
+         text;
+}
+
 }  // namespace
 
 std::string at(Where where) {
@@ -148,31 +171,16 @@ void fail(const char* format, ...) {
   finish(current->fiber);
 }
 
+std::string look_up_places(const std::string& text) { return resolve(text, 0); }
+
 std::string take_reports() {
-  std::vector<uintptr_t> addresses;
   std::string all;
   for (const std::string& text : reports) all += (all.empty() ? "" : "\n") + text;
   reports.clear();
   reported.clear();
-  if (all.empty()) return all;
-  for (size_t i = all.find(kPlaceBegins); i != std::string::npos; i = all.find(kPlaceBegins, i + 1))
-    addresses.push_back(std::strtoull(all.c_str() + i + 1, nullptr, 16));
-  const auto kernel = running ? reinterpret_cast<uintptr_t>(running->call.kernel) : 0;
-  if (kernel) addresses.push_back(kernel);
-  const std::map<uintptr_t, Place> places = look_up(addresses);
-  std::string text;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i] != kPlaceBegins) {
-      text += all[i];
-      continue;
-    }
-    text += places.at(std::strtoull(all.c_str() + i + 1, nullptr, 16)).where;
-    i = all.find(kPlaceEnds, i);
-  }
-  if (!kernel) return text;
-  const Place& place = places.at(kernel);
-  return "kernel " + (place.function.empty() ? place.where : kernel_name(place.function)) + ":\n" +
-         text;
+  return all.empty()
+             ? all
+             : resolve(all, running ? reinterpret_cast<uintptr_t>(running->call.kernel) : 0);
 }
 
 }  // namespace simt

@@ -19,6 +19,8 @@ void report(const Thread* by, uint64_t key, const char* format, ...)
 std::string at(Where where);     // " at file:line"
 std::string at(uintptr_t code);  // the same for a return address, looked up when a report is shown
 
+std::string look_up_places(const std::string& text);  // the places of `at`, now
+
 std::string thread_name(const Thread& thread);
 // The collected reports with every place looked up, and forgets them; empty if there are none.
 std::string take_reports();

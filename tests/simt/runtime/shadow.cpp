@@ -6,7 +6,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <thread>
+#include <vector>
 
 #include "tests/simt/core.h"
 #include "tests/simt/runtime/memory.h"
@@ -46,11 +47,7 @@ size_t static_page_count() {
   return (space.static_shared + space.static_bytes - space.static_start) / kPageBytes + 1;
 }
 
-std::vector<Page>& static_pages_of(int rank) {
-  static std::vector<Page> pages[kMostRanks];
-  if (pages[rank].empty()) pages[rank].resize(static_page_count());
-  return pages[rank];
-}
+std::vector<Page> static_pages[kMostRanks];
 
 size_t cell_count(int shift) { return kPageBytes >> shift; }
 
@@ -68,19 +65,30 @@ void for_pages(uintptr_t address, size_t bytes, Visit visit) {
 
 }  // namespace
 
+void follow_thread() {
+  static std::thread::id followed;
+  if (followed == std::this_thread::get_id()) return;
+  followed = std::this_thread::get_id();
+  for (std::vector<Page>& pages : static_pages) {
+    for (Page& page : pages) std::free(page.cells);
+    pages.clear();
+  }
+  find_static_shared();
+  put_static_in_place(0);
+}
+
 void make_address_space() {
   if (space.arena) return;
   // Aligned to a page of shared memory, so that each block's starts at a multiple of 1024.
   space.arena = reinterpret_cast<uintptr_t>(reserve(kArenaBytes));
   space.pages = static_cast<Page*>(reserve((kArenaBytes >> kPageBits) * sizeof(Page)));
-  find_static_shared();
-  if (space.static_bytes == 0) return;
-  put_static_in_place(0);
+  follow_thread();
 }
 
 void put_static_in_place(int rank) {
   if (space.static_bytes == 0) return;
-  space.static_pages = static_pages_of(rank).data();
+  static_pages[rank].resize(static_page_count());
+  space.static_pages = static_pages[rank].data();
   if (space.static_pages->space == Space::none)
     open_range(space.static_shared, space.static_bytes, Space::shared);
 }

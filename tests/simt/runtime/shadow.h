@@ -51,6 +51,7 @@ struct AddressSpace {
 };
 extern AddressSpace space;
 void make_address_space();
+void follow_thread();  // static shared memory is that of the calling thread
 
 // The page of an address and, through `in_page`, the offset in it; null elsewhere.
 inline Page* page_of(uintptr_t address, size_t* in_page) {
