@@ -9,8 +9,10 @@
 #include "data/catalog.h"
 #include "data/loader.h"
 #include "engine/hardware.h"
+#include "engine/memory.h"
 #include "engine/names.h"
 #include "train/methods.h"
+#include "train/recorded_step.h"
 #include "train/trainer.h"
 
 namespace moat::bench {
@@ -23,6 +25,7 @@ namespace {
 struct Work {
   std::function<void()> run;
   int64_t images;
+  std::function<int64_t()> launches;
 };
 
 int64_t peak_rss_bytes() {
@@ -36,6 +39,7 @@ struct Bench {
   Config config;
   data::ImageSet set;
   std::unique_ptr<Learner> learner;
+  std::unique_ptr<RecordedStep> runner;
   StepSettings step() const {
     return {.train = config.train,
             .seed = config.run.seed,
@@ -46,12 +50,13 @@ struct Bench {
 
 std::shared_ptr<Bench> prepare(const std::string& preset_name, const std::string& model,
                                data::ImageSet set, const TrainCaseOptions& options) {
-  auto bench = std::make_shared<Bench>(Bench{preset(preset_name), std::move(set), nullptr});
+  auto bench =
+      std::make_shared<Bench>(Bench{preset(preset_name), std::move(set), nullptr, nullptr});
   bench->config.model.name = model;
   bench->config.train.steps = options.attack_steps;
   bench->config.run.seed = options.seed;
-  bench->learner =
-      std::make_unique<Learner>(classifier_settings(bench->config, bench->set), options.seed);
+  bench->learner = std::make_unique<Learner>(classifier_settings(bench->config, bench->set),
+                                             options.seed, options.device);
   return bench;
 }
 
@@ -67,18 +72,23 @@ std::shared_ptr<Bench> of_images(const std::string& preset_name, const std::stri
 
 Work digits_epoch(const TrainCaseOptions& options) {
   const auto b = prepare("digits-at", "digits-resnet", data::load({}, data::Split::train), options);
+  b->runner = std::make_unique<RecordedStep>(*b->learner, at_step);
   return {[b] {
-            const data::Loader loader(b->set, {.batch = b->config.train.batch, .seed = 0});
+            const data::Loader loader(
+                b->set,
+                {.batch = b->config.train.batch, .seed = 0, .device = b->learner->model.device()});
             data::Epoch batches = loader.epoch(0);
-            for (const data::Batch& batch : batches) at_step(*b->learner, batch, b->step());
+            for (const data::Batch& batch : batches) b->runner->run(batch, b->step());
           },
-          b->set.size()};
+          b->set.size(), [b] { return b->runner->nodes(); }};
 }
 
 Work one_step(const std::shared_ptr<Bench>& b, Step step, engine::Dtype activations) {
   b->learner->model.activations = activations;
-  const data::Batch batch = data::batch_of(b->set);
-  return {[b, batch, step] { step(*b->learner, batch, b->step()); }, b->set.size()};
+  const data::Batch batch = data::batch_of(b->set).to(b->learner->model.device());
+  b->runner = std::make_unique<RecordedStep>(*b->learner, step);
+  return {[b, batch] { b->runner->run(batch, b->step()); }, b->set.size(),
+          [b] { return b->runner->nodes(); }};
 }
 
 using engine::Dtype;
@@ -134,11 +144,13 @@ const std::vector<TrainCase>& train_cases() {
 TrainMeasurement measure_train_case(const std::string& name, const TrainCaseOptions& options) {
   const Row& row =
       engine::find_named("--case", name, rows(), [](const Row& known) { return known.about.name; });
-  engine::use_precision(engine::parse_precision(row.precision), {});
+  engine::use_precision(engine::parse_precision(row.precision), options.device);
   const Work work = row.prepare(options);
   TrainMeasurement m{
       .name = name, .seconds = {}, .images = work.images, .precision = row.precision};
-  work.run();
+  // On a GPU the first run makes the libraries' plans, the second records the step.
+  for (int i = 0; i < (options.device.is_cpu() ? 1 : 2); ++i) work.run();
+  engine::reset_peak_memory(options.device);
   for (int i = 0; i < options.repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work.run();
@@ -146,6 +158,9 @@ TrainMeasurement measure_train_case(const std::string& name, const TrainCaseOpti
     m.seconds.push_back(spent.count());
   }
   m.peak_rss_bytes = peak_rss_bytes();
+  if (!options.device.is_cpu())
+    m.peak_gpu_bytes = static_cast<int64_t>(engine::memory_use(options.device).peak);
+  m.launches = work.launches();
   return m;
 }
 

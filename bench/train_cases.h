@@ -4,12 +4,15 @@
 #include <string>
 #include <vector>
 
+#include "engine/device.h"
+
 namespace moat::bench {
 
 struct TrainCaseOptions {
   int attack_steps = 10;
   int repeats = 3;  // measured; one more runs first, unmeasured
   uint64_t seed = 0;
+  engine::Device device = {};
 };
 
 struct TrainMeasurement {
@@ -17,6 +20,8 @@ struct TrainMeasurement {
   std::vector<double> seconds;  // one per repeat
   int64_t images = 0;           // of one repeat
   int64_t peak_rss_bytes = 0;   // of this process
+  int64_t peak_gpu_bytes = 0;   // of tensors on the GPU
+  int64_t launches = 0;         // kernels and copies of a step's graph; 0 on a CPU
   std::string precision;
 };
 

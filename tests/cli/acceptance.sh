@@ -32,6 +32,7 @@ program bundle/moat 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": []}"
 printf "says \"this\"\tand\\\\ that\n"'
 program bundle/bench-kernels-cuda 'echo "bench-kernels-cuda: no usable GPU: stand-in" >&2; exit 1'
 program bundle/moat_cuda_tests 'echo "skipped: no usable GPU"; exit 77'
+program bundle/moat_cuda_engine_tests 'echo "skipped: no usable GPU"; exit 77'
 program tools/nvidia-smi 'exit 9'
 program tools/cuobjdump 'echo "HGMMA.64x128x16"'
 
@@ -49,8 +50,9 @@ program tools/nvidia-smi 'echo "NVIDIA Stand-in"'
 program tools/compute-sanitizer 'echo "========= ERROR SUMMARY: 0 errors"'
 program bundle/bench-kernels-cuda 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": [1]}" >"$2"; shift; done'
 program bundle/moat_cuda_tests 'echo "All tests passed"'
+program bundle/moat_cuda_engine_tests 'echo "All tests passed"'
 run gpu || fail 'with a GPU and nothing wrong the exit status must be 0'
-for part in cpu_info cuda_tests instructions memcheck racecheck kernels hgmma; do
+for part in cpu_info cuda_tests engine_tests instructions memcheck racecheck kernels hgmma; do
   [[ $(verdict gpu "$part") == passed ]] || fail "$part must pass"
 done
 [[ $(json_of "$folder/gpu.json" bench_kernels rows) == *1* ]] || fail 'the GPU rows are missing'
