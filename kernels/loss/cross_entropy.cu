@@ -6,6 +6,9 @@ namespace moat::kernels {
 
 namespace {
 
+// Three passes over a row, the later ones from L1: logits are read once from memory, values and
+// gradients written once.
+
 template <class T, int Threads>
 __global__ void __launch_bounds__(kRowBlock) cross_entropy_kernel(CrossEntropy a) {
   using C = compute_t<T>;

@@ -6,7 +6,7 @@ namespace moat::kernels {
 
 // values[r] = log-sum-exp(logits[r]) - logits[r, labels[r]]. Keeps its digits when the label's
 // logit towers. A row with a NaN or a +inf logit gives NaN. A label outside [0, classes) is
-// bad_args.
+// bad_args; on CUDA, where labels are not looked at before a launch, the row is NaN.
 struct CrossEntropy {
   const void* logits;     // [rows, classes]
   const int32_t* labels;  // [rows]
@@ -18,7 +18,8 @@ Status cross_entropy(Cpu, const CrossEntropy&);
 Status cross_entropy(Cuda, const CrossEntropy&);
 
 // d_logits[r, i] = d_values[r] (softmax(logits[r])_i - [i = label]); the label's entry is computed
-// as -(probability of all other classes), so that it never rounds to zero before they do.
+// as -(probability of all other classes), so that it never rounds to zero before they do. Labels as
+// above.
 struct CrossEntropyGrad {
   const void* logits;     // [rows, classes]
   const int32_t* labels;  // [rows]

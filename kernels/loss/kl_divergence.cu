@@ -6,6 +6,8 @@ namespace moat::kernels {
 
 namespace {
 
+// Both rows are read once from memory and again from L1, gradients written once.
+
 // Two rows of logits in float64: the difference of two near distributions keeps its digits.
 template <class T, int Threads>
 struct RowPair {

@@ -6,6 +6,8 @@ namespace moat::kernels {
 
 namespace {
 
+// Logits are read once from memory and again from L1, gradients written once.
+
 // Index of the first NaN other than the label's, or else of the first largest logit.
 template <class T, int Threads>
 __device__ int runner_up(const RowThreads<Threads>& mine, const T* z, int classes, int label) {

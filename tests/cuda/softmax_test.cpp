@@ -1,9 +1,9 @@
 #include "kernels/loss/softmax.h"
 
-#include <cmath>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
+#include "tests/cuda/require_close.h"
 #include "tests/random_values.h"
 
 namespace moat::tests {
@@ -11,20 +11,6 @@ namespace moat::tests {
 using namespace kernels;
 
 namespace {
-
-void require_close(const std::vector<double>& y, const std::vector<double>& reference,
-                   double tolerance) {
-  REQUIRE(y.size() == reference.size());
-  for (size_t i = 0; i < y.size(); ++i) {
-    INFO("element " << i << ": " << y[i] << ", reference " << reference[i]);
-    if (std::isnan(reference[i]))
-      REQUIRE(std::isnan(y[i]));
-    else if (std::isinf(reference[i]))
-      REQUIRE(y[i] == reference[i]);
-    else
-      REQUIRE(std::abs(y[i] - reference[i]) <= tolerance * std::max(1.0, std::abs(reference[i])));
-  }
-}
 
 template <class T>
 void check_softmax(int rows, int columns, SoftmaxForm form, const std::vector<double>& logits) {
