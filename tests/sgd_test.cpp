@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "engine/ops/finite.h"
+#include "kernels/update/sgd.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -53,6 +54,29 @@ TEST_CASE("a step gives the weights another version", "[sgd]") {
   const uint64_t before = w.version();
   sgd_step(w, Tensor::zeros({2}), v, {.momentum = 0.5});
   CHECK(w.version() != before);
+}
+
+TEST_CASE("a step that is skipped changes nothing", "[sgd]") {
+  float w = 1, v = 2;
+  const float d_w = 3;
+  int64_t skip = int64_t{1} << 32;
+  const auto step = [&] {
+    return kernels::sgd(kernels::Cpu{}, {.weights = &w,
+                                         .gradients = &d_w,
+                                         .velocity = &v,
+                                         .count = 1,
+                                         .lr = 0.5,
+                                         .momentum = 0.5,
+                                         .dtype = Dtype::f32,
+                                         .skip = &skip});
+  };
+  REQUIRE(step() == kernels::Status::ok);
+  CHECK(w == 1);
+  CHECK(v == 2);
+  skip = 0;
+  REQUIRE(step() == kernels::Status::ok);
+  CHECK(v == 4);
+  CHECK(w == -1);
 }
 
 TEST_CASE("SGD says what must hold", "[sgd]") {

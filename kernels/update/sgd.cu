@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(Sgd a) {
   const bool nesterov = a.form == MomentumForm::nesterov;
   const auto step = [&](T& weight, T gradient, T& velocity) {
     const T g = gradient + decay * weight;
-    velocity = momentum * velocity + g;
-    weight -= lr * (nesterov ? g + momentum * velocity : velocity);
+    if (v) velocity = momentum * velocity + g;
+    weight -= lr * (!v ? g : nesterov ? g + momentum * velocity : velocity);
   };
   int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at + N <= a.count) {
