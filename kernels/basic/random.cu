@@ -35,9 +35,14 @@ __global__ void __launch_bounds__(kThreads) random_kernel(Random a, int64_t bloc
   }
   const int64_t elements = a.pixels * a.channels, first = block * 4;
   T* y = static_cast<T*>(a.y) + row * elements;
-  for (int lane = 0; lane < 4 && first + lane < elements; ++lane) {
-    const int64_t channel = (first + lane) / a.pixels, pixel = (first + lane) - channel * a.pixels;
+  int64_t channel = first / a.pixels, pixel = first - channel * a.pixels;
+#pragma unroll
+  for (int lane = 0; lane < 4; ++lane) {
+    if (first + lane >= elements) return;
     y[pixel * a.channels + channel] = T(static_cast<compute_t<T>>(values[lane]));
+    if (++pixel < a.pixels) continue;
+    pixel = 0;
+    ++channel;
   }
 }
 
