@@ -61,14 +61,15 @@ TEST_CASE("a step that is skipped changes nothing", "[sgd]") {
   const float d_w = 3;
   int64_t skip = int64_t{1} << 32;
   const auto step = [&] {
-    return kernels::sgd(kernels::Cpu{}, {.weights = &w,
-                                         .gradients = &d_w,
-                                         .velocity = &v,
-                                         .count = 1,
-                                         .lr = 0.5,
-                                         .momentum = 0.5,
-                                         .dtype = Dtype::f32,
-                                         .skip = &skip});
+    kernels::Sgd a{};
+    a.weights = &w;
+    a.gradients = &d_w;
+    a.velocity = &v;
+    a.count = 1;
+    a.lr = a.momentum = 0.5;
+    a.dtype = Dtype::f32;
+    a.skip = &skip;
+    return kernels::sgd(kernels::Cpu{}, a);
   };
   REQUIRE(step() == kernels::Status::ok);
   CHECK(w == 1);
