@@ -19,8 +19,8 @@ struct Sgd {
   double lr, momentum, weight_decay;
   MomentumForm form;
   Dtype dtype;  // f32 or f64: master weights
-  // In the target's memory, or nullptr: where *skip is not 0 nothing is changed, so that a step of a
-  // recorded graph leaves parameters alone when their gradient is not finite.
+  // In the target's memory, or nullptr: where *skip is not 0 nothing is changed, so that a step of
+  // a recorded graph leaves parameters alone when their gradient is not finite.
   const int64_t* skip = nullptr;
 };
 Status sgd(Cpu, const Sgd&);
