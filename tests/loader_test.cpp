@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <set>
 
@@ -225,6 +226,25 @@ TEST_CASE("loader: the last batch, resuming and augmentation", "[data][loader]")
   CHECK(batch.images.to_vector<float>() ==
         augmented(bytes_of(set, rows), set.max_value, options.augmentation, 0, 2)
             .images.to_vector<float>());
+}
+
+TEST_CASE("loader: its thread starts no pool of threads", "[data][loader]") {
+  const std::filesystem::path tasks = "/proc/self/task";  // an entry per thread
+  if (!std::filesystem::exists(tasks)) {
+    WARN("skipped: no /proc");
+    return;
+  }
+  const auto threads = [&] {
+    return std::distance(std::filesystem::directory_iterator(tasks), {});
+  };
+  const ImageSet set = synthetic({.rows = 2048});  // a parallel loop over a batch would be shared
+  const Loader loader(
+      set, {.batch = 512, .augmentation = {.crop_padding = 4, .flip = Flip::horizontal}});
+  Tensor::zeros({512, 32, 32, 3});  // the caller has its pool
+  const auto before = threads();
+  Epoch epoch = loader.epoch(0);
+  CHECK(epoch.next().has_value());
+  CHECK(threads() <= before + 1);
 }
 
 TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loader]") {
