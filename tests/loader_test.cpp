@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <set>
 
@@ -33,7 +35,77 @@ Batch bytes_of_all(const ImageSet& set) {
   return bytes_of(set, rows);
 }
 
+// What augmented() must give, from its description: pad, cut, mirror.
+std::vector<float> plainly_augmented(const ImageSet& set, const Augmentation& augmentation,
+                                     uint64_t seed, uint32_t epoch) {
+  const engine::RandomKey key{
+      .seed = seed, .purpose = engine::Purpose::augment, .iteration = epoch};
+  const int p = augmentation.crop_padding, padded_width = set.width + 2 * p;
+  std::vector<float> out;
+  for (int64_t row = 0; row < set.size(); ++row) {
+    const auto at = [&](int y, int x, int c) {
+      return static_cast<size_t>((y * padded_width + x) * set.channels + c);
+    };
+    std::vector<float> padded(at(set.height + 2 * p, 0, 0));
+    const uint8_t* byte = set.image(row).data();
+    for (int y = 0; y < set.height; ++y)
+      for (int x = 0; x < set.width; ++x)
+        for (int c = 0; c < set.channels; ++c)
+          padded[at(y + p, x + p, c)] =
+              static_cast<float>(*byte++) / static_cast<float>(set.max_value);
+    const auto draw = [&](uint32_t element) -> uint64_t {
+      return engine::random_bits(key, static_cast<uint32_t>(set.ids[static_cast<size_t>(row)]),
+                                 element);
+    };
+    const uint64_t windows = 2 * static_cast<uint64_t>(p) + 1;
+    const int top = static_cast<int>(draw(0) * windows >> 32),
+              left = static_cast<int>(draw(1) * windows >> 32);
+    const bool mirrored = augmentation.flip == Flip::horizontal && draw(2) >= 1u << 31;
+    for (int y = 0; y < set.height; ++y)
+      for (int x = 0; x < set.width; ++x)
+        for (int c = 0; c < set.channels; ++c)
+          out.push_back(padded[at(top + y, left + (mirrored ? set.width - 1 - x : x), c)]);
+  }
+  return out;
+}
+
 }  // namespace
+
+TEST_CASE("augmentation has the bits of its description", "[data][augment]") {
+  for (const ImageSet& set : {synthetic({.rows = 50, .height = 6, .width = 5}),
+                              synthetic({.rows = 50, .height = 3, .width = 8, .channels = 1}),
+                              first_rows(digits(Split::validation), 50)})  // max_value 16
+    for (int padding : {0, 1, 4, 9})
+      for (Flip flip : {Flip::none, Flip::horizontal}) {
+        INFO(set.name << ", padding " << padding << ", flip " << int(flip));
+        const Augmentation augmentation{.crop_padding = padding, .flip = flip};
+        const Batch bytes = bytes_of_all(set),
+                    got = augmented(bytes, set.max_value, augmentation, 1ull << 40 | 7, 12);
+        const std::vector<float> want = plainly_augmented(set, augmentation, 1ull << 40 | 7, 12);
+        REQUIRE(got.images.shape() == bytes.images.shape());
+        CHECK(std::memcmp(got.images.data(), want.data(), want.size() * sizeof(float)) == 0);
+        CHECK(got.labels.to_vector<int32_t>() == set.labels);
+        CHECK(got.ids.to_vector<int32_t>() == set.ids);
+      }
+}
+
+TEST_CASE("crop_flip says what it needs", "[data][augment]") {
+  using engine::Dtype;
+  const Tensor images = Tensor::from(std::vector<uint8_t>(18), {2, 3, 3, 1}),
+               ids = Tensor::zeros({2}, Dtype::i32);
+  const engine::RandomKey key{.purpose = engine::Purpose::augment};
+  const auto call = [&](const Tensor& of, const Tensor& named, int max_value) {
+    return engine::crop_flip(of, named, max_value, 0, Flip::none, key);
+  };
+  CHECK(call(images, ids, 1).shape() == images.shape());
+  CHECK_THROWS_WITH(call(Tensor{}, ids, 1), Contains("uint8") && Contains("got nothing"));
+  CHECK_THROWS_WITH(call(Tensor::zeros({2, 3, 3, 1}), ids, 1), Contains("got float32"));
+  CHECK_THROWS_WITH(call(images.reshaped({2, 9}), ids, 1),
+                    Contains("[n, height, width, channels]"));
+  CHECK_THROWS_WITH(call(images, Tensor{}, 1), Contains("int32 [2]") && Contains("got nothing"));
+  CHECK_THROWS_WITH(call(images, Tensor::zeros({3}, Dtype::i32), 1), Contains("got int32 [3]"));
+  CHECK_THROWS_WITH(call(images, ids, 0), Contains("max_value must be positive, got 0"));
+}
 
 TEST_CASE("augmentation of a sample does not depend on its batch", "[data][augment]") {
   const ImageSet set = synthetic({.rows = 40, .height = 6, .width = 5});
@@ -154,6 +226,25 @@ TEST_CASE("loader: the last batch, resuming and augmentation", "[data][loader]")
   CHECK(batch.images.to_vector<float>() ==
         augmented(bytes_of(set, rows), set.max_value, options.augmentation, 0, 2)
             .images.to_vector<float>());
+}
+
+TEST_CASE("loader: its thread starts no pool of threads", "[data][loader]") {
+  const std::filesystem::path tasks = "/proc/self/task";  // an entry per thread
+  if (!std::filesystem::exists(tasks)) {
+    WARN("skipped: no /proc");
+    return;
+  }
+  const auto threads = [&] {
+    return std::distance(std::filesystem::directory_iterator(tasks), {});
+  };
+  const ImageSet set = synthetic({.rows = 2048});  // a parallel loop over a batch would be shared
+  const Loader loader(
+      set, {.batch = 512, .augmentation = {.crop_padding = 4, .flip = Flip::horizontal}});
+  Tensor::zeros({512, 32, 32, 3});  // the caller has its pool
+  const auto before = threads();
+  Epoch epoch = loader.epoch(0);
+  CHECK(epoch.next().has_value());
+  CHECK(threads() <= before + 1);
 }
 
 TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loader]") {

@@ -6,10 +6,10 @@
 #include "kernels/cuda/warp.cuh"
 #include "kernels/vision/crop_flip_draw.h"
 
-// Each byte is read once and each pixel written once, 5 bytes a pixel: a warp takes a stretch of an
-// image in vectors of 4 pixels. Every lane draws the image's window itself, ten rounds of Philox
-// for 16 pixels, which costs less than to share it. Reads are single bytes, because a window starts
-// anywhere; those of a warp lie together.
+// Each byte of the window is read once and each value written once, at most 5 bytes a value: a warp
+// takes a stretch of an image in vectors of 4. Every lane draws the image's window itself, ten
+// rounds of Philox for 16 values, instead of waiting for another lane's. Reads are single bytes,
+// because a window starts anywhere; those of a warp lie together.
 
 namespace moat::kernels {
 
