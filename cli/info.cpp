@@ -18,6 +18,8 @@ nlohmann::ordered_json cuda_json() {
   nlohmann::ordered_json document = {{"built", engine::kCudaBuilt}};
   if constexpr (engine::kCudaBuilt) {
     document["runtime"] = engine::cuda::runtime_version();
+    document["cublaslt"] = kernels::cublaslt_version();
+    document["cudnn"] = kernels::cudnn_version();
     document["gpus"] = nlohmann::ordered_json::array();
     for (int index = 0; index < engine::gpu_count(); ++index) {
       const engine::cuda::Properties p = engine::cuda::properties(index);
@@ -35,9 +37,13 @@ nlohmann::ordered_json cuda_json() {
 
 std::string cuda_text() {
   if constexpr (engine::kCudaBuilt) {
-    const std::string built = "built with CUDA " + engine::cuda::runtime_version();
-    if (engine::gpu_count() == 0) return built + "; no usable GPU: " + engine::why_no_gpu() + "\n";
-    std::string out = built + ", driver for CUDA " + engine::cuda::driver_version() + "\n";
+    const std::string libraries = engine::text("          cuBLASLt ", kernels::cublaslt_version(),
+                                               ", cuDNN ", kernels::cudnn_version(), "\n"),
+                      built = "built with CUDA " + engine::cuda::runtime_version();
+    if (engine::gpu_count() == 0)
+      return built + "; no usable GPU: " + engine::why_no_gpu() + "\n" + libraries;
+    std::string out =
+        built + ", driver for CUDA " + engine::cuda::driver_version() + "\n" + libraries;
     for (int index = 0; index < engine::gpu_count(); ++index) {
       const engine::cuda::Properties p = engine::cuda::properties(index);
       out += engine::text("cuda:", index, "    ", p.name, ", ",

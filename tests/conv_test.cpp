@@ -22,6 +22,11 @@ namespace {
 
 const Conv2dOptions kSame{.stride = 1, .padding = 1};
 
+Tensor offset_tensor(const std::vector<int>& offsets) {
+  return Tensor::from(std::vector<int32_t>(offsets.begin(), offsets.end()),
+                      {static_cast<int64_t>(offsets.size())});
+}
+
 bool same_bits(const Tensor& a, const Tensor& b) {
   const Tensor x = a.contiguous(), y = b.contiguous();
   return x.shape() == y.shape() && x.dtype() == y.dtype() &&
@@ -201,7 +206,8 @@ TEST_CASE("conv2d: messages name what does not fit", "[conv]") {
   CHECK_THAT(thrown([&] { pack_conv2d(broken, Tensor::zeros({5}), kSame, 4, 4, Dtype::f32); }),
              Contains("must be finite"));
   CHECK_THAT(thrown([&] {
-               grouped_conv2d(x, Tensor::zeros({4, 3, 3, 3}), {{}, {}, {0, 1, 3}}, {}, kSame);
+               grouped_conv2d(x, Tensor::zeros({4, 3, 3, 3}), {{}, {}, offset_tensor({0, 1, 3})},
+                              {}, kSame);
              }),
              Contains("cover the batch of 2"));
 }
@@ -218,13 +224,6 @@ TEST_CASE("ops: grouped_conv") {
     check_op(c);
   }
 }
-
-namespace {
-Tensor offset_tensor(const std::vector<int>& offsets) {
-  return Tensor::from(std::vector<int32_t>(offsets.begin(), offsets.end()),
-                      {static_cast<int64_t>(offsets.size())});
-}
-}  // namespace
 
 TEST_CASE("grouped_conv2d: a segment has the bits of a convolution of its own", "[conv]") {
   const int64_t w = 8;

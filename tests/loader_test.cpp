@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <numeric>
 #include <set>
 
 #include "data/augment.h"
@@ -26,24 +27,33 @@ std::vector<int32_t> sorted(std::vector<int32_t> v) {
   return v;
 }
 
+Batch bytes_of_all(const ImageSet& set) {
+  std::vector<int32_t> rows(static_cast<size_t>(set.size()));
+  std::iota(rows.begin(), rows.end(), 0);
+  return bytes_of(set, rows);
+}
+
 }  // namespace
 
 TEST_CASE("augmentation of a sample does not depend on its batch", "[data][augment]") {
   const ImageSet set = synthetic({.rows = 40, .height = 6, .width = 5});
   const Augmentation augmentation{.crop_padding = 2, .flip = Flip::horizontal};
-  const Batch whole = augmented(batch_of(set), augmentation, 11, 4);
+  const Batch whole = augmented(bytes_of_all(set), set.max_value, augmentation, 11, 4);
   std::set<std::vector<float>> seen;
   for (int32_t row : {39, 3, 17, 0}) {
-    const Batch one = augmented(batch_of(set, std::vector<int32_t>{row}), augmentation, 11, 4);
+    const Batch one =
+        augmented(bytes_of(set, std::vector<int32_t>{row}), set.max_value, augmentation, 11, 4);
     CHECK(one.images.to_vector<float>() == whole.images.sliced(0, row, row + 1).to_vector<float>());
     for (uint32_t epoch = 0; epoch < 8; ++epoch)
-      seen.insert(augmented(batch_of(set, std::vector<int32_t>{row}), augmentation, 11, epoch)
+      seen.insert(augmented(bytes_of(set, std::vector<int32_t>{row}), set.max_value, augmentation,
+                            11, epoch)
                       .images.to_vector<float>());
   }
   CHECK(seen.size() > 20);  // epochs differ
-  CHECK(augmented(batch_of(set), {}, 11, 4).images.to_vector<float>() ==
+  CHECK(augmented(bytes_of_all(set), set.max_value, {}, 11, 4).images.to_vector<float>() ==
         batch_of(set).images.to_vector<float>());
-  CHECK_THROWS_WITH(augmented(batch_of(set), {.crop_padding = -1}, 0, 0), Contains("-1"));
+  CHECK_THROWS_WITH(augmented(bytes_of_all(set), set.max_value, {.crop_padding = -1}, 0, 0),
+                    Contains("-1"));
 }
 
 TEST_CASE("augmentation gives a window of the padded image or its mirror", "[data][augment]") {
@@ -52,7 +62,7 @@ TEST_CASE("augmentation gives a window of the padded image or its mirror", "[dat
   for (int padding : {1, 3, 6})  // 6: the window may miss the image
     for (Flip flip : {Flip::none, Flip::horizontal}) {
       const std::vector<float> got =
-          augmented(batch_of(set), {.crop_padding = padding, .flip = flip}, 9, 1)
+          augmented(bytes_of_all(set), set.max_value, {.crop_padding = padding, .flip = flip}, 9, 1)
               .images.to_vector<float>();
       const auto window = [&](int i, int dy, int dx, bool mirrored) {
         std::vector<float> out;
@@ -87,8 +97,9 @@ TEST_CASE("augmentation crops every window and flips half of the images", "[data
     set.labels.push_back(0);
     set.ids.push_back(i);
   }
-  const Tensor images =
-      augmented(batch_of(set), {.crop_padding = padding, .flip = Flip::horizontal}, 1, 0).images;
+  const Tensor images = augmented(bytes_of_all(set), set.max_value,
+                                  {.crop_padding = padding, .flip = Flip::horizontal}, 1, 0)
+                            .images;
   std::vector<int> at(25);
   int flipped = 0, told = 0;
   for (int i = 0; i < n; ++i) {
@@ -141,7 +152,8 @@ TEST_CASE("loader: the last batch, resuming and augmentation", "[data][loader]")
     rows.push_back(static_cast<int32_t>(std::lower_bound(set.ids.begin(), set.ids.end(), id) -
                                         set.ids.begin()));
   CHECK(batch.images.to_vector<float>() ==
-        augmented(batch_of(set, rows), options.augmentation, 0, 2).images.to_vector<float>());
+        augmented(bytes_of(set, rows), set.max_value, options.augmentation, 0, 2)
+            .images.to_vector<float>());
 }
 
 TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loader]") {

@@ -14,7 +14,7 @@ bool is_valid(const Gemm& g) {
 
 bool has_terms(const Gemm& g) { return g.m > 0 && g.n > 0 && g.k > 0; }
 
-// A product of no terms: the bias in every row, or zeros.
+// The bias in every row, or zeros: a product of no terms, and what cuBLASLt adds one to.
 Status only_bias(Cuda on, const Gemm& g) {
   if (!g.bias)
     return fill(on, {.to = g.y, .count = int64_t{g.m} * g.n, .value = 0, .dtype = g.y_dtype});
@@ -39,7 +39,10 @@ Status gemm(Cuda on, const Gemm& g) {
   if (g.m == 0 || g.n == 0) return Status::ok;
   if (g.k == 0) return only_bias(on, g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
-  return on.context ? cublaslt::run(on, g) : Status::bad_args;
+  if (!on.context) return Status::bad_args;
+  if (g.bias)
+    if (const Status status = only_bias(on, g); status != Status::ok) return status;
+  return cublaslt::run(on, g);
 }
 
 }  // namespace moat::kernels

@@ -1,35 +1,14 @@
-#include "kernels/cuda.cuh"
-#include "kernels/cuda/warp.cuh"
 #include "kernels/loss/softmax.h"
+
+#include "kernels/loss/row_threads.cuh"
 
 namespace moat::kernels {
 
 namespace {
 
-constexpr int kThreads = 256;      // per block
-constexpr int kWarpColumns = 512;  // rows up to this have a warp each, longer ones a block
-
-// The Threads neighbouring threads of a block that share a row.
-template <int Threads>
-struct RowThreads {
-  static constexpr int kRows = kThreads / Threads;  // per block
-  int64_t row = int64_t{blockIdx.x} * kRows + threadIdx.x / Threads;
-  int thread = static_cast<int>(threadIdx.x) % Threads;
-
-  template <class T, class Op>
-  __device__ T reduce(T value, Op op) const {
-    if constexpr (Threads == kWarp) {
-      return warp_reduce(value, op);
-    } else {
-      __shared__ T scratch[kThreads / kWarp];
-      return block_reduce<kThreads>(value, op, scratch);
-    }
-  }
-};
-
 // Three passes over a row, the later ones from L1; sums in float64, as on the CPU.
 template <class T, int Threads>
-__global__ void __launch_bounds__(kThreads) softmax_kernel(Softmax a) {
+__global__ void __launch_bounds__(kRowBlock) softmax_kernel(Softmax a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
   if (mine.row >= a.rows) return;
@@ -56,7 +35,7 @@ __global__ void __launch_bounds__(kThreads) softmax_kernel(Softmax a) {
 }
 
 template <class T, int Threads>
-__global__ void __launch_bounds__(kThreads) softmax_grad_kernel(SoftmaxGrad a) {
+__global__ void __launch_bounds__(kRowBlock) softmax_grad_kernel(SoftmaxGrad a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
   if (mine.row >= a.rows) return;
@@ -73,12 +52,6 @@ __global__ void __launch_bounds__(kThreads) softmax_grad_kernel(SoftmaxGrad a) {
         T(static_cast<C>(is_log ? C(d_y[i]) - exp(C(y[i])) * sum : C(y[i]) * (C(d_y[i]) - sum)));
 }
 
-template <int Threads>
-Grid grid_of(int rows) {
-  constexpr int kRows = RowThreads<Threads>::kRows;
-  return {dim3((static_cast<unsigned>(rows) + kRows - 1) / kRows), dim3(kThreads)};
-}
-
 bool is_valid(int rows, int columns) { return rows >= 0 && columns >= 0; }
 
 }  // namespace
@@ -87,9 +60,9 @@ Status softmax(Cuda on, const Softmax& a) {
   if (!is_valid(a.rows, a.columns)) return Status::bad_args;
   if (a.columns == 0) return Status::ok;
   return with_float(a.dtype, [&]<class T>() {
-    return a.columns <= kWarpColumns
-               ? launch(on, grid_of<kWarp>(a.rows), softmax_kernel<T, kWarp>, a)
-               : launch(on, grid_of<kThreads>(a.rows), softmax_kernel<T, kThreads>, a);
+    return with_row_threads(a.columns, [&]<int Threads>() {
+      return launch(on, row_grid<Threads>(a.rows), softmax_kernel<T, Threads>, a);
+    });
   });
 }
 
@@ -97,9 +70,9 @@ Status softmax_grad(Cuda on, const SoftmaxGrad& a) {
   if (!is_valid(a.rows, a.columns)) return Status::bad_args;
   if (a.columns == 0) return Status::ok;
   return with_float(a.dtype, [&]<class T>() {
-    return a.columns <= kWarpColumns
-               ? launch(on, grid_of<kWarp>(a.rows), softmax_grad_kernel<T, kWarp>, a)
-               : launch(on, grid_of<kThreads>(a.rows), softmax_grad_kernel<T, kThreads>, a);
+    return with_row_threads(a.columns, [&]<int Threads>() {
+      return launch(on, row_grid<Threads>(a.rows), softmax_grad_kernel<T, Threads>, a);
+    });
   });
 }
 

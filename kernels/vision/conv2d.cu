@@ -1,6 +1,7 @@
 #include "kernels/vision/conv2d.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "kernels/basic/copy.h"
 #include "kernels/library/context.h"
@@ -41,17 +42,33 @@ Status convert(Cuda on, const void* from, Dtype from_dtype, void* to, Dtype to_d
                    .to_dtype = to_dtype});
 }
 
+// What cuDNN may rely on: 16 bytes where all addresses allow it.
+int alignment(Dtype dtype, std::initializer_list<const void*> pointers) {
+  for (const void* pointer : pointers)
+    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return static_cast<int>(size_of(dtype));
+  return 16;
+}
+
 ConvProblem problem_of(const Conv2d& a) {
   return {a.geometry,
           ConvUse::forward,
           {a.bias != nullptr, a.residual != nullptr, a.activation == ConvActivation::relu},
-          a.n};
+          a.n,
+          alignment(a.geometry.dtype, {a.x, a.filter, a.bias, a.residual, a.y})};
 }
 ConvProblem problem_of(const Conv2dInputGrad& a) {
-  return {a.geometry, ConvUse::input_grad, {}, a.n};
+  return {a.geometry,
+          ConvUse::input_grad,
+          {},
+          a.n,
+          alignment(a.geometry.dtype, {a.d_y, a.filter, a.d_x})};
 }
 ConvProblem problem_of(const Conv2dWeightGrad& a) {
-  return {a.geometry, ConvUse::weight_grad, {}, a.n};
+  return {a.geometry,
+          ConvUse::weight_grad,
+          {},
+          a.n,
+          alignment(a.geometry.dtype, {a.x, a.d_y, a.d_filter})};
 }
 
 // The bytes of the filter, or its gradient, in the form that the library takes or gives where that

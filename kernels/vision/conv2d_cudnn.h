@@ -20,6 +20,7 @@ struct ConvProblem {
   ConvUse use;
   ConvFusion behind;
   int n;
+  int alignment;  // of every address, in bytes: 16, or less where a caller's is
 };
 
 // How the library will run a problem. It depends on the problem, the context's precision and the

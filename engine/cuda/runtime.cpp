@@ -1,11 +1,16 @@
 #include "engine/cuda/runtime.h"
 
+#ifdef MOAT_SIMT
+#include <simt/cuda.h>  // the interpreter of tests/simt, as in kernels/cuda.cuh
+#else
+#include <cuda_runtime.h>
+#endif
+
 #include <array>
 #include <cstdlib>
 #include <mutex>
 
 #include "engine/error.h"
-#include "kernels/cuda.cuh"
 
 namespace moat::engine::cuda {
 

@@ -1,0 +1,245 @@
+#include "kernels/basic/elementwise.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "kernels/cuda.cuh"
+#include "kernels/cuda/axes.cuh"
+#include "kernels/cuda/stretch.cuh"
+#include "kernels/cuda/vector.cuh"
+
+// The formulas of elementwise.cpp, a value per thread; vectors of 16 bytes where operands are dense
+// or constant. Each value is read and written once.
+
+namespace moat::kernels {
+
+namespace {
+
+constexpr int kThreads = 256;
+
+template <class C>
+__device__ C normal_cdf(C x) {
+  return C(0.5) * (1 + erf(x * (std::numbers::sqrt2_v<C> / 2)));
+}
+
+template <class C>
+__device__ C normal_density(C x) {
+  return exp(C(-0.5) * x * x) * (std::numbers::inv_sqrtpi_v<C> * std::numbers::sqrt2_v<C> / 2);
+}
+
+template <UnaryOp kOp, class C>
+__device__ C value(C x, C p, C q) {
+  if constexpr (kOp == UnaryOp::relu) return x <= 0 ? C(0) : x;
+  if constexpr (kOp == UnaryOp::exp) return exp(x);
+  if constexpr (kOp == UnaryOp::log) return log(x);
+  if constexpr (kOp == UnaryOp::sqrt) return sqrt(x);
+  if constexpr (kOp == UnaryOp::square) return x * x;
+  if constexpr (kOp == UnaryOp::abs) return fabs(x);
+  if constexpr (kOp == UnaryOp::sign) return x > 0 ? C(1) : x < 0 ? C(-1) : x;
+  if constexpr (kOp == UnaryOp::tanh) return tanh(x);
+  if constexpr (kOp == UnaryOp::sigmoid) return 1 / (1 + exp(-x));
+  if constexpr (kOp == UnaryOp::gelu) return x * normal_cdf(x);
+  if constexpr (kOp == UnaryOp::clamp) return x < p ? p : x > q ? q : x;
+  if constexpr (kOp == UnaryOp::affine) return p * x + q;
+}
+
+template <UnaryOp kOp, class C>
+__device__ C slope(C d, C s, C p, C q) {  // s: what the op saved
+  if constexpr (kOp == UnaryOp::relu) return s <= 0 ? C(0) : d;
+  if constexpr (kOp == UnaryOp::exp) return d * s;
+  if constexpr (kOp == UnaryOp::log) return d / s;
+  if constexpr (kOp == UnaryOp::sqrt) return d / (2 * s);
+  if constexpr (kOp == UnaryOp::square) return 2 * d * s;
+  if constexpr (kOp == UnaryOp::abs) return s > 0 ? d : s < 0 ? -d : C(0);
+  if constexpr (kOp == UnaryOp::sign) return C(0);
+  if constexpr (kOp == UnaryOp::tanh) return d * (1 - s * s);
+  if constexpr (kOp == UnaryOp::sigmoid) return d * s * (1 - s);
+  if constexpr (kOp == UnaryOp::gelu) return d * (normal_cdf(s) + s * normal_density(s));
+  if constexpr (kOp == UnaryOp::clamp) return s >= p && s <= q ? d : C(0);
+  if constexpr (kOp == UnaryOp::affine) return p * d;
+}
+
+template <BinaryOp kOp, class C>
+__device__ C joined(C a, C b) {
+  const bool takes_first = a >= b || a != a;
+  if constexpr (kOp == BinaryOp::add) return a + b;
+  if constexpr (kOp == BinaryOp::sub) return a - b;
+  if constexpr (kOp == BinaryOp::mul) return a * b;
+  if constexpr (kOp == BinaryOp::div) return a / b;
+  if constexpr (kOp == BinaryOp::maximum) return takes_first ? a : b;
+  if constexpr (kOp == BinaryOp::at_least) return takes_first ? C(1) : C(0);
+  if constexpr (kOp == BinaryOp::keep) return b != 0 ? a : C(0);
+}
+
+template <class T, int N, UnaryOp kOp>
+__global__ void __launch_bounds__(kThreads) unary_kernel(Unary a) {
+  using C = compute_t<T>;
+  const C p = static_cast<C>(a.p), q = static_cast<C>(a.q);
+  const T* x = static_cast<const T*>(a.x);
+  T* y = static_cast<T*>(a.y);
+  int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (at + N <= a.count) {
+    Vector<T, N> v = load<N>(x + at);
+#pragma unroll
+    for (T& element : v.values) element = T(value<kOp>(C(element), p, q));
+    store(y + at, v);
+    return;
+  }
+  for (; at < a.count; ++at) y[at] = T(value<kOp>(C(x[at]), p, q));
+}
+
+template <class T, int N, UnaryOp kOp>
+__global__ void __launch_bounds__(kThreads) unary_grad_kernel(UnaryGrad a) {
+  using C = compute_t<T>;
+  const C p = static_cast<C>(a.p), q = static_cast<C>(a.q);
+  const T *d_y = static_cast<const T*>(a.d_y), *saved = static_cast<const T*>(a.saved);
+  T* d_x = static_cast<T*>(a.d_x);
+  int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (at + N <= a.count) {
+    Vector<T, N> v = load<N>(d_y + at);
+    const Vector<T, N> s = load<N>(saved + at);
+#pragma unroll
+    for (int n = 0; n < N; ++n) v.values[n] = T(slope<kOp>(C(v.values[n]), C(s.values[n]), p, q));
+    store(d_x + at, v);
+    return;
+  }
+  for (; at < a.count; ++at) d_x[at] = T(slope<kOp>(C(d_y[at]), C(saved[at]), p, q));
+}
+
+// N > 1: along the first axis both operands are vectors or one value.
+template <class T, int N, BinaryOp kOp>
+__global__ void __launch_bounds__(kThreads) binary_kernel(const T* a, const T* b, T* y, Axes axes) {
+  using C = compute_t<T>;
+  const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  if (at >= axes.count) return;
+  const Offsets from = offsets_of(axes, at);
+  if constexpr (N == 1) {
+    y[at] = T(joined<kOp>(C(a[from.a]), C(b[from.b])));
+  } else {
+    const auto operand = [](const T* x, int64_t stride) {
+      if (stride == 1) return load<N>(x);
+      Vector<T, N> same;
+#pragma unroll
+      for (T& element : same.values) element = *x;
+      return same;
+    };
+    Vector<T, N> v = operand(a + from.a, axes.a_strides[0]);
+    const Vector<T, N> w = operand(b + from.b, axes.b_strides[0]);
+#pragma unroll
+    for (int n = 0; n < N; ++n) v.values[n] = T(joined<kOp>(C(v.values[n]), C(w.values[n])));
+    store(y + at, v);
+  }
+}
+
+// Calls f.operator()<kOp>() with the op as a constant.
+template <class F>
+Status with_op(UnaryOp op, F&& f) {
+  switch (op) {
+    case UnaryOp::relu:
+      return f.template operator()<UnaryOp::relu>();
+    case UnaryOp::exp:
+      return f.template operator()<UnaryOp::exp>();
+    case UnaryOp::log:
+      return f.template operator()<UnaryOp::log>();
+    case UnaryOp::sqrt:
+      return f.template operator()<UnaryOp::sqrt>();
+    case UnaryOp::square:
+      return f.template operator()<UnaryOp::square>();
+    case UnaryOp::abs:
+      return f.template operator()<UnaryOp::abs>();
+    case UnaryOp::sign:
+      return f.template operator()<UnaryOp::sign>();
+    case UnaryOp::tanh:
+      return f.template operator()<UnaryOp::tanh>();
+    case UnaryOp::sigmoid:
+      return f.template operator()<UnaryOp::sigmoid>();
+    case UnaryOp::gelu:
+      return f.template operator()<UnaryOp::gelu>();
+    case UnaryOp::clamp:
+      return f.template operator()<UnaryOp::clamp>();
+    case UnaryOp::affine:
+      return f.template operator()<UnaryOp::affine>();
+  }
+  return Status::bad_args;
+}
+template <class F>
+Status with_op(BinaryOp op, F&& f) {
+  switch (op) {
+    case BinaryOp::add:
+      return f.template operator()<BinaryOp::add>();
+    case BinaryOp::sub:
+      return f.template operator()<BinaryOp::sub>();
+    case BinaryOp::mul:
+      return f.template operator()<BinaryOp::mul>();
+    case BinaryOp::div:
+      return f.template operator()<BinaryOp::div>();
+    case BinaryOp::maximum:
+      return f.template operator()<BinaryOp::maximum>();
+    case BinaryOp::at_least:
+      return f.template operator()<BinaryOp::at_least>();
+    case BinaryOp::keep:
+      return f.template operator()<BinaryOp::keep>();
+  }
+  return Status::bad_args;
+}
+
+Grid grid_of(int64_t count, int each) {
+  return {blocks_of(count, int64_t{kThreads} * each), dim3(kThreads)};
+}
+
+// Whether vectors of `size` values that start at multiples of it can be taken from an operand.
+bool takes_vectors(const Axes& axes, const std::array<int64_t, 6>& strides, const void* base,
+                   int64_t size) {
+  if (strides[0] == 0) return true;
+  return reinterpret_cast<uintptr_t>(base) % 16 == 0 && is_run_of_vectors(axes, strides, size);
+}
+
+}  // namespace
+
+Status unary(Cuda on, const Unary& a) {
+  if (a.count < 0) return Status::bad_args;
+  return with_float(a.dtype, [&]<class T>() {
+    return with_op(a.op, [&]<UnaryOp kOp>() {
+      return with_vector<T>(0, {a.x, a.y}, [&]<int N>() {
+        return launch(on, grid_of(a.count, N), unary_kernel<T, N, kOp>, a);
+      });
+    });
+  });
+}
+
+Status unary_grad(Cuda on, const UnaryGrad& args) {
+  if (args.count < 0) return Status::bad_args;
+  UnaryGrad a = args;
+  if (saved_by(a.op) == Saved::nothing) a.saved = a.d_y;
+  return with_float(a.dtype, [&]<class T>() {
+    return with_op(a.op, [&]<UnaryOp kOp>() {
+      return with_vector<T>(0, {a.d_y, a.saved, a.d_x}, [&]<int N>() {
+        return launch(on, grid_of(a.count, N), unary_grad_kernel<T, N, kOp>, a);
+      });
+    });
+  });
+}
+
+Status binary(Cuda on, const Binary& a) {
+  for (int64_t extent : a.extents)
+    if (extent < 0) return Status::bad_args;
+  const Axes axes = merged_axes(a.extents, a.a_strides, a.b_strides);
+  if (axes.count == 0) return Status::ok;
+  return with_float(a.dtype, [&]<class T>() {
+    constexpr int kVector = kVectorSize<T>;
+    const bool vectors = axes.extents[0] % kVector == 0 &&
+                         reinterpret_cast<uintptr_t>(a.y) % 16 == 0 &&
+                         takes_vectors(axes, axes.a_strides, a.a, kVector) &&
+                         takes_vectors(axes, axes.b_strides, a.b, kVector);
+    return with_op(a.op, [&]<BinaryOp kOp>() {
+      const auto run = [&]<int N>() {
+        return launch(on, grid_of(axes.count, N), binary_kernel<T, N, kOp>,
+                      static_cast<const T*>(a.a), static_cast<const T*>(a.b), static_cast<T*>(a.y),
+                      axes);
+      };
+      return vectors ? run.template operator()<kVector>() : run.template operator()<1>();
+    });
+  });
+}
+
+}  // namespace moat::kernels

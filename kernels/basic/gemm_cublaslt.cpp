@@ -1,0 +1,188 @@
+#include "kernels/basic/gemm_cublaslt.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <memory>
+#include <optional>
+#include <tuple>
+
+#include "kernels/library/cuda_libraries.h"
+#include "kernels/library/libraries.h"
+
+// cuBLASLt is column-major: it is asked for the transpose, y^T = op(b)^T · op(a)^T, whose columns
+// are our rows. Its algorithm decides in which order a row's terms are added. So that a row has the
+// same bits in every product, the algorithm is chosen once per weight matrix, for kRows rows and
+// without splitting k, and then used for any number of rows.
+
+namespace moat::kernels::cublaslt {
+
+namespace {
+
+constexpr size_t kWorkspace = size_t{32} << 20;  // what cuBLAS asks for on Hopper
+constexpr int kRows = 4096;
+
+// A descriptor that lives as long as this.
+template <class T, cublasStatus_t (*kDestroy)(T)>
+using Owned =
+    std::unique_ptr<std::remove_pointer_t<T>, decltype([](T handle) { kDestroy(handle); })>;
+using Product = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+struct State {
+  cublasLtHandle_t handle = nullptr;
+  std::map<std::tuple<int, int, int, bool, bool, bool, Dtype, Dtype, Precision, int, int, int>,
+           cublasLtMatmulAlgo_t>
+      chosen;
+
+  State() {
+    if (cublasLtCreate(&handle) != CUBLAS_STATUS_SUCCESS) handle = nullptr;
+  }
+  ~State() {
+    if (handle) cublasLtDestroy(handle);
+  }
+};
+
+cudaDataType_t data_type(Dtype dtype) {
+  if (dtype == Dtype::f64) return CUDA_R_64F;
+  return dtype == Dtype::f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+cublasComputeType_t compute_type(Dtype dtype, Precision precision) {
+  if (dtype == Dtype::f64) return CUBLAS_COMPUTE_64F;
+  return dtype == Dtype::f32 && precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                             : CUBLAS_COMPUTE_32F;
+}
+
+// The largest power of two up to 256 that divides an address.
+int alignment(const void* pointer) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  return address == 0 ? 256 : static_cast<int>(std::min<uintptr_t>(256, address & (~address + 1)));
+}
+
+// The product of g for m rows, as cuBLASLt sees it: `left` is b, `right` is a.
+struct Problem {
+  Product product;
+  Layout left, right, result;
+  bool ok = true;
+
+  Problem(const Gemm& g, int m, Precision precision) {
+    const bool b_turned = g.transpose_b == Transpose::yes,
+               a_turned = g.transpose_a == Transpose::yes;
+    const Dtype scale = g.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+    cublasLtMatmulDesc_t made = nullptr;
+    keep(cublasLtMatmulDescCreate(&made, compute_type(g.dtype, precision), data_type(scale)));
+    product.reset(made);
+    turn(CUBLASLT_MATMUL_DESC_TRANSA, b_turned);
+    turn(CUBLASLT_MATMUL_DESC_TRANSB, a_turned);
+    // Row-major [rows, columns] is column-major [columns, rows].
+    left = layout(g.dtype, b_turned ? g.k : g.n, b_turned ? g.n : g.k);
+    right = layout(g.dtype, a_turned ? m : g.k, a_turned ? g.k : m);
+    result = layout(g.y_dtype, g.n, m);
+  }
+
+ private:
+  void keep(cublasStatus_t status) { ok &= status == CUBLAS_STATUS_SUCCESS; }
+  void turn(cublasLtMatmulDescAttributes_t which, bool turned) {
+    const cublasOperation_t operation = turned ? CUBLAS_OP_T : CUBLAS_OP_N;
+    if (ok)
+      keep(cublasLtMatmulDescSetAttribute(product.get(), which, &operation, sizeof(operation)));
+  }
+  Layout layout(Dtype dtype, int columns, int rows) {
+    cublasLtMatrixLayout_t made = nullptr;
+    keep(cublasLtMatrixLayoutCreate(&made, data_type(dtype), static_cast<uint64_t>(columns),
+                                    static_cast<uint64_t>(rows), columns));
+    return Layout(made);
+  }
+};
+
+std::optional<cublasLtMatmulAlgo_t> asked(State& state, const Problem& p, const Gemm& g) {
+  cublasLtMatmulPreference_t made = nullptr;
+  if (cublasLtMatmulPreferenceCreate(&made) != CUBLAS_STATUS_SUCCESS) return std::nullopt;
+  const Preference preference(made);
+  bool ok = true;
+  const auto set = [&](cublasLtMatmulPreferenceAttributes_t which, auto value) {
+    ok &= cublasLtMatmulPreferenceSetAttribute(made, which, &value, sizeof(value)) ==
+          CUBLAS_STATUS_SUCCESS;
+  };
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(alignment(g.b)));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(alignment(g.a)));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(alignment(g.y)));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(alignment(g.y)));
+  cublasLtMatmulHeuristicResult_t best{};
+  int count = 0;
+  if (!ok ||
+      cublasLtMatmulAlgoGetHeuristic(state.handle, p.product.get(), p.left.get(), p.right.get(),
+                                     p.result.get(), p.result.get(), made, 1, &best,
+                                     &count) != CUBLAS_STATUS_SUCCESS ||
+      count == 0 || best.state != CUBLAS_STATUS_SUCCESS)
+    return std::nullopt;
+  return best.algo;
+}
+
+bool can_run(State& state, const Problem& p, const cublasLtMatmulAlgo_t& algorithm) {
+  cublasLtMatmulHeuristicResult_t result{};
+  return cublasLtMatmulAlgoCheck(state.handle, p.product.get(), p.left.get(), p.right.get(),
+                                 p.result.get(), p.result.get(), &algorithm,
+                                 &result) == CUBLAS_STATUS_SUCCESS &&
+         result.workspaceSize <= kWorkspace;
+}
+
+// A product over rows (transpose_a) may go another way for every number of them.
+std::optional<cublasLtMatmulAlgo_t> algorithm_for(State& state, const Problem& p, const Gemm& g,
+                                                  Precision precision) {
+  const int m = g.transpose_a == Transpose::yes ? g.m : kRows;
+  const auto key = std::tuple(m, g.n, g.k, g.transpose_a == Transpose::yes,
+                              g.transpose_b == Transpose::yes, g.bias != nullptr, g.dtype,
+                              g.y_dtype, precision, alignment(g.a), alignment(g.b), alignment(g.y));
+  auto found = state.chosen.find(key);
+  if (found == state.chosen.end()) {
+    const Problem canonical(g, m, precision);
+    const auto algorithm = canonical.ok ? asked(state, canonical, g) : std::nullopt;
+    if (algorithm) found = state.chosen.emplace(key, *algorithm).first;
+  }
+  if (found != state.chosen.end() && can_run(state, p, found->second)) return found->second;
+  return asked(state, p, g);
+}
+
+}  // namespace
+
+size_t workspace(Cuda, const Gemm&) { return kWorkspace; }
+
+Status run(Cuda on, const Gemm& g) {
+  auto& state = cuda_library<State>(*on.context, &CudaLibraries::cublaslt);
+  if (!state.handle) return Status::library_failed;
+  const Precision precision = on.context->precision();
+  const Problem p(g, g.m, precision);
+  if (!p.ok) return Status::library_failed;
+  const auto algorithm = algorithm_for(state, p, g, precision);
+  if (!algorithm) return Status::unsupported;
+  const double one64 = 1, keep64 = g.bias ? 1 : 0;
+  const float one32 = 1, keep32 = g.bias ? 1 : 0;
+  const bool wide = g.dtype == Dtype::f64;
+  const auto scale = [&](const double& f64, const float& f32) {
+    return wide ? static_cast<const void*>(&f64) : &f32;
+  };
+  const cublasStatus_t status =
+      cublasLtMatmul(state.handle, p.product.get(), scale(one64, one32), g.b, p.left.get(), g.a,
+                     p.right.get(), scale(keep64, keep32), g.y, p.result.get(), g.y, p.result.get(),
+                     &*algorithm, on.workspace, kWorkspace, on.stream);
+  return status == CUBLAS_STATUS_SUCCESS ? Status::ok : Status::library_failed;
+}
+
+}  // namespace moat::kernels::cublaslt
+
+namespace moat::kernels {
+
+std::string cublaslt_version() {
+  const size_t version = cublasLtGetVersion();  // 130000 for 13.0.0
+  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
+         std::to_string(version % 100);
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,74 @@
+#pragma once
+
+// Rows of logits on CUDA: a warp per row, or a block for long ones.
+
+#include "kernels/cuda.cuh"
+#include "kernels/cuda/warp.cuh"
+
+namespace moat::kernels {
+
+inline constexpr int kRowBlock = 256;     // threads per block
+inline constexpr int kWarpColumns = 512;  // rows up to this have a warp each, longer ones a block
+
+// The Threads neighbouring threads of a block that share a row.
+template <int Threads>
+struct RowThreads {
+  static constexpr int kRows = kRowBlock / Threads;  // per block
+  int64_t row = int64_t{blockIdx.x} * kRows + threadIdx.x / Threads;
+  int thread = static_cast<int>(threadIdx.x) % Threads;
+
+  template <class T, class Op>
+  __device__ T reduce(T value, Op op) const {
+    if constexpr (Threads == kWarp) {
+      return warp_reduce(value, op);
+    } else {
+      __shared__ T scratch[kRowBlock / kWarp];
+      return block_reduce<kRowBlock>(value, op, scratch);
+    }
+  }
+};
+
+template <int Threads>
+Grid row_grid(int rows) {
+  constexpr int kRows = RowThreads<Threads>::kRows;
+  return {dim3((static_cast<unsigned>(rows) + kRows - 1) / kRows), dim3(kRowBlock)};
+}
+
+// Calls f.operator()<Threads>() with the threads that a row of this length gets.
+template <class F>
+Status with_row_threads(int columns, F&& f) {
+  return columns <= kWarpColumns ? f.template operator()<kWarp>()
+                                 : f.template operator()<kRowBlock>();
+}
+
+// What the softmax of one row of logits needs, in float64: RowSoftmax of row_softmax.h, made by all
+// threads of the row together.
+struct SharedRowSoftmax {
+  double max, rest;  // of exp(x_i - max) over i != argmax; NaN for a NaN or an infinite maximum
+  int argmax;        // the first
+
+  __device__ double log_probability(double x) const { return (x - max) - log1p(rest); }
+  __device__ double probability(double x) const { return exp(x - max) / (1 + rest); }
+  // 1 - probability(x_i) without the cancellation.
+  __device__ double others(double x, int i) const {
+    return (i == argmax ? rest : 1 + rest - exp(x - max)) / (1 + rest);
+  }
+};
+
+template <int Threads, class T>
+__device__ SharedRowSoftmax shared_row_softmax(const RowThreads<Threads>& mine, const T* x, int n) {
+  using C = compute_t<T>;
+  double max = -INFINITY;
+  for (int i = mine.thread; i < n; i += Threads) max = Largest()(max, double{C(x[i])});
+  max = mine.reduce(max, Largest());
+  int argmax = n;
+  for (int i = mine.thread; i < n && argmax == n; i += Threads)
+    if (double{C(x[i])} == max) argmax = i;
+  argmax = mine.reduce(argmax, Smallest());
+  double rest = mine.thread == 0 ? max - max : 0.0;
+  for (int i = mine.thread; i < n; i += Threads)
+    if (i != argmax) rest += exp(double{C(x[i])} - max);
+  return {max, mine.reduce(rest, Sum()), argmax};
+}
+
+}  // namespace moat::kernels
