@@ -5,7 +5,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cstring>
+#include <algorithm>
+#include <mutex>
+#include <vector>
 
 #include "tests/simt/core.h"
 #include "tests/simt/runtime/memory.h"
@@ -17,13 +19,38 @@ namespace simt {
 
 namespace {
 
+// What a launch touches is opened piece by piece, by its faults, and closed again after it: to
+// protect all of the heap for each launch would cost more than most launches.
+constexpr size_t kPieceBytes = 16 * kPageBytes;
+
 int users = 0;          // of device memory right now
-size_t closed_end = 0;  // the heap is closed up to here, from kHeapStart
+size_t closed_end = 0;  // the heap is closed up to here, from kHeapStart, but for these pieces
+std::vector<size_t> opened;
+std::mutex opening;  // threads of a library on the host fault side by side
+bool is_handed_on = false;
 struct sigaction previous;
 
-void protect(size_t stop, int protection) {
-  if (mprotect(reinterpret_cast<void*>(space.arena + kHeapStart), stop - kHeapStart, protection))
+void protect(size_t start, size_t stop, int protection) {
+  if (start < stop &&
+      mprotect(reinterpret_cast<void*>(space.arena + start), stop - start, protection))
     abort();
+}
+
+void open_piece(size_t offset) {
+  const std::lock_guard lock(opening);
+  const size_t start = offset / kPieceBytes * kPieceBytes;
+  protect(start, std::min(start + kPieceBytes, closed_end), PROT_READ | PROT_WRITE);
+  opened.push_back(start);
+}
+
+void close_pieces() {
+  std::sort(opened.begin(), opened.end());
+  for (size_t i = 0, last = 0; i < opened.size(); i = last) {
+    for (last = i + 1; last < opened.size() && opened[last] <= opened[last - 1] + kPieceBytes;)
+      ++last;
+    protect(opened[i], std::min(opened[last - 1] + kPieceBytes, closed_end), PROT_NONE);
+  }
+  opened.clear();
 }
 
 // Where in the program the host was, through the functions that called it.
@@ -53,13 +80,21 @@ std::string program_place(const ucontext_t* context) {
   return text;
 }
 
-// Says what happened, then lets the instruction fault again for whoever was there before: Catch2
-// names the test case, or the program ends.
+// The fault is a kernel's, a copy's or a library's: opens what it touches. Or it is the host's:
+// says so, then lets the instruction fault again for whoever was there before, so that Catch2 names
+// the test case, or the program ends.
 void on_fault(int, siginfo_t* information, void* context) {
   const auto address = reinterpret_cast<uintptr_t>(information->si_addr);
-  sigaction(SIGSEGV, &previous, nullptr);
-  if (closed_end == 0 || address < space.arena + kHeapStart || address >= space.arena + closed_end)
+  const bool is_closed = address >= space.arena + kHeapStart && address < space.arena + closed_end;
+  if (is_closed && users > 0) return open_piece(address - space.arena);
+  // Once only: Catch2 puts this handler back before it raises the signal again.
+  if (is_handed_on) {
+    signal(SIGSEGV, SIG_DFL);
     return;
+  }
+  is_handed_on = true;
+  sigaction(SIGSEGV, &previous, nullptr);
+  if (!is_closed) return;
   char where[32];
   snprintf(where, sizeof(where), "0x%zx", static_cast<size_t>(address));
   const std::string text =
@@ -89,16 +124,22 @@ void watch_faults() {
 }  // namespace
 
 DeviceAccess::DeviceAccess() {
-  if (users++ > 0 || closed_end == 0) return;
-  protect(closed_end, PROT_READ | PROT_WRITE);
-  closed_end = 0;
+  if (users++ == 0 && closed_end > 0) watch_faults();
 }
 
 DeviceAccess::~DeviceAccess() {
-  if (--users > 0 || !options().guard_device_memory || heap_end() == 0) return;
-  closed_end = heap_end();
-  protect(closed_end, PROT_NONE);
-  watch_faults();
+  if (--users > 0) return;
+  close_pieces();
+  if (options().guard_device_memory) {
+    const size_t start = std::max(closed_end, kHeapStart), stop = heap_end();
+    if (start >= stop) return;
+    protect(start, stop, PROT_NONE);  // the heap has grown
+    closed_end = stop;
+    watch_faults();
+  } else if (closed_end > 0) {
+    protect(kHeapStart, closed_end, PROT_READ | PROT_WRITE);
+    closed_end = 0;
+  }
 }
 
 }  // namespace simt

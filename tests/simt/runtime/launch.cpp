@@ -60,7 +60,7 @@ void reset_thread(Thread& thread, Block& block, int index, int slot) {
   thread.proxy_fence = 0;
   thread.waits_on = nullptr;
   thread.waits_mask = 0;
-  thread.extensions.clear();
+  if (!thread.extensions.empty()) thread.extensions.clear();
 }
 
 void reset_block(Block& block, int rank, uint3 index) {

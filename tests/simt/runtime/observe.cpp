@@ -71,8 +71,7 @@ bool check_range(const Thread& thread, uintptr_t address, size_t bytes, Access a
     return address >= start && address + bytes <= stop;
   };
   if (!writes(access)) {
-    const auto arguments = reinterpret_cast<uintptr_t>(running->call.arguments);
-    if (fits(arguments, arguments + running->call.argument_bytes)) return false;
+    if (is_argument(address, bytes)) return false;
     if (fits(reinterpret_cast<uintptr_t>(&__executable_start), reinterpret_cast<uintptr_t>(&end)))
       return false;
   }

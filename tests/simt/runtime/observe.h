@@ -97,6 +97,12 @@ template <bool kWrite>
   return true;
 }
 
+// The kernel's arguments are read by every thread, and have no shadow.
+inline bool is_argument(uintptr_t address, size_t bytes) {
+  const auto start = reinterpret_cast<uintptr_t>(running->call.arguments);
+  return address >= start && address + bytes <= start + running->call.argument_bytes;
+}
+
 // A plain load or store of `bytes` bytes that are not the thread's own stack.
 template <bool kWrite>
 [[gnu::noinline]] void observe_plain(Thread& thread, uintptr_t address, size_t bytes,
@@ -104,6 +110,8 @@ template <bool kWrite>
   constexpr Access kAccess = kWrite ? Access::write : Access::read;
   size_t in_page = 0;
   Page* page = page_of(address, &in_page);
+  if constexpr (!kWrite)
+    if (!page && is_argument(address, bytes)) return;
   if (!page || in_page < page->begin || in_page + bytes > page->end) [[unlikely]]
     return observe_elsewhere(thread, address, bytes, kAccess, code);
   if (!page->cells || ((address | bytes) & ((size_t{1} << page->shift) - 1))) [[unlikely]]

@@ -75,6 +75,24 @@ TEST_CASE("simt: host code must not touch device memory", "[simt][guard]") {
     cudaFree(values);
     *values = 1;
   });
+  says("byte 500000 of an allocation of 1048576 bytes", [](int*) {
+    char* block = nullptr;  // opened in many pieces, and closed again
+    if (cudaMalloc(&block, 1 << 20) != cudaSuccess) _exit(0);
+    if (cudaMemset(block, 0, 1 << 20) != cudaSuccess) _exit(0);
+    _exit(first_of(reinterpret_cast<int*>(block + 500000 - 8)) == 77);
+  });
+}
+
+TEST_CASE("simt: without the guard device memory is open again", "[simt][guard]") {
+  const Ending ending = in_child([] {
+    const Ints values(4);
+    add(nullptr, values, 4, 1);
+    options().guard_device_memory = false;
+    add(nullptr, values, 4, 1);
+    _exit(first_of(values) == 4 ? 0 : 1);
+  });
+  INFO(ending.text);
+  REQUIRE(ending.is_success);
 }
 
 TEST_CASE("simt: what works on device memory passes the guard", "[simt][guard]") {
