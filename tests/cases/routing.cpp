@@ -41,6 +41,10 @@ std::vector<int64_t> slots(const Tensor& experts, const RoutedSize& s) {
   return out;
 }
 
+Routing moved(const Routing& routing, Device device) {
+  return {routing.offsets.to(device), routing.row_token.to(device), routing.slot_of.to(device)};
+}
+
 std::string described(const char* op, const RoutedSize& s) {
   return text(op, " [", s.tokens, ", ", s.width, "] k=", s.k, " E=", s.num_experts,
               s.capacity > 0 ? text(" C=", s.capacity) : "");
@@ -51,7 +55,10 @@ OpCase dispatch_case(const RoutedSize& s) {
   const Routing routing = route_tokens(experts, s.num_experts, {.capacity = s.capacity});
   return {.name = described("dispatch_rows", s),
           .inputs = {randn({s.tokens, s.width}, 1)},
-          .op = [=](const Tensors& in) { return Tensors{dispatch_rows(in[0], routing)}; },
+          .op =
+              [=](const Tensors& in) {
+                return Tensors{dispatch_rows(in[0], moved(routing, in[0].device()))};
+              },
           .reference =
               [=](const Tensors& in) {
                 const Tensor y = Tensor::zeros({s.tokens * s.k, s.width}, Dtype::f64);
@@ -73,7 +80,10 @@ OpCase combine_case(const RoutedSize& s) {
   const Routing routing = route_tokens(experts, s.num_experts, {.capacity = s.capacity});
   return {.name = described("combine_rows", s),
           .inputs = {randn({s.tokens * s.k, s.width}, 1), randn({s.tokens, s.k}, 2)},
-          .op = [=](const Tensors& in) { return Tensors{combine_rows(in[0], in[1], routing)}; },
+          .op =
+              [=](const Tensors& in) {
+                return Tensors{combine_rows(in[0], in[1], moved(routing, in[0].device()))};
+              },
           .reference =
               [=](const Tensors& in) {
                 const Tensor y = Tensor::zeros({s.tokens, s.width}, Dtype::f64);
@@ -116,19 +126,20 @@ OpCase product_case(const RoutedSize& s, int64_t n, Rows rows) {
     }
     return Tensors{y};
   };
-  return {.name = described(rows == Rows::gathered ? "grouped_gemm gathered" : "grouped_gemm", s) +
-                  text(" n=", n),
-          .inputs = {randn({x_rows, s.width}, 1), randn({s.num_experts, n, s.width}, 2),
-                     randn({s.num_experts, n}, 4)},
-          .op =
-              [=](const Tensors& in) {
-                return Tensors{grouped_gemm(in[0], in[1], in[2], routing, rows)};
-              },
-          .reference = [=](const Tensors& in) { return by_definition(in, false); },
-          .differentiable = {0, 1, 2},
-          .bound = [=](const Tensors& in) { return by_definition(in, true); },
-          .f32 = 2e-6,
-          .flops = 2.0 * static_cast<double>(s.tokens * s.k * s.width * n)};
+  return {
+      .name = described(rows == Rows::gathered ? "grouped_gemm gathered" : "grouped_gemm", s) +
+              text(" n=", n),
+      .inputs = {randn({x_rows, s.width}, 1), randn({s.num_experts, n, s.width}, 2),
+                 randn({s.num_experts, n}, 4)},
+      .op =
+          [=](const Tensors& in) {
+            return Tensors{grouped_gemm(in[0], in[1], in[2], moved(routing, in[0].device()), rows)};
+          },
+      .reference = [=](const Tensors& in) { return by_definition(in, false); },
+      .differentiable = {0, 1, 2},
+      .bound = [=](const Tensors& in) { return by_definition(in, true); },
+      .f32 = 2e-6,
+      .flops = 2.0 * static_cast<double>(s.tokens * s.k * s.width * n)};
 }
 
 OpCase activation_case(ExpertActivation activation, int64_t rows, int64_t width) {
