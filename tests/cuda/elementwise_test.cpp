@@ -30,41 +30,26 @@ struct Bound {
   double units, floor;
 };
 
-// 2: one rounding, for bf16 a second one from float32. 8: CUDA's exp, log, tanh and erf are within
-// 2 units in the last place (4 roundoffs), and roundings follow. The floor is 1 where terms of
-// about 1 cancel.
-Bound bound_of(UnaryOp op) {
-  switch (op) {
-    case UnaryOp::relu:
-    case UnaryOp::abs:
-    case UnaryOp::sign:
-    case UnaryOp::clamp:
-      return {0, 0};
-    case UnaryOp::square:
-    case UnaryOp::sqrt:
-      return {2, 0};
-    case UnaryOp::affine:
-      return {4, 1};
-    case UnaryOp::gelu:
-      return {16, 1};  // erf's error times an x of up to 4
-    default:
-      return {8, 0};
-  }
+bool is_exact(UnaryOp op) {
+  return op == UnaryOp::relu || op == UnaryOp::abs || op == UnaryOp::sign || op == UnaryOp::clamp;
 }
+
+// 2: one rounding, for bf16 a second one from float32. 8: CUDA's exp, log, tanh and erf are within
+// 2 units in the last place (4 roundoffs), and roundings follow. 16: an error of erf's times an x
+// of up to 4. The floor is 1 where terms of about 1 cancel.
+Bound bound_of(UnaryOp op) {
+  if (is_exact(op)) return {0, 0};
+  if (op == UnaryOp::square || op == UnaryOp::sqrt) return {2, 0};
+  if (op == UnaryOp::affine) return {4, 1};
+  if (op == UnaryOp::gelu) return {16, 1};
+  return {8, 0};
+}
+// Three products at most, but for what cancels: d_y (1 - y y) and gelu's two terms, d_y up to 3.
 Bound grad_bound_of(UnaryOp op) {
-  switch (op) {
-    case UnaryOp::relu:
-    case UnaryOp::abs:
-    case UnaryOp::sign:
-    case UnaryOp::clamp:
-      return {0, 0};
-    case UnaryOp::tanh:
-      return {8, 1};  // of d_y (1 - y y), d_y of up to 3
-    case UnaryOp::gelu:
-      return {16, 1};
-    default:
-      return {4, 0};
-  }
+  if (is_exact(op)) return {0, 0};
+  if (op == UnaryOp::tanh) return {8, 1};
+  if (op == UnaryOp::gelu) return {16, 1};
+  return {4, 0};
 }
 
 void require_within(const std::vector<double>& y, const std::vector<double>& reference, Bound bound,
