@@ -106,29 +106,32 @@ __global__ void __launch_bounds__(kThreads) unary_grad_kernel(UnaryGrad a) {
   for (; at < a.count; ++at) d_x[at] = T(slope<kOp>(C(d_y[at]), C(saved[at]), p, q));
 }
 
-// N > 1: along the first axis both operands are vectors or one value.
+// N > 1: along the first axis both operands are vectors or one value, and no vector crosses its
+// end.
 template <class T, int N, BinaryOp kOp>
 __global__ void __launch_bounds__(kThreads) binary_kernel(const T* a, const T* b, T* y, Axes axes) {
   using C = compute_t<T>;
   const int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
-  if (at >= axes.count) return;
-  const Offsets from = offsets_of(axes, at);
-  if constexpr (N == 1) {
-    y[at] = T(joined<kOp>(C(a[from.a]), C(b[from.b])));
-  } else {
-    const auto operand = [](const T* x, int64_t stride) {
-      if (stride == 1) return load<N>(x);
-      Vector<T, N> same;
-#pragma unroll
-      for (T& element : same.values) element = *x;
-      return same;
-    };
-    Vector<T, N> v = operand(a + from.a, axes.a_strides[0]);
-    const Vector<T, N> w = operand(b + from.b, axes.b_strides[0]);
-#pragma unroll
-    for (int n = 0; n < N; ++n) v.values[n] = T(joined<kOp>(C(v.values[n]), C(w.values[n])));
-    store(y + at, v);
+  if (N == 1 || at + N > axes.count) {
+    for (int64_t i = at; i < min(at + N, axes.count); ++i) {
+      const Offsets from = offsets_of(axes, i);
+      y[i] = T(joined<kOp>(C(a[from.a]), C(b[from.b])));
+    }
+    return;
   }
+  const auto operand = [](const T* x, int64_t stride) {
+    if (stride == 1) return load<N>(x);
+    Vector<T, N> same;
+#pragma unroll
+    for (T& element : same.values) element = *x;
+    return same;
+  };
+  const Offsets from = offsets_of(axes, at);
+  Vector<T, N> v = operand(a + from.a, axes.a_strides[0]);
+  const Vector<T, N> w = operand(b + from.b, axes.b_strides[0]);
+#pragma unroll
+  for (int n = 0; n < N; ++n) v.values[n] = T(joined<kOp>(C(v.values[n]), C(w.values[n])));
+  store(y + at, v);
 }
 
 // Calls f.operator()<kOp>() with the op as a constant.
@@ -227,7 +230,7 @@ Status binary(Cuda on, const Binary& a) {
   if (axes.count == 0) return Status::ok;
   return with_float(a.dtype, [&]<class T>() {
     constexpr int kVector = kVectorSize<T>;
-    const bool vectors = axes.extents[0] % kVector == 0 &&
+    const bool vectors = (axes.rank == 1 || axes.extents[0] % kVector == 0) &&
                          reinterpret_cast<uintptr_t>(a.y) % 16 == 0 &&
                          takes_vectors(axes, axes.a_strides, a.a, kVector) &&
                          takes_vectors(axes, axes.b_strides, a.b, kVector);

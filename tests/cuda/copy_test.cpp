@@ -52,25 +52,27 @@ std::vector<char> stored(const std::vector<double>& values, Dtype dtype) {
   return bytes;
 }
 
-// The target starts as bytes of 1, so that what must not be written is seen; `offset` is the first
-// element of both arrays.
+// The target starts as bytes of 1, so that what must not be written is seen; offsets are the first
+// elements of the arrays.
 void check(const Layout& layout, Dtype from_dtype, Dtype to_dtype,
-           const std::vector<double>& values, size_t offset = 0) {
-  INFO("from dtype " << int(from_dtype) << " to " << int(to_dtype) << ", offset " << offset);
+           const std::vector<double>& values, size_t from_offset = 0, size_t to_offset = 0) {
+  INFO("from dtype " << int(from_dtype) << " to " << int(to_dtype) << ", offsets " << from_offset
+                     << " and " << to_offset);
   std::vector<char> from = stored(values, from_dtype);
-  from.insert(from.begin(), offset * size_of(from_dtype), 1);
-  std::vector<char> to((reach(layout.extents, layout.to_strides) + offset) * size_of(to_dtype), 1);
+  from.insert(from.begin(), from_offset * size_of(from_dtype), 1);
+  std::vector<char> to((reach(layout.extents, layout.to_strides) + to_offset) * size_of(to_dtype),
+                       1);
   const DeviceArray<char> device_from(from), device_to(to);
   Copy a{.extents = layout.extents,
          .from_strides = layout.from_strides,
          .to_strides = layout.to_strides,
          .from_dtype = from_dtype,
          .to_dtype = to_dtype};
-  a.from = device_from.data() + offset * size_of(from_dtype);
-  a.to = device_to.data() + offset * size_of(to_dtype);
+  a.from = device_from.data() + from_offset * size_of(from_dtype);
+  a.to = device_to.data() + to_offset * size_of(to_dtype);
   REQUIRE(run<Copy>(copy, a) == Status::ok);
-  a.from = from.data() + offset * size_of(from_dtype);
-  a.to = to.data() + offset * size_of(to_dtype);
+  a.from = from.data() + from_offset * size_of(from_dtype);
+  a.to = to.data() + to_offset * size_of(to_dtype);
   REQUIRE(copy(Cpu{}, a) == Status::ok);
   const std::vector<char> got = device_to.host();
   for (size_t i = 0; i < to.size(); ++i) {
@@ -114,7 +116,9 @@ TEST_CASE("cuda: copy of many shapes", "[cuda][copy]") {
                             {Dtype::f32, Dtype::bf16},
                             {Dtype::u8, Dtype::f32},
                             {Dtype::bf16, Dtype::bf16}})
-      for (size_t offset : {0, 1, 16}) check(layout, from, to, halves(count), offset);
+      for (const auto& [from_offset, to_offset] :
+           {std::pair{0, 0}, {1, 1}, {1, 0}, {0, 1}, {16, 16}})
+        check(layout, from, to, halves(count), size_t(from_offset), size_t(to_offset));
   };
   for (int64_t count : {0, 1, 16, 2048, 2065}) each(dense(count));
   for (bool to_nchw : {true, false}) {
@@ -140,6 +144,13 @@ TEST_CASE("cuda: copy of rows whose distance is no multiple of a vector", "[cuda
       check({{1, 1, 1, 1, 5, 16}, swapped ? near : apart, swapped ? apart : near}, Dtype::f32,
             Dtype::f32, halves(100));
     }
+}
+
+TEST_CASE("cuda: copy of rows of no multiple of a vector that start on vectors", "[cuda][copy]") {
+  for (int64_t width : {5, 7})
+    for (int64_t from_distance : {width, int64_t{8}})
+      check({{1, 1, 1, 1, 5, width}, {0, 0, 0, 0, from_distance, 1}, {0, 0, 0, 0, 8, 1}},
+            Dtype::f32, Dtype::f32, halves(40));
 }
 
 TEST_CASE("cuda: copy backwards, from the last element", "[cuda][copy]") {
