@@ -32,11 +32,11 @@ struct ConvPlan {
 };
 
 struct ConvData {
-  const void* input;     // x, or d_y for an input gradient
-  const void* filter;    // KRSC in the activations' dtype; d_y for a weight gradient
-  void* output;          // y, d_x, or d_filter in d_filter_dtype
-  const void* bias;      // as in Conv2d, for a plan that fuses
-  const void* residual;  // likewise
+  const void* input;               // x, or d_y for an input gradient
+  const void* filter;              // KRSC in the activations' dtype; d_y for a weight gradient
+  void* output;                    // y, d_x, or d_filter in d_filter_dtype
+  const void* bias = nullptr;      // as in Conv2d, for a plan that fuses
+  const void* residual = nullptr;  // likewise
 };
 
 Status plan(Cuda, const ConvProblem&, ConvPlan*);
