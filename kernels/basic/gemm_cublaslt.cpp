@@ -2,8 +2,8 @@
 
 #include <cublasLt.h>
 
-#include <algorithm>
 #include <bit>
+#include <compare>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,9 +32,26 @@ using Product = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
+// The largest power of two up to 16 that divides the addresses of all rows of a matrix. What more
+// there is in the first address may differ for the same row in another product.
+int alignment(const void* rows, int columns, Dtype dtype) {
+  const uint64_t bits = reinterpret_cast<uintptr_t>(rows) | uint64_t{16} |
+                        static_cast<uint64_t>(columns) * size_of(dtype);
+  return 1 << std::countr_zero(bits);
+}
+struct Alignments {
+  int a, b, y;
+  friend auto operator<=>(const Alignments&, const Alignments&) = default;
+};
+Alignments alignments(const Gemm& g) {
+  return {alignment(g.a, g.transpose_a == Transpose::yes ? g.m : g.k, g.dtype),
+          alignment(g.b, g.transpose_b == Transpose::yes ? g.k : g.n, g.dtype),
+          alignment(g.y, g.n, g.y_dtype)};
+}
+
 struct State {
   cublasLtHandle_t handle = nullptr;
-  std::map<std::tuple<int, int, int, bool, bool, bool, Dtype, Dtype, Precision, int, int, int>,
+  std::map<std::tuple<int, int, int, bool, bool, bool, Dtype, Dtype, Precision, Alignments>,
            cublasLtMatmulAlgo_t>
       chosen;
 
@@ -55,12 +72,6 @@ cublasComputeType_t compute_type(Dtype dtype, Precision precision) {
   if (dtype == Dtype::f64) return CUBLAS_COMPUTE_64F;
   return dtype == Dtype::f32 && precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
                                                              : CUBLAS_COMPUTE_32F;
-}
-
-// The largest power of two up to 256 that divides an address.
-int alignment(const void* pointer) {
-  const auto address = reinterpret_cast<uintptr_t>(pointer);
-  return address == 0 ? 256 : static_cast<int>(std::min<uintptr_t>(256, address & (~address + 1)));
 }
 
 // The product of g for m rows, as cuBLASLt sees it: `left` is b, `right` is a.
@@ -110,10 +121,11 @@ std::optional<cublasLtMatmulAlgo_t> asked(State& state, const Problem& p, const 
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(alignment(g.b)));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(alignment(g.a)));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(alignment(g.y)));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(alignment(g.y)));
+  const Alignments known = alignments(g);
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(known.b));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(known.a));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(known.y));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(known.y));
   cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
   if (!ok ||
@@ -137,9 +149,9 @@ bool can_run(State& state, const Problem& p, const cublasLtMatmulAlgo_t& algorit
 std::optional<cublasLtMatmulAlgo_t> algorithm_for(State& state, const Problem& p, const Gemm& g,
                                                   Precision precision) {
   const int m = g.transpose_a == Transpose::yes ? g.m : kRows;
-  const auto key = std::tuple(m, g.n, g.k, g.transpose_a == Transpose::yes,
-                              g.transpose_b == Transpose::yes, g.bias != nullptr, g.dtype,
-                              g.y_dtype, precision, alignment(g.a), alignment(g.b), alignment(g.y));
+  const auto key =
+      std::tuple(m, g.n, g.k, g.transpose_a == Transpose::yes, g.transpose_b == Transpose::yes,
+                 g.bias != nullptr, g.dtype, g.y_dtype, precision, alignments(g));
   auto found = state.chosen.find(key);
   if (found == state.chosen.end()) {
     const Problem canonical(g, m, precision);

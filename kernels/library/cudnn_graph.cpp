@@ -19,27 +19,32 @@ int64_t number(const Descriptor& of, cudnnBackendAttributeName_t name) {
              : -1;
 }
 
-// As many descriptors of a type as the attribute has, filled by cuDNN.
+// The attribute's descriptors of a type, at most `most`, filled by cuDNN.
 std::vector<Descriptor> parts(const Descriptor& of, cudnnBackendAttributeName_t name,
-                              cudnnBackendDescriptorType_t type) {
-  int64_t count = 0;
-  if (!succeeded(cudnnBackendGetAttribute(of.get(), name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
-                                          nullptr)))
-    return {};
+                              cudnnBackendDescriptorType_t type, int64_t most) {
   std::vector<Descriptor> out;
   std::vector<cudnnBackendDescriptor_t> handles;
-  for (int64_t i = 0; i < count; ++i) {
+  for (int64_t i = 0; i < most; ++i) {
     out.emplace_back(type);
     if (!out.back().ok()) return {};
     handles.push_back(out.back().get());
   }
-  if (count == 0) return {};
-  int64_t given = 0;
-  if (!succeeded(cudnnBackendGetAttribute(of.get(), name, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
-                                          &given, handles.data())))
+  int64_t count = 0;
+  if (most == 0 ||
+      !succeeded(cudnnBackendGetAttribute(of.get(), name, CUDNN_TYPE_BACKEND_DESCRIPTOR, most,
+                                          &count, handles.data())))
     return {};
-  out.resize(static_cast<size_t>(std::min(count, given)), out.front());
+  out.erase(out.begin() + std::min(count, most), out.end());
   return out;
+}
+
+// The configurations that a heuristic found, the best first.
+std::vector<Descriptor> configurations(const Descriptor& heuristic) {
+  int64_t count = 0;
+  if (!succeeded(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                          CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, nullptr)))
+    return {};
+  return parts(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, count);
 }
 
 Descriptor engine_of(const Descriptor& config) {
@@ -75,8 +80,10 @@ bool keeps_to(const Descriptor& engine, Arithmetic arithmetic) {
 std::optional<EngineChoice> read_choice(const Descriptor& config, const Descriptor& engine) {
   EngineChoice choice{.engine = number(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX), .knobs = {}};
   if (choice.engine < 0) return std::nullopt;
+  // cuDNN counts heuristics' results when asked for none, but says 0 of knobs.
   for (const Descriptor& knob :
-       parts(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)) {
+       parts(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR,
+             CUDNN_KNOB_TYPE_COUNTS)) {
     cudnnBackendKnobType_t type{};
     int64_t count = 0;
     if (!succeeded(cudnnBackendGetAttribute(knob.get(), CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE,
@@ -138,12 +145,13 @@ Descriptor tensor(int64_t id, const std::array<int64_t, 4>& nchw, cudnnDataType_
                   int64_t alignment, Memory memory) {
   const auto [n, c, h, w] = nchw;
   const bool is_virtual = memory == Memory::virtual_;
+  const int64_t value_bytes = type == CUDNN_DATA_BFLOAT16 ? 2 : 4;
   Descriptor made(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   made.set(CUDNN_ATTR_TENSOR_DATA_TYPE, type)
       .set(CUDNN_ATTR_TENSOR_DIMENSIONS, {n, c, h, w})
       .set(CUDNN_ATTR_TENSOR_STRIDES, {h * w * c, 1, w * c, c})
       .set(CUDNN_ATTR_TENSOR_UNIQUE_ID, id)
-      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment)
+      .set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, std::max(alignment, value_bytes))
       .set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
   return made.finalize();
 }
@@ -164,8 +172,7 @@ std::optional<EngineChoice> choose(cudnnHandle_t handle, const Descriptor& graph
         .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode)
         .finalize();
     if (!heuristic.ok()) continue;
-    for (const Descriptor& config :
-         parts(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR)) {
+    for (const Descriptor& config : configurations(heuristic)) {
       const Descriptor engine = engine_of(config);
       if (!engine.ok() || !keeps_to(engine, arithmetic)) continue;
       const auto choice = read_choice(config, engine);

@@ -42,11 +42,14 @@ Status convert(Cuda on, const void* from, Dtype from_dtype, void* to, Dtype to_d
                    .to_dtype = to_dtype});
 }
 
-// What cuDNN may rely on: 16 bytes where all addresses allow it.
-int alignment(Dtype dtype, std::initializer_list<const void*> pointers) {
-  for (const void* pointer : pointers)
-    if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0) return static_cast<int>(size_of(dtype));
-  return 16;
+// What cuDNN may rely on of every image's address, wherever in a batch it lies: 16 bytes where all
+// addresses and the sizes of images allow it. An image must meet the same engine in any batch.
+int alignment(const Conv2dGeometry& g, std::initializer_list<const void*> pointers) {
+  constexpr int kLargest = 16;
+  const auto bytes = static_cast<int>(size_of(g.dtype));
+  bool fits = g.x_size() * bytes % kLargest == 0 && g.y_size() * bytes % kLargest == 0;
+  for (const void* pointer : pointers) fits &= reinterpret_cast<uintptr_t>(pointer) % kLargest == 0;
+  return fits ? kLargest : bytes;
 }
 
 ConvProblem problem_of(const Conv2d& a) {
@@ -54,21 +57,15 @@ ConvProblem problem_of(const Conv2d& a) {
           ConvUse::forward,
           {a.bias != nullptr, a.residual != nullptr, a.activation == ConvActivation::relu},
           a.n,
-          alignment(a.geometry.dtype, {a.x, a.filter, a.bias, a.residual, a.y})};
+          alignment(a.geometry, {a.x, a.filter, a.bias, a.residual, a.y})};
 }
 ConvProblem problem_of(const Conv2dInputGrad& a) {
-  return {a.geometry,
-          ConvUse::input_grad,
-          {},
-          a.n,
-          alignment(a.geometry.dtype, {a.d_y, a.filter, a.d_x})};
+  return {
+      a.geometry, ConvUse::input_grad, {}, a.n, alignment(a.geometry, {a.d_y, a.filter, a.d_x})};
 }
 ConvProblem problem_of(const Conv2dWeightGrad& a) {
-  return {a.geometry,
-          ConvUse::weight_grad,
-          {},
-          a.n,
-          alignment(a.geometry.dtype, {a.x, a.d_y, a.d_filter})};
+  return {
+      a.geometry, ConvUse::weight_grad, {}, a.n, alignment(a.geometry, {a.x, a.d_y, a.d_filter})};
 }
 
 // The bytes of the filter, or its gradient, in the form that the library takes or gives where that
