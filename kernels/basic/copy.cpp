@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/basic/any_dtype.h"
 #include "kernels/parallel.h"
 
 namespace moat::kernels {
@@ -11,20 +12,6 @@ namespace moat::kernels {
 namespace {
 
 constexpr int64_t kGrain = 16384;  // elements a thread takes at least
-
-template <class F>
-Status with_any(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::i32:
-      return f.template operator()<int32_t>();
-    case Dtype::i64:
-      return f.template operator()<int64_t>();
-    case Dtype::u8:
-      return f.template operator()<uint8_t>();
-    default:
-      return with_float(dtype, f);
-  }
-}
 
 template <class From, class To>
 To converted(From x) {

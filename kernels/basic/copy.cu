@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <type_traits>
 
+#include "kernels/basic/any_dtype.h"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/axes.cuh"
 #include "kernels/cuda/stretch.cuh"
@@ -161,20 +162,6 @@ Status copy_all(Cuda on, const Copy& a) {
                   dim3(kThreads)};
   return launch(on, grid, copy_kernel<From, To>, static_cast<const From*>(a.from),
                 static_cast<To*>(a.to), axes, together<From, To>(axes, a.from, a.to));
-}
-
-template <class F>
-Status with_any(Dtype dtype, F&& f) {
-  switch (dtype) {
-    case Dtype::i32:
-      return f.template operator()<int32_t>();
-    case Dtype::i64:
-      return f.template operator()<int64_t>();
-    case Dtype::u8:
-      return f.template operator()<uint8_t>();
-    default:
-      return with_float(dtype, f);
-  }
 }
 
 template <class F>
