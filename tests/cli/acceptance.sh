@@ -22,7 +22,7 @@ json_of() { # FILE PATH…: what stands there
 run() { PATH=$folder/tools:$PATH "$folder/bundle/run" --out "$folder/$1.json" >"$folder/$1.log" 2>&1; }
 verdict() { # FILE PART
   local i name
-  for i in $(seq 0 7); do
+  for i in $(seq 0 31); do  # more than there are
     name=$(json_of "$folder/$1.json" parts "$i" name) || return 0
     [[ $name != "$2" ]] || json_of "$folder/$1.json" parts "$i" verdict
   done
@@ -65,3 +65,7 @@ if run broken; then fail 'a failing part must make the run fail'; fi
 [[ $(verdict broken memcheck) == skipped ]] || fail 'a refused device is no finding'
 [[ $(verdict broken hgmma) == failed ]] || fail 'machine code without HGMMA must be reported'
 echo 'acceptance: all as expected'
+
+program tools/ldd 'echo "libcudnn.so.9 => not found"'
+if run absent; then fail 'a machine without cuDNN must be refused'; fi
+grep -q 'run: this machine lacks libcudnn.so.9' "$folder/absent.log" || fail 'the library must be named'
