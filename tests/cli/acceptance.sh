@@ -64,8 +64,8 @@ if run broken; then fail 'a failing part must make the run fail'; fi
 [[ $(verdict broken cuda_tests) == failed ]] || fail 'failing tests must be reported'
 [[ $(verdict broken memcheck) == skipped ]] || fail 'a refused device is no finding'
 [[ $(verdict broken hgmma) == failed ]] || fail 'machine code without HGMMA must be reported'
-echo 'acceptance: all as expected'
 
 program tools/ldd 'echo "libcudnn.so.9 => not found"'
 if run absent; then fail 'a machine without cuDNN must be refused'; fi
 grep -q 'run: this machine lacks libcudnn.so.9' "$folder/absent.log" || fail 'the library must be named'
+echo 'acceptance: all as expected'
