@@ -3,12 +3,15 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "bench/train_cases.h"
+#include "bench/step_case.h"
 #include "cli/bench_kernels.h"
+#include "cli/ceilings.h"
 #include "cli/commands.h"
+#include "cli/number_format.h"
 #include "cli/table.h"
 #include "engine/error.h"
 #include "engine/hardware.h"
+#include "engine/names.h"
 #include "train/machine.h"
 
 namespace moat::cli {
@@ -23,70 +26,96 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-ordered_json json_of(const bench::TrainMeasurement& m, engine::Device device) {
-  const double seconds = median(m.seconds);
-  return {{"name", m.name},
-          {"device", engine::name_of(device)},
+// What products can reach on the device, in TFLOP/s.
+double ceiling_tflops(engine::Device device) {
+  return device.is_cpu() ? measure_ceilings().float32_gflops / 1e3
+                         : measure_ceilings(device).bf16_tflops;
+}
+
+ordered_json json_of(const std::string& name, const bench::CaseMeasurement& m,
+                     const bench::CaseOptions& options, double ceiling) {
+  const double seconds = median(m.seconds), tflops = m.flops / seconds / 1e12;
+  return {{"name", name},
+          {"device", engine::name_of(options.device)},
+          {"precision", engine::name_of(options.precision)},
           {"seconds", seconds},
           {"seconds_all", m.seconds},
           {"images", m.images},
           {"images_per_second", double(m.images) / seconds},
+          {"tflops", tflops},
+          {"ceiling_tflops", ceiling},
+          {"of_ceiling", tflops / ceiling},
           {"peak_rss_bytes", m.peak_rss_bytes},
           {"peak_gpu_bytes", m.peak_gpu_bytes},
           {"launches", m.launches},
-          {"precision", m.precision},
           {"tool", train::tool_json()},
-          {"machine", train::machine_json(device)}};
+          {"machine", train::machine_json(options.device)}};
 }
 
-void bench_train(const std::string& only, const bench::TrainCaseOptions& options,
-                 const Globals& globals) {
-  if (options.repeats < 1 || options.attack_steps < 1)
-    throw engine::UsageError("--repeats and --attack-steps must be at least 1");
-  std::vector<std::string> names;
-  for (const bench::TrainCase& c : bench::train_cases())
-    if (only.empty() && (!options.device.is_cpu() || !c.name.ends_with("bf16")))
-      names.push_back(c.name);
-  if (!only.empty()) names = {only};
+void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
+                 const bench::CaseOptions& options, const Globals& globals) {
+  if (options.repeats < 1 || options.attack_steps < 1 || options.batch < 1)
+    throw engine::UsageError("--repeats, --attack-steps and --batch must be at least 1");
+  std::vector<const bench::Case*> chosen;
+  if (only.empty())
+    for (const bench::Case& known : cases) chosen.push_back(&known);
+  else
+    chosen.push_back(&engine::find_named("--case", only, cases,
+                                         [](const bench::Case& known) { return known.name; }));
+  const double ceiling = ceiling_tflops(options.device);
   ordered_json all = ordered_json::array();
   Table table({{"case"},
                {"seconds", Align::right},
                {"images/s", Align::right},
-               {"peak memory, MiB", Align::right}});
-  for (const std::string& name : names) {
-    const ordered_json m = json_of(bench::measure_train_case(name, options), options.device);
+               {"TFLOP/s", Align::right},
+               {"of ceiling", Align::right},
+               {"peak memory, MiB", Align::right},
+               {"launches", Align::right}});
+  const char* memory = options.device.is_cpu() ? "peak_rss_bytes" : "peak_gpu_bytes";
+  for (const bench::Case* subject : chosen) {
+    const ordered_json m =
+        json_of(subject->name, bench::measure(*subject, options), options, ceiling);
     all.push_back(m);
     table.row(
-        {name, engine::text(std::round(1e3 * m["seconds"].get<double>()) / 1e3),
+        {subject->name, brief(m["seconds"].get<double>()),
          engine::text(std::lround(m["images_per_second"].get<double>())),
-         engine::text(
-             m[options.device.is_cpu() ? "peak_rss_bytes" : "peak_gpu_bytes"].get<int64_t>() >>
-             20)});
+         brief(m["tflops"].get<double>()), fixed(1e2 * m["of_ceiling"].get<double>(), 0) + " %",
+         engine::text(m[memory].get<int64_t>() >> 20), engine::text(m["launches"].get<int64_t>())});
   }
   print(globals, only.empty() ? ordered_json{{"cases", all}} : all[0], table.str());
+}
+
+void add_cases(CLI::App& command, Globals& globals, const CommandText& text,
+               const std::vector<bench::Case>& (*cases)()) {
+  const auto options = std::make_shared<bench::CaseOptions>();
+  const auto name = std::make_shared<std::string>();
+  CLI::App& added = add_command(command, globals, text, [options, name, cases, &globals] {
+    options->seed = globals.seed.value_or(0);
+    options->device = engine::parse_device(globals.device.value_or("cpu"));
+    options->precision = engine::parse_precision(globals.precision.value_or("fp32"));
+    bench_cases(cases(), *name, *options, globals);
+  });
+  added.add_option("--case", *name, "one case; all unless given");
+  added.add_option("--batch", options->batch, "images of a step");
+  added.add_option("--repeats", options->repeats, "measured runs, after those that warm up");
+  added.add_option("--attack-steps", options->attack_steps, "steps of every attack");
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Globals& globals) {
-  const auto options = std::make_shared<bench::TrainCaseOptions>();
-  const auto name = std::make_shared<std::string>();
   CLI::App& command =
-      *app.add_subcommand("bench", "how long things take: kernels, whole training steps");
+      *app.add_subcommand("bench", "how long things take: kernels, training steps, attacks");
   command.require_subcommand(1);
   add_bench_kernels(command, globals);
-  CLI::App& train =
-      add_command(command, globals,
-                  {"train", "whole training steps",
-                   "moat bench train --case resnet18-at-step --repeats 5 --device cpu"},
-                  [options, name, &globals] {
-                    options->seed = globals.seed.value_or(0);
-                    options->device = engine::parse_device(globals.device.value_or("cpu"));
-                    bench_train(*name, *options, globals);
-                  });
-  train.add_option("--case", *name, "one case; all that the device can run unless given");
-  train.add_option("--repeats", options->repeats, "measured runs, after one that is not");
-  train.add_option("--attack-steps", options->attack_steps, "steps of every attack");
+  add_cases(command, globals,
+            {"train", "whole training steps",
+             "moat bench train --case resnet18-at-step --batch 512 --device cuda --precision bf16"},
+            bench::train_cases);
+  add_cases(command, globals,
+            {"attack", "attacks, and the gradients that they are made of",
+             "moat bench attack --case resnet18-pgd --device cpu"},
+            bench::attack_cases);
 }
 
 }  // namespace moat::cli

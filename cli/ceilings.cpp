@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "engine/hardware.h"
+#include "engine/ops/linalg.h"
+#include "engine/random.h"
 #include "engine/tensor.h"
 #include "kernels/parallel.h"
 
@@ -64,16 +66,40 @@ double float32_gflops() {
   return 2.0 * kLanes * kChains * kRounds * threads / seconds / 1e9;
 }
 
-double copy_gbps() {
-  constexpr int64_t kFloats = 32 << 20;  // 128 MiB each, beyond every cache
-  const engine::Tensor from = engine::Tensor::zeros({kFloats}),
-                       to = engine::Tensor::zeros({kFloats});
-  const double seconds = best_seconds([&] { to.copy_from(from); });
+double copy_gbps(int64_t floats, engine::Device device) {
+  const engine::Tensor from = engine::Tensor::zeros({floats}, engine::Dtype::f32, device),
+                       to = engine::Tensor::zeros({floats}, engine::Dtype::f32, device);
+  const double seconds = best_seconds([&] {
+    to.copy_from(from);
+    engine::synchronize(device);
+  });
   return 2.0 * static_cast<double>(from.nbytes()) / seconds / 1e9;
 }
 
+double product_tflops(engine::Device device) {
+  constexpr int64_t kSide = 8192;
+  const auto random = [&](uint32_t stream) {
+    return engine::random_normal({kSide, kSide},
+                                 engine::Tensor::zeros({kSide}, engine::Dtype::i32, device),
+                                 {.stream = stream}, 0, 1, engine::Dtype::bf16);
+  };
+  const engine::Tensor a = random(0), b = random(1);
+  const double seconds = best_seconds([&] {
+    engine::matmul(a, b);
+    engine::synchronize(device);
+  });
+  return 2.0 * kSide * kSide * kSide / seconds / 1e12;
+}
+
+// 128 MiB and 1 GiB: beyond every cache.
+constexpr int64_t kCpuFloats = 32 << 20, kGpuFloats = 256 << 20;
+
 }  // namespace
 
-Ceilings measure_ceilings() { return {float32_gflops(), copy_gbps()}; }
+Ceilings measure_ceilings() { return {float32_gflops(), copy_gbps(kCpuFloats, {})}; }
+
+GpuCeilings measure_ceilings(engine::Device gpu) {
+  return {product_tflops(gpu), copy_gbps(kGpuFloats, gpu)};
+}
 
 }  // namespace moat::cli

@@ -24,35 +24,39 @@ nlohmann::ordered_json cuda_json() {
     for (int index = 0; index < engine::gpu_count(); ++index) {
       const engine::cuda::Properties p = engine::cuda::properties(index);
       document["driver"] = engine::cuda::driver_version();
+      const GpuCeilings ceilings =
+          measure_ceilings({engine::Device::cuda, static_cast<int8_t>(index)});
       document["gpus"].push_back({{"device", engine::text("cuda:", index)},
                                   {"name", p.name},
                                   {"memory_bytes", p.memory_bytes},
                                   {"multiprocessors", p.multiprocessors},
-                                  {"architecture", engine::text("sm_", p.major, p.minor)}});
+                                  {"architecture", engine::text("sm_", p.major, p.minor)},
+                                  {"bf16_tflops", ceilings.bf16_tflops},
+                                  {"copy_gbps", ceilings.copy_gbps}});
     }
     if (engine::gpu_count() == 0) document["no_usable_gpu"] = engine::why_no_gpu();
   }
   return document;
 }
 
-std::string cuda_text() {
-  if constexpr (engine::kCudaBuilt) {
-    const std::string libraries = engine::text("          cuBLASLt ", kernels::cublaslt_version(),
-                                               ", cuDNN ", kernels::cudnn_version(), "\n"),
-                      built = "built with CUDA " + engine::cuda::runtime_version();
-    if (engine::gpu_count() == 0)
-      return built + "; no usable GPU: " + engine::why_no_gpu() + "\n" + libraries;
-    std::string out =
-        built + ", driver for CUDA " + engine::cuda::driver_version() + "\n" + libraries;
-    for (int index = 0; index < engine::gpu_count(); ++index) {
-      const engine::cuda::Properties p = engine::cuda::properties(index);
-      out += engine::text("cuda:", index, "    ", p.name, ", ",
-                          fixed(static_cast<double>(p.memory_bytes) / (1 << 30), 1), " GiB, ",
-                          p.multiprocessors, " multiprocessors, sm_", p.major, p.minor, "\n");
-    }
-    return out;
-  }
-  return "built without CUDA\n";
+std::string cuda_text(const nlohmann::ordered_json& cuda) {
+  if (!cuda["built"].get<bool>()) return "built without CUDA\n";
+  const auto word = [](const nlohmann::ordered_json& value) { return value.get<std::string>(); };
+  const std::string libraries = "          cuBLASLt " + word(cuda["cublaslt"]) + ", cuDNN " +
+                                word(cuda["cudnn"]) + "\n",
+                    built = "built with CUDA " + word(cuda["runtime"]);
+  if (cuda["gpus"].empty())
+    return built + "; no usable GPU: " + word(cuda["no_usable_gpu"]) + "\n" + libraries;
+  std::string out = built + ", driver for CUDA " + word(cuda["driver"]) + "\n" + libraries;
+  for (const auto& gpu : cuda["gpus"])
+    out += engine::text(word(gpu["device"]), "    ", word(gpu["name"]), ", ",
+                        fixed(gpu["memory_bytes"].get<double>() / (1 << 30), 1), " GiB, ",
+                        gpu["multiprocessors"].get<int>(), " multiprocessors, ",
+                        word(gpu["architecture"]), "\n          bf16 ",
+                        fixed(gpu["bf16_tflops"].get<double>(), 0),
+                        " TFLOP/s (a large product), copy ",
+                        fixed(gpu["copy_gbps"].get<double>(), 0), " GB/s (read + written)\n");
+  return out;
 }
 
 void info(const Globals& globals) {
@@ -61,6 +65,7 @@ void info(const Globals& globals) {
   const bool bf16 = kernels::supports(kernels::Cpu{}, kernels::Dtype::bf16);
   const std::string cpu = engine::cpu_model();
   const int64_t memory = engine::memory_bytes();
+  const nlohmann::ordered_json cuda = cuda_json();
   const nlohmann::ordered_json document = {
       {"version", build.version},
       {"revision", build.revision},
@@ -73,7 +78,7 @@ void info(const Globals& globals) {
       {"threads", engine::threads()},
       {"memory_bytes", memory},
       {"bf16", bf16},
-      {"cuda", cuda_json()},
+      {"cuda", cuda},
       {"float32_gflops", ceilings.float32_gflops},
       {"copy_gbps", ceilings.copy_gbps},
   };
@@ -85,7 +90,7 @@ void info(const Globals& globals) {
       fixed(static_cast<double>(memory) / (1 << 30), 1), " GiB\n", "float32   ",
       fixed(ceilings.float32_gflops, 0), " GFLOP/s (multiply-add in registers)\n", "copy      ",
       fixed(ceilings.copy_gbps, 1), " GB/s (read + written)\n", "bf16      ",
-      bf16 ? "yes" : "no: needs a CPU with AVX-512", "\n", "CUDA      ", cuda_text());
+      bf16 ? "yes" : "no: needs a CPU with AVX-512", "\n", "CUDA      ", cuda_text(cuda));
   print(globals, document, people);
 }
 

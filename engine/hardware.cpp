@@ -77,6 +77,11 @@ void use_precision(Precision precision, Device device) {
           "--precision fp32");
 }
 
+void synchronize(Device device) {
+  if constexpr (kCudaBuilt)
+    if (!device.is_cpu()) cuda::synchronize(device.index);
+}
+
 int cores() { return omp_get_num_procs(); }
 int threads() { return omp_get_max_threads(); }
 

@@ -24,6 +24,9 @@ Dtype activation_dtype(Precision precision);  // f32 or bf16
 // one-line Error when the device cannot compute in this format.
 void use_precision(Precision precision, Device device);
 
+// Waits until the GPU has done what the engine asked of it; nothing on a CPU.
+void synchronize(Device device);
+
 int gpu_count();           // that this build and machine can use
 std::string why_no_gpu();  // when there are none, in the driver's words
 

@@ -67,7 +67,7 @@ class MaskedConv(nn.Module):
 
     def forward(self, x):
         y = self.conv(x) * self.gate.repeat_interleave(self.width, 1)[:, :, None, None]
-        every_image = torch.arange(len(x))
+        every_image = torch.arange(len(x), device=x.device)
         # Indexing keeps channels_last, which torch.gather would not.
         return y.unflatten(1, (self.experts, self.width))[every_image, self.gate.argmax(1)]
 

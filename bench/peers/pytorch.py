@@ -1,10 +1,14 @@
 """The work of `moat bench train`, in plain PyTorch: what scripts/compare-pytorch measures us against.
 
     python pytorch.py --case resnet18-at-step --threads 2 --repeats 3
+    python pytorch.py --case resnet18-at-step --device cuda --precision bf16 --batch 512 --form compile-graph
 
-prints one JSON line. Both sides run the same networks on the same shapes; here with the settings a
-careful PyTorch user chooses: channels_last, parameters frozen during an attack, gradients by
-torch.autograd.grad with respect to the pixels alone. Images are random: time does not depend on them.
+prints one JSON line; with --turns one more for every line it reads, so that two programs can take
+turns on a warm machine. Both sides run the same networks on the same shapes; here with the settings a
+careful PyTorch user chooses: channels_last, autocast, parameters frozen during an attack, gradients
+by torch.autograd.grad with respect to the pixels alone; on a GPU cuDNN's own search for algorithms,
+and the whole step compiled, recorded as a CUDA graph, or both. Images are random: time does not
+depend on them.
 """
 
 import argparse
@@ -70,20 +74,27 @@ def sgd(parameters):
     return torch.optim.SGD(parameters, lr=0.01, momentum=0.9, weight_decay=5e-4)
 
 
-def random_batch(count, channels, side, classes=10):
-    images = torch.rand(count, channels, side, side).to(memory_format=torch.channels_last)
-    return images, torch.randint(classes, (count,))
+def random_batch(count, channels, side, device, classes=10):
+    images = torch.rand(count, channels, side, side, device=device)
+    return (images.to(memory_format=torch.channels_last),
+            torch.randint(classes, (count,), device=device))
+
+
+def prepared(model, args):
+    """-> (the module, what is called in its place)"""
+    model = model.to(args.device, memory_format=torch.channels_last)
+    return model, torch.compile(model) if "compile" in args.form else model
 
 
 class AdversarialTraining:
     """Batches of PGD-10 plus a training step; `count` images make one repeat."""
 
     def __init__(self, model, count, channels, side, eps, step, args):
-        self.model = model.to(memory_format=torch.channels_last)
-        self.optimizer = sgd(model.parameters())
-        self.images, self.labels = random_batch(count, channels, side)
+        self.module, self.model = prepared(model, args)
+        self.optimizer = sgd(self.module.parameters())
+        self.images, self.labels = random_batch(count, channels, side, args.device)
         self.eps, self.step, self.attack_steps = eps, step, args.attack_steps
-        self.batch = 128
+        self.batch = args.batch
 
     def run(self):
         for first in range(0, len(self.images), self.batch):
@@ -101,11 +112,11 @@ class AdvMoe:
     convolution is computed and masked. TRADES at both levels: attack, expert step, attack, router step."""
 
     def __init__(self, model, count, args):
-        self.model = model.to(memory_format=torch.channels_last)
-        self.router = list(model.router.parameters())
-        self.experts = [p for n, p in model.named_parameters() if not n.startswith("router.")]
+        module, self.model = prepared(model, args)
+        self.router = list(module.router.parameters())
+        self.experts = [p for n, p in module.named_parameters() if not n.startswith("router.")]
         self.levels = [(self.experts, sgd(self.experts)), (self.router, sgd(self.router))]
-        self.images, self.labels = random_batch(count, 3, 32)
+        self.images, self.labels = random_batch(count, 3, 32, args.device)
         self.eps, self.step, self.attack_steps = 8 / 255, 2 / 255, args.attack_steps
         self.beta = 6.0
 
@@ -136,51 +147,95 @@ def moe_resnet18():
 
 DIGITS_TRAIN_IMAGES = 1079  # the rows i of 1,797 with i mod 5 < 3
 CASES = {
-    "digits-at-epoch": (
-        "float32",
-        lambda args: AdversarialTraining(digits_net(), DIGITS_TRAIN_IMAGES, 1, 8, 0.1, 0.025, args)),
-    "resnet18-at-step": (
-        "float32",
-        lambda args: AdversarialTraining(resnet18(), 128, 3, 32, 8 / 255, 2 / 255, args)),
-    "resnet18-at-step-bf16": (
-        "bfloat16",
-        lambda args: AdversarialTraining(resnet18(), 128, 3, 32, 8 / 255, 2 / 255, args)),
-    "advmoe-iteration": ("float32", lambda args: AdvMoe(moe_resnet18(), 128, args)),
+    "digits-at-epoch": lambda args: AdversarialTraining(
+        digits_net(), DIGITS_TRAIN_IMAGES, 1, 8, 0.1, 0.025, args),
+    "resnet18-at-step": lambda args: AdversarialTraining(
+        resnet18(), args.batch, 3, 32, 8 / 255, 2 / 255, args),
+    "moe-resnet18-at-step": lambda args: AdversarialTraining(
+        moe_resnet18(), args.batch, 3, 32, 8 / 255, 2 / 255, args),
+    "advmoe-iteration": lambda args: AdvMoe(moe_resnet18(), args.batch, args),
 }
+FORMS = ["eager", "compile", "graph", "compile-graph"]
+
+
+def in_precision(work, args):
+    """-> one step. Weights are cast anew in each: autocast keeps its copies until it ends."""
+    def run():
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
+            work.run()
+    return run
+
+
+def recorded(run):
+    """-> the same as a CUDA graph, after runs on a side stream as PyTorch asks for"""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def timed(run, synchronize):
+    synchronize()
+    began = time.perf_counter()
+    run()
+    synchronize()
+    return time.perf_counter() - began
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--case", required=True, choices=CASES)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"])
+    parser.add_argument("--form", default="eager", choices=FORMS)
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=0, help="0: what PyTorch chooses")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=1, help="repeats before the first timed one")
     parser.add_argument("--attack-steps", type=int, default=10)
+    parser.add_argument("--turns", action="store_true",
+                        help="be ready, then measure once for every line of standard input")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    on_gpu = args.device == "cuda"
+    synchronize = torch.cuda.synchronize if on_gpu else lambda: None
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
 
-    precision, make = CASES[args.case]
-    work = make(args)
-    seconds = []
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        for repeat in range(args.warm_up + args.repeats):
-            began = time.perf_counter()
-            work.run()
-            if repeat >= args.warm_up:
-                seconds.append(time.perf_counter() - began)
-    json.dump({
-        "name": args.case,
-        "seconds": statistics.median(seconds),
-        "images": len(work.images),
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "threads": torch.get_num_threads(),
-        "precision": precision,
-        "attack_steps": args.attack_steps,
-        "torch": torch.__version__,
-    }, sys.stdout)
-    print()
+    work = CASES[args.case](args)
+    run = in_precision(work, args)
+    if args.form.endswith("graph"):
+        run = recorded(run)
+    for _ in range(args.warm_up):
+        run()
+    synchronize()
+    if args.turns:
+        print("ready", flush=True)
+    for _ in sys.stdin if args.turns else [None]:
+        seconds = [timed(run, synchronize) for _ in range(args.repeats)]
+        print(json.dumps({
+            "name": args.case,
+            "form": args.form,
+            "device": args.device,
+            "seconds": statistics.median(seconds),
+            "images": len(work.images),
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_gpu_bytes": torch.cuda.max_memory_allocated() if on_gpu else 0,
+            "threads": torch.get_num_threads(),
+            "precision": args.precision,
+            "attack_steps": args.attack_steps,
+            "torch": torch.__version__,
+        }), flush=True)
 
 
 if __name__ == "__main__":
