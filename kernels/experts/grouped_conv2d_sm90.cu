@@ -4,6 +4,7 @@
 #include "kernels/experts/grouped_conv2d/load_sm90.cuh"
 #include "kernels/experts/grouped_conv2d/sm90.h"
 #include "kernels/experts/grouped_conv2d/weight_grad_sm90.cuh"
+#include "kernels/experts/grouped_conv2d/window_sm90.cuh"
 
 namespace moat::kernels::sm90 {
 
@@ -133,6 +134,31 @@ bool is_aligned(const void* p, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
+Window window_of(const ConvProduct& a) {
+  const int columns = a.to_shape.channels;
+  return {a.geometry.height, a.geometry.width, a.geometry.padding, a.from_shape.channels,
+          columns <= 16   ? 16
+          : columns <= 32 ? 32
+                          : 64};
+}
+
+template <int kColumns, FilterUse kUse>
+Status run_window(Cuda on, const WindowProduct& p) {
+  const int64_t most =
+      int64_t{p.a.n} * p.window.image() / Window::kRows + std::min(p.a.n, p.a.experts + 1);
+  const int shared = p.window.shared_bytes(),
+            beside = std::clamp(kMostShared / shared, 1, window_blocks(kColumns));
+  const auto blocks =
+      static_cast<unsigned>(std::min<int64_t>(most, int64_t{multiprocessors()} * beside));
+  return launch(on, {dim3(blocks), dim3(Window::kThreads), static_cast<size_t>(shared)},
+                conv_window_kernel<kColumns, kUse>, p);
+}
+template <int kColumns>
+Status run_window(Cuda on, const WindowProduct& p) {
+  return p.a.use == FilterUse::forward ? run_window<kColumns, FilterUse::forward>(on, p)
+                                       : run_window<kColumns, FilterUse::input_grad>(on, p);
+}
+
 }  // namespace
 
 bool can_run(const ConvProduct& a) {
@@ -158,8 +184,32 @@ Status run(Cuda on, const ConvProduct& a, ConvTile tile) {
   return Status::unsupported;
 }
 
+bool fits_window(const ConvProduct& a) {
+  const Conv2dGeometry& g = a.geometry;
+  constexpr int kMostChannels = 64, kMostPositions = INT32_MAX / 2;
+  if (!can_run(a) || g.stride != 1 || g.r != g.s || g.r != 2 * g.padding + 1 ||
+      std::max(g.c_in, g.c_out) > kMostChannels)
+    return false;
+  const Window w = window_of(a);
+  return (int64_t{a.n} + 2) * (g.height + g.padding) * (g.width + g.padding) < kMostPositions &&
+         w.shared_bytes() <= kMostShared;
+}
+
+Status run_window(Cuda on, const ConvProduct& a) {
+  const WindowProduct p{a, window_of(a)};
+  switch (p.window.columns) {
+    case 16:
+      return run_window<16>(on, p);
+    case 32:
+      return run_window<32>(on, p);
+    default:
+      return run_window<64>(on, p);
+  }
+}
+
 // The narrowest tile that holds a pixel's channels, as long as there are enough for the chip.
 Status run(Cuda on, const ConvProduct& a) {
+  if (fits_window(a)) return run_window(on, a);
   const int width = a.to_shape.channels;
   const int64_t wide = int64_t{a.n} * a.to_shape.pixels() / 128 * ((width + 255) / 256);
   const ConvTile tile = narrowest(width);

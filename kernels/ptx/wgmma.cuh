@@ -45,6 +45,35 @@ __device__ __forceinline__ void wgmma_keep(float (&d)[Count]) {
 namespace wgmma_shapes {
 
 template <Major A, Major B>
+__device__ __forceinline__ void m64n16k16(float (&d)[8], uint64_t a, uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, %10, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7}, "
+      "%8, %9, accumulate, 1, 1, %11, %12;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7])
+      : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(A)), "n"(static_cast<int>(B)));
+}
+template <Major A, Major B>
+__device__ __forceinline__ void m64n32k16(float (&d)[16], uint64_t a, uint64_t b, int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, %18, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "%16, %17, accumulate, 1, 1, %19, %20;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
+        "+f"(d[14]), "+f"(d[15])
+      : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(A)), "n"(static_cast<int>(B)));
+}
+template <Major A, Major B>
 __device__ __forceinline__ void m64n64k16(float (&d)[32], uint64_t a, uint64_t b, int accumulate) {
   asm volatile(
       "{\n"
@@ -188,9 +217,13 @@ __device__ __forceinline__ void m64n256k16(float (&d)[128], uint64_t a, uint64_t
 template <int N, Major A = Major::k, Major B = Major::k>
 __device__ __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a, uint64_t b,
                                                   int accumulate) {
-  static_assert(N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
+  static_assert(N == 16 || N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
   if constexpr (!kHasSm90a)
     __trap();
+  else if constexpr (N == 16)
+    wgmma_shapes::m64n16k16<A, B>(d, a, b, accumulate);
+  else if constexpr (N == 32)
+    wgmma_shapes::m64n32k16<A, B>(d, a, b, accumulate);
   else if constexpr (N == 64)
     wgmma_shapes::m64n64k16<A, B>(d, a, b, accumulate);
   else if constexpr (N == 96)

@@ -1,3 +1,5 @@
+#include <optional>
+
 #include "kernels/cuda/hopper.h"
 #include "kernels/experts/grouped_conv2d/sm90.h"
 #include "tests/cuda/conv_case.h"
@@ -15,7 +17,8 @@ struct Results {
   std::vector<Bf16> y, d_x;
 };
 
-Results products(const ConvCase& s, const ConvInputs<Bf16>& in, ConvTile tile) {
+// In a tile, or in windows.
+Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<ConvTile> tile) {
   const DeviceArray<Bf16> x(in.x), residual(in.residual), d_y(in.d_y), filters(in.packed(s)),
       y(size_t(s.n()) * s.y_size()), d_x(size_t(s.n()) * s.x_size());
   const DeviceArray<float> bias(in.bias);
@@ -44,17 +47,21 @@ Results products(const ConvCase& s, const ConvInputs<Bf16>& in, ConvTile tile) {
                                                                      .geometry = g,
                                                                      .form = FilterForm::packed},
                                               Precision::float32);
-  REQUIRE(sm90::run(Cuda{}, forward, tile) == Status::ok);
-  REQUIRE(sm90::run(Cuda{}, input_grad, tile) == Status::ok);
+  for (const ConvProduct& product : {forward, input_grad}) {
+    REQUIRE((tile || sm90::fits_window(product)));
+    REQUIRE((tile ? sm90::run(Cuda{}, product, *tile) : sm90::run_window(Cuda{}, product)) ==
+            Status::ok);
+  }
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   return {y.host(), d_x.host()};
 }
 
-void check(const ConvCase& s, ConvTile tile, std::vector<double> (*values)(size_t, unsigned)) {
+void check(const ConvCase& s, std::optional<ConvTile> tile,
+           std::vector<double> (*values)(size_t, unsigned)) {
   const Conv2dGeometry& g = s.geometry;
-  INFO("tile " << int(tile) << ", images " << s.n() << " of " << g.height << " x " << g.width
-               << ", channels " << g.c_in << " to " << g.c_out << ", filter " << g.r << " x " << g.s
-               << ", stride " << g.stride << ", padding " << g.padding);
+  INFO("tile " << (tile ? int(*tile) : 0) << ", images " << s.n() << " of " << g.height << " x "
+               << g.width << ", channels " << g.c_in << " to " << g.c_out << ", filter " << g.r
+               << " x " << g.s << ", stride " << g.stride << ", padding " << g.padding);
   const ConvInputs<Bf16> in(s, values);
   const Results got = products(s, in, tile);
   const double error = values == integer_values ? 0 : conv_error<Bf16>(Precision::float32),
@@ -156,6 +163,53 @@ TEST_CASE("cuda: Hopper convolutions of more tiles and steps than rings are long
         integer_values);
 }
 
+TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  const auto window = [](std::vector<int32_t> counts, int left, Conv2dGeometry g,
+                         std::vector<double> (*values)(size_t, unsigned) = integer_values) {
+    check({.counts = std::move(counts),
+           .left = left,
+           .geometry = g,
+           .with_residual = true,
+           .activation = ConvActivation::relu},
+          std::nullopt, values);
+  };
+  // Every width of a product, channels that are no multiple of 16 among them; images of fewer, of
+  // more positions than a tile; a pixel; one tap and 25.
+  window({0, 6, 1, 0, 3, 0}, 2, square(5, 16, 16, 3, 1, 1));
+  window({2, 0, 1}, 1, square(13, 32, 24, 3, 1, 1));
+  window({1, 1}, 0, square(9, 8, 64, 3, 1, 1));
+  window({2}, 0, square(6, 56, 48, 3, 1, 1), random_values);
+  window({3, 1}, 0, square(4, 64, 8, 1, 1, 0));
+  window({3}, 1, {3, 7, 24, 40, 5, 5, 1, 2, Dtype::f64});
+  window({1, 2}, 0, {1, 1, 8, 8, 3, 3, 1, 1, Dtype::f64});
+  window({0, 0}, 2, square(3, 8, 8, 3, 1, 1));
+  window({4, 9, 2, 1}, 0, square(8, 16, 32, 3, 1, 1), random_values);
+  check({.counts = {2, 1}, .geometry = square(6, 16, 16, 3, 1, 1), .with_bias = false},
+        std::nullopt, random_values);
+}
+
+TEST_CASE("cuda: windows are for thin layers", "[cuda][grouped_conv2d_sm90]") {
+  const auto fits = [](const Conv2dGeometry& g, int n = 1) {
+    GroupedConv2d a{};
+    a.n = n;
+    a.experts = 1;
+    a.geometry = g;
+    a.geometry.dtype = Dtype::bf16;
+    a.form = FilterForm::packed;
+    return sm90::fits_window(conv_product(a, Precision::float32));
+  };
+  CHECK(fits(square(32, 64, 64, 3, 1, 1)));
+  CHECK(fits(square(64, 64, 64, 3, 1, 1)));
+  CHECK(!fits(square(32, 72, 64, 3, 1, 1)));
+  CHECK(!fits(square(32, 64, 72, 3, 1, 1)));
+  CHECK(!fits(square(32, 64, 64, 3, 2, 1)));
+  CHECK(!fits(square(32, 64, 64, 3, 1, 0)));
+  CHECK(!fits(square(32, 12, 64, 3, 1, 1)));
+  CHECK(!fits(square(512, 64, 64, 3, 1, 1)));       // a window is larger than shared memory
+  CHECK(!fits(square(1024, 8, 8, 1, 1, 0), 1024));  // too many positions to count
+}
+
 TEST_CASE("cuda: an image of a Hopper convolution has the same bits in any batch and tile",
           "[cuda][grouped_conv2d_sm90]") {
   if (!on_hopper()) return;
@@ -178,9 +232,13 @@ TEST_CASE("cuda: an image of a Hopper convolution has the same bits in any batch
     one.x = image(in.x, 7, s.x_size());
     one.d_y = image(in.d_y, 7, s.y_size());
     one.residual = image(in.residual, 7, s.y_size());
-    const Results few = products(alone, one, ConvTile::narrow);
-    REQUIRE(equal_bits(image(many.y, 7, s.y_size()), few.y));
-    REQUIRE(equal_bits(image(many.d_x, 7, s.x_size()), few.d_x));
+    const auto require_same = [&](const Results& all, const Results& few) {
+      REQUIRE(equal_bits(image(all.y, 7, s.y_size()), few.y));
+      REQUIRE(equal_bits(image(all.d_x, 7, s.x_size()), few.d_x));
+    };
+    require_same(many, products(alone, one, ConvTile::narrow));
+    if (stride == 1)
+      require_same(products(s, in, std::nullopt), products(alone, one, std::nullopt));
   }
 }
 
@@ -190,10 +248,12 @@ TEST_CASE("cuda: NaN stays with its expert in a Hopper convolution",
   const ConvCase s{.counts = {1, 1, 1}, .geometry = square(3, 8, 24, 3, 1, 1)};
   ConvInputs<Bf16> in(s, random_values);
   for (size_t i = 0; i < s.filter_size(); ++i) in.filters[s.filter_size() + i] = NAN;
-  const Results got = products(s, in, ConvTile::middle);
-  const std::vector<double> y = widened(got.y), d_x = widened(got.d_x);
-  for (size_t i = 0; i < y.size(); ++i) REQUIRE(std::isnan(y[i]) == (i / s.y_size() == 1));
-  for (size_t i = 0; i < d_x.size(); ++i) REQUIRE(std::isnan(d_x[i]) == (i / s.x_size() == 1));
+  for (const std::optional<ConvTile> tile : {std::optional(ConvTile::middle), {}}) {
+    const Results got = products(s, in, tile);
+    const std::vector<double> y = widened(got.y), d_x = widened(got.d_x);
+    for (size_t i = 0; i < y.size(); ++i) REQUIRE(std::isnan(y[i]) == (i / s.y_size() == 1));
+    for (size_t i = 0; i < d_x.size(); ++i) REQUIRE(std::isnan(d_x[i]) == (i / s.x_size() == 1));
+  }
 }
 
 TEST_CASE("cuda: Hopper convolutions refuse what is not in whole chunks",

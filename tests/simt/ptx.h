@@ -214,7 +214,7 @@ __forceinline__ void wgmma_keep(float (&)[Count]) {}
 template <int N, Major A = Major::k, Major B = Major::k>
 __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate,
                                        Where where = Where::here()) {
-  static_assert(N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
+  static_assert(N == 16 || N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
   simt::group_product({d, N, a, b, A, B, accumulate}, where);
 }
 

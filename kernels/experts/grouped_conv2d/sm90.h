@@ -12,10 +12,15 @@ namespace moat::kernels::sm90 {
 enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
 
 // bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than 8192
-// rows and columns. Otherwise the products of product_sm80.cuh serve. All tiles give the same bits.
+// rows and columns. Otherwise the products of product_sm80.cuh serve. All tiles give the same bits;
+// without one the choice is by the geometry alone, and thin layers go to window_sm90.cuh.
 bool can_run(const ConvProduct&);
 Status run(Cuda, const ConvProduct&);
 Status run(Cuda, const ConvProduct&, ConvTile);
+
+// Thin layers: at most 64 channels on either side, stride 1 and results as large as the images.
+bool fits_window(const ConvProduct&);
+Status run_window(Cuda, const ConvProduct&);
 
 // Pieces of an expert's pixels, each summed apart: 1 to 64, by the extents and the chip alone. The
 // workspace is for their sums where there are several.

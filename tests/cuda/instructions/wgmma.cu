@@ -201,6 +201,12 @@ Status run_wgmma_plain(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_wgmma_plain_mn(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_plain<Major::mn>(on, in, out);
 }
+Status run_wgmma_16(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_product<16, Major::k, Major::k, Swizzle::b128>(on, in, out);
+}
+Status run_wgmma_32(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_product<32, Major::k, Major::k, Swizzle::b128>(on, in, out);
+}
 Status run_wgmma_64(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<64, Major::k, Major::k, Swizzle::b128>(on, in, out);
 }

@@ -54,6 +54,8 @@ std::vector<InstructionCase> wgmma_cases() {
   const Operand a = operand(kM, Along::k, 53), b = operand(kM, Along::k, 54);
   const Words in = joined(a.words, b.words);
   return {
+      product_case(run_wgmma_16, 16, Along::k, Along::k),
+      product_case(run_wgmma_32, 32, Along::k, Along::k),
       product_case(run_wgmma_64, 64, Along::k, Along::k),
       product_case(run_wgmma_96_b64, 96, Along::k, Along::k),
       product_case(run_wgmma_128_b32, 128, Along::k, Along::k),
