@@ -185,6 +185,7 @@ TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm
   window({1, 2}, 0, {1, 1, 8, 8, 3, 3, 1, 1, Dtype::f64});
   window({0, 0}, 2, square(3, 8, 8, 3, 1, 1));
   window({4, 9, 2, 1}, 0, square(8, 16, 32, 3, 1, 1), random_values);
+  window({50, 14}, 0, square(8, 8, 8, 3, 1, 1));  // several tiles for each warpgroup
   check({.counts = {2, 1}, .geometry = square(6, 16, 16, 3, 1, 1), .with_bias = false},
         std::nullopt, random_values);
 }
