@@ -161,18 +161,8 @@ Status run_window(Cuda on, const WindowProduct& p) {
 
 }  // namespace
 
-bool can_run(const ConvProduct& a) {
-  const Conv2dGeometry& g = a.geometry;
-  return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
-         g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && g.stride < kMostSide &&
-         std::max({g.height, g.width, g.r, g.s, g.padding}) < kMostSide &&
-         std::max(g.out_height(), g.out_width()) < kMostSide && is_aligned(a.from, 16) &&
-         is_aligned(a.filters, 16) && is_aligned(a.to, 16) && is_aligned(a.residual, 16) &&
-         is_aligned(a.bias, 8);
-}
-
 Status run(Cuda on, const ConvProduct& a, ConvTile tile) {
-  if (!can_run(a)) return Status::unsupported;
+  if (!fits_tiles(a)) return Status::unsupported;
   switch (tile) {
     case ConvTile::narrow:
       return run_tile<PixelTile<64, TileSchedule::ping_pong>>(on, a);
@@ -184,16 +174,32 @@ Status run(Cuda on, const ConvProduct& a, ConvTile tile) {
   return Status::unsupported;
 }
 
+bool fits_tiles(const ConvProduct& a) {
+  const Conv2dGeometry& g = a.geometry;
+  return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
+         g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && g.stride < kMostSide &&
+         std::max({g.height, g.width, g.r, g.s, g.padding}) < kMostSide &&
+         std::max(g.out_height(), g.out_width()) < kMostSide && is_aligned(a.from, 16) &&
+         is_aligned(a.filters, 16) && is_aligned(a.to, 16) && is_aligned(a.residual, 16) &&
+         is_aligned(a.bias, 8);
+}
+
 bool fits_window(const ConvProduct& a) {
   const Conv2dGeometry& g = a.geometry;
   constexpr int kMostChannels = 64, kMostPositions = INT32_MAX / 2;
-  if (!can_run(a) || g.stride != 1 || g.r != g.s || g.r != 2 * g.padding + 1 ||
-      std::max(g.c_in, g.c_out) > kMostChannels)
+  const auto alignment = [](int channels) { return channels % 8 == 0 ? 16 : 2; };
+  if (g.dtype != Dtype::bf16 || a.n <= 0 || a.experts <= 0 || g.stride != 1 || g.r != g.s ||
+      g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels ||
+      a.filter_stride % 8 != 0 || !is_aligned(a.filters, 16) ||
+      !is_aligned(a.from, alignment(a.from_shape.channels)) ||
+      !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4))
     return false;
   const Window w = window_of(a);
   return (int64_t{a.n} + 2) * (g.height + g.padding) * (g.width + g.padding) < kMostPositions &&
          w.shared_bytes() <= kMostShared;
 }
+
+bool can_run(const ConvProduct& a) { return fits_window(a) || fits_tiles(a); }
 
 Status run_window(Cuda on, const ConvProduct& a) {
   const WindowProduct p{a, window_of(a)};

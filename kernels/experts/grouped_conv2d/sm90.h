@@ -11,16 +11,19 @@ namespace moat::kernels::sm90 {
 // Output channels of a tile; it has 128 pixels, or in the weight gradient 128 taps and channels.
 enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
 
-// bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than 8192
-// rows and columns. Otherwise the products of product_sm80.cuh serve. All tiles give the same bits;
-// without one the choice is by the geometry alone, and thin layers go to window_sm90.cuh.
-bool can_run(const ConvProduct&);
-Status run(Cuda, const ConvProduct&);
+// Tiles: bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than
+// 8192 rows and columns. All tiles give the same bits.
+bool fits_tiles(const ConvProduct&);
 Status run(Cuda, const ConvProduct&, ConvTile);
 
-// Thin layers: at most 64 channels on either side, stride 1 and results as large as the images.
+// Windows, for thin layers: bfloat16, at most 64 channels on either side, any number, stride 1 and
+// results as large as the images; of all images fewer than 2^30 pixels with their padding.
 bool fits_window(const ConvProduct&);
 Status run_window(Cuda, const ConvProduct&);
+
+// Windows where they fit, else tiles; where neither does, product_sm80.cuh serves.
+bool can_run(const ConvProduct&);
+Status run(Cuda, const ConvProduct&);
 
 // Pieces of an expert's pixels, each summed apart: 1 to 64, by the extents and the chip alone. The
 // workspace is for their sums where there are several.

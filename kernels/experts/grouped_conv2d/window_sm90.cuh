@@ -11,7 +11,8 @@
 // positions before and after it; results in the padding are computed and dropped.
 //
 // The window is stored in planes of 8 channels, 16 bytes for each position, which wgmma takes as a
-// matrix along k without a swizzle: such a matrix may start at any position.
+// matrix along k without a swizzle: such a matrix may start at any position. Channels that are no
+// multiple of 8 (the three of an image) are copied one by one.
 
 #include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/experts/grouped_gemm/ring_sm90.cuh"
@@ -81,6 +82,25 @@ struct WindowPixel {
         present(at.high >= 0 && at.high < p.a.n && at.middle < p.window.height &&
                 at.low < p.window.width) {}
 };
+
+// Eight values to shared memory, the first `count` from `from` and zeros after them; `whole` where
+// they come in aligned 16 bytes, all of them or none.
+__device__ inline void copy_piece(unsigned char* to, const Bf16* from, int count, bool whole) {
+  if (whole) {
+    ptx::cp_async<16>(to, from, count > 0 ? 16 : 0);
+    return;
+  }
+  uint32_t words[4] = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    if (i < count) words[i / 2] |= static_cast<uint32_t>(from[i].bits) << i % 2 * 16;
+  *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
+}
+// Of a row's `width` values, those in the piece from `first` on.
+__device__ inline int values_in_piece(int width, int first) {
+  return min(max(width - first, 0), 8);
+}
+
 __device__ inline Radix window_radix(const Window& w) { return {w.height + w.padding, w.line()}; }
 
 // The filters of an expert, by all threads. Forward a plane holds 8 input channels of every output
@@ -96,10 +116,10 @@ __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned
   const Bf16* from = static_cast<const Bf16*>(p.a.filters) + expert * p.a.filter_stride;
   for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines; i += Window::kThreads) {
     const int rest = i / planes, plane = i % planes, tap = rest % taps, line = rest / taps;
-    const bool present = line < g.c_out && plane * 8 < g.c_in;
-    ptx::cp_async<16>(filters + ((tap * planes + plane) * lines + line) * 16,
-                      present ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from,
-                      present ? 16 : 0);
+    const int count = line < g.c_out ? values_in_piece(g.c_in, plane * 8) : 0;
+    copy_piece(filters + ((tap * planes + plane) * lines + line) * 16,
+               count > 0 ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from, count,
+               g.c_in % 8 == 0);
   }
 }
 
@@ -113,13 +133,14 @@ __device__ inline void load_window(const WindowProduct& p, int first, unsigned c
   const Radix radix = window_radix(w);
   const Digits step = radix.digits(at_once);
   Digits at = radix.digits(first - w.lead() + w.image() + position);  // one image on: not negative
-  const bool has_channels = plane * 8 < w.channels;
+  const int channels = values_in_piece(w.channels, plane * 8);
+#pragma unroll 4
   for (; position < w.positions(); position += at_once, at = radix.sum(at, step)) {
     const WindowPixel pixel(p, {at.high - 1, at.middle, at.low});
-    const bool present = pixel.present && has_channels;
-    ptx::cp_async<16>(stage + (plane * w.pitch() + position) * 16,
-                      present ? images + pixel.number * w.channels + plane * 8 : images,
-                      present ? 16 : 0);
+    const int count = pixel.present ? channels : 0;
+    copy_piece(stage + (plane * w.pitch() + position) * 16,
+               count > 0 ? images + pixel.number * w.channels + plane * 8 : images, count,
+               w.channels % 8 == 0);
   }
 }
 
@@ -180,6 +201,23 @@ __device__ inline void gather_quarters(uint32_t (&v)[4]) {
     }
 }
 
+// The first `count` of eight values, as copy_piece().
+__device__ inline void write_piece(Bf16* to, const uint32_t (&words)[4], int count, bool whole) {
+  if (whole) {
+    if (count > 0) *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < 8; ++i)
+    if (i < count) to[i].bits = static_cast<uint16_t>(words[i / 2] >> i % 2 * 16);
+}
+
+// Two values of a row, or its last one and zero; `paired` where they are aligned 4 bytes.
+__device__ inline uint32_t load_pair(const Bf16* from, int count, bool paired) {
+  if (paired) return *reinterpret_cast<const uint32_t*>(from);
+  return from[0].bits | (count > 1 ? static_cast<uint32_t>(from[1].bits) << 16 : 0);
+}
+
 // Bias, residual and activation of 64 positions, and 16-byte stores. This thread has two columns in
 // each group of eight, of two positions.
 template <int kColumns, FilterUse kUse>
@@ -187,7 +225,9 @@ __device__ void write_window(const WindowProduct& p, int expert, int first, int 
                              const float (&sums)[kColumns / 2]) {
   constexpr int kChunks = kColumns / 8;  // of a position
   const int width = p.a.to_shape.channels;
-  const float* bias = static_cast<const float*>(p.a.bias) + int64_t{expert} * width;
+  const auto* bias = static_cast<const float*>(p.a.bias) + int64_t{expert} * width;
+  const auto* residual = static_cast<const Bf16*>(p.a.residual);
+  auto* to = static_cast<Bf16*>(p.a.to);
   int64_t pixel[2];
   bool present[2];
 #pragma unroll
@@ -203,42 +243,41 @@ __device__ void write_window(const WindowProduct& p, int expert, int first, int 
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int half = (chunk + i) / kChunks, j = (chunk + i) % kChunks;
-      const int column = 8 * j + lane() % 4 * 2;
-      float low = sums[4 * j + 2 * half], high = sums[4 * j + 2 * half + 1];
-      if (kUse == FilterUse::forward && column < width) {
-        if (p.a.bias) {
-          const float2 added = *reinterpret_cast<const float2*>(bias + column);
-          low += added.x, high += added.y;
-        }
-        if (p.a.residual && present[half]) {
-          const uint32_t both = *reinterpret_cast<const uint32_t*>(
-              static_cast<const Bf16*>(p.a.residual) + pixel[half] + column);
-          low += __uint_as_float(both << 16), high += __uint_as_float(both & 0xffff0000u);
-        }
-        if (p.a.activation == ConvActivation::relu) {  // keeps NaN
-          low = low < 0 ? 0 : low;
-          high = high < 0 ? 0 : high;
+      float values[2] = {sums[4 * j + 2 * half], sums[4 * j + 2 * half + 1]};
+      if constexpr (kUse == FilterUse::forward) {
+        const int column = 8 * j + lane() % 4 * 2;
+        uint32_t added = 0;
+        if (p.a.residual && present[half] && column < width)
+          added = load_pair(residual + pixel[half] + column, width - column, width % 2 == 0);
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          if (p.a.bias && column + c < width) values[c] += bias[column + c];
+          values[c] += __uint_as_float(c == 0 ? added << 16 : added & 0xffff0000u);
+          if (p.a.activation == ConvActivation::relu)  // keeps NaN
+            values[c] = values[c] < 0 ? 0 : values[c];
         }
       }
-      packed[i] = ptx::pack_bf16(low, high);
+      packed[i] = ptx::pack_bf16(values[0], values[1]);
     }
     gather_quarters(packed);
     const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
     const bool second = mine >= kChunks;
-    if ((second ? present[1] : present[0]) && column < width)
-      *reinterpret_cast<uint4*>(static_cast<Bf16*>(p.a.to) + (second ? pixel[1] : pixel[0]) +
-                                column) = uint4{packed[0], packed[1], packed[2], packed[3]};
+    if (second ? present[1] : present[0])
+      write_piece(to + (second ? pixel[1] : pixel[0]) + column, packed,
+                  values_in_piece(width, column), width % 8 == 0);
   }
 }
 
 // Images that no expert has become zeros.
 __device__ inline void write_window_zeros(const WindowProduct& p, int first, int end) {
-  const int chunks = p.a.to_shape.channels / 8;
-  for (int i = thread_of_group(); i < (end - first) * chunks; i += kGroup) {
-    const WindowPixel pixel(p, window_radix(p.window).digits(first + i / chunks));
+  const int width = p.a.to_shape.channels, pieces = (width + 7) / 8;
+  const uint32_t zeros[4] = {};
+  for (int i = thread_of_group(); i < (end - first) * pieces; i += kGroup) {
+    const WindowPixel pixel(p, window_radix(p.window).digits(first + i / pieces));
+    const int column = i % pieces * 8;
     if (pixel.present)
-      *reinterpret_cast<uint4*>(static_cast<Bf16*>(p.a.to) + pixel.number * p.a.to_shape.channels +
-                                i % chunks * 8) = uint4{0, 0, 0, 0};
+      write_piece(static_cast<Bf16*>(p.a.to) + pixel.number * width + column, zeros,
+                  values_in_piece(width, column), width % 8 == 0);
   }
 }
 
