@@ -6,6 +6,13 @@ namespace moat::kernels {
 
 namespace {
 
+// The first image of expert e, or with e = experts the one behind the last.
+template <class Grouped>
+int first_image(const Grouped& a, int e) {
+  if (!a.offsets) return e == 0 ? 0 : a.n;
+  return a.offsets[e];
+}
+
 template <class Grouped>
 const void* filter_of(Cpu on, const Grouped& a, FilterUse use, int e) {
   const Conv2dGeometry& g = a.geometry;
@@ -16,13 +23,13 @@ const void* filter_of(Cpu on, const Grouped& a, FilterUse use, int e) {
 
 Conv2d part(Cpu on, const GroupedConv2d& a, int e) {
   const Conv2dGeometry& g = a.geometry;
-  const int64_t first = a.offsets[e];
+  const int first = first_image(a, e);
   return {.x = at(a.x, first * g.x_size(), g.dtype),
           .filter = filter_of(on, a, FilterUse::forward, e),
           .bias = a.bias ? at(a.bias, int64_t{e} * g.c_out, g.filter_dtype()) : nullptr,
           .residual = a.residual ? at(a.residual, first * g.y_size(), g.dtype) : nullptr,
           .y = at(a.y, first * g.y_size(), g.dtype),
-          .n = a.offsets[e + 1] - a.offsets[e],
+          .n = first_image(a, e + 1) - first,
           .geometry = g,
           .form = a.form,
           .activation = a.activation};
@@ -30,27 +37,28 @@ Conv2d part(Cpu on, const GroupedConv2d& a, int e) {
 
 Conv2dInputGrad part(Cpu on, const GroupedConv2dInputGrad& a, int e) {
   const Conv2dGeometry& g = a.geometry;
-  const int64_t first = a.offsets[e];
+  const int first = first_image(a, e);
   return {.d_y = at(a.d_y, first * g.y_size(), g.dtype),
           .filter = filter_of(on, a, FilterUse::input_grad, e),
           .d_x = at(a.d_x, first * g.x_size(), g.dtype),
-          .n = a.offsets[e + 1] - a.offsets[e],
+          .n = first_image(a, e + 1) - first,
           .geometry = g,
           .form = a.form};
 }
 
 Conv2dWeightGrad part(Cpu, const GroupedConv2dWeightGrad& a, int e) {
   const Conv2dGeometry& g = a.geometry;
-  const int64_t first = a.offsets[e];
+  const int first = first_image(a, e);
   return {.x = at(a.x, first * g.x_size(), g.dtype),
           .d_y = at(a.d_y, first * g.y_size(), g.dtype),
           .d_filter = at(a.d_filters, e * g.filter_size(), g.filter_dtype()),
-          .n = a.offsets[e + 1] - a.offsets[e],
+          .n = first_image(a, e + 1) - first,
           .geometry = g};
 }
 
 template <class Grouped>
 bool covers(const Grouped& a) {
+  if (!a.offsets) return a.experts == 1;
   return are_segments(a.offsets, a.experts) && a.offsets[a.experts] == a.n;
 }
 

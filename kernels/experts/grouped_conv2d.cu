@@ -15,25 +15,11 @@ namespace {
 template <class Grouped>
 bool is_valid(const Grouped& a) {
   const Conv2dGeometry& g = a.geometry;
-  return a.n >= 0 && a.experts >= 0 && a.offsets && g.height > 0 && g.width > 0 && g.c_in > 0 &&
-         g.c_out > 0 && g.r > 0 && g.s > 0 && g.stride > 0 && g.padding >= 0 &&
-         int64_t{g.height} + 2 * g.padding >= g.r && int64_t{g.width} + 2 * g.padding >= g.s &&
+  return a.n >= 0 && a.experts >= 0 && (a.offsets || a.experts == 1) && g.height > 0 &&
+         g.width > 0 && g.c_in > 0 && g.c_out > 0 && g.r > 0 && g.s > 0 && g.stride > 0 &&
+         g.padding >= 0 && int64_t{g.height} + 2 * g.padding >= g.r &&
+         int64_t{g.width} + 2 * g.padding >= g.s &&
          (g.dtype == Dtype::f64 || g.dtype == Dtype::f32 || g.dtype == Dtype::bf16);
-}
-
-// Pixels, and values of a filter, are counted in 32 bits; values of a batch are not.
-template <class Grouped>
-bool is_countable(const Grouped& a) {
-  constexpr int64_t kMost = INT32_MAX - 1024;  // with room for the tile behind the last
-  const Conv2dGeometry& g = a.geometry;
-  const int64_t taps = int64_t{g.r} * g.s;
-  const auto fits = [&](int64_t height, int64_t width) {  // padding and taps beyond it included
-    return height <= kMost && width <= kMost && a.n * height <= kMost &&
-           (a.n * height + 2 * (int64_t{g.padding} + g.r)) <=
-               kMost / (width + 2 * (int64_t{g.padding} + g.s));
-  };
-  return fits(g.height, g.width) && fits(g.out_height(), g.out_width()) && taps <= kMost &&
-         taps * g.c_in <= kMost && taps * g.c_out <= kMost;
 }
 
 Precision precision(Cuda on) { return on.context ? on.context->precision() : Precision::float32; }

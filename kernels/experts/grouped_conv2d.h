@@ -9,9 +9,10 @@ namespace moat::kernels {
 // filter, and `geometry` describes one expert, c_out being its width. Offsets lie in the target's
 // memory, start at 0, never fall and end at n; a segment may be empty. On CUDA, where they are not
 // looked at before a launch, they are pulled into [0, n], and images behind the last segment become
-// zeros. A bias of bfloat16 images is float32, as master filters are. On CUDA relu keeps NaN, the
-// padding takes part as zeros (which an infinite filter turns into NaN), and Context::precision()
-// says how float32 is multiplied.
+// zeros. Without offsets (nullptr) all images meet one filter; experts is 1 then. A bias of
+// bfloat16 images is float32, as master filters are. On CUDA relu keeps NaN, the padding takes part
+// as zeros (which an infinite filter turns into NaN), and Context::precision() says how float32 is
+// multiplied.
 //
 // Filters stand one after another: KRSC, a bank [experts · c_out, r, s, c_in], or packed for the
 // use, each in packed_stride() bytes.
@@ -23,7 +24,7 @@ struct GroupedConv2d {
   const void* bias;        // [experts, c_out] in filter_dtype(), or nullptr
   const void* residual;    // like y or nullptr
   void* y;                 // [n, h', w', c_out]
-  const int32_t* offsets;  // [experts + 1]
+  const int32_t* offsets;  // [experts + 1] or nullptr
   int n, experts;
   Conv2dGeometry geometry;
   FilterForm form;
@@ -38,7 +39,7 @@ struct GroupedConv2dInputGrad {
   const void* d_y;         // [n, h', w', c_out]
   const void* filters;     // one per expert, in `form`
   void* d_x;               // [n, height, width, c_in]
-  const int32_t* offsets;  // [experts + 1]
+  const int32_t* offsets;  // [experts + 1] or nullptr
   int n, experts;
   Conv2dGeometry geometry;
   FilterForm form;
@@ -53,7 +54,7 @@ struct GroupedConv2dWeightGrad {
   const void* x;           // [n, height, width, c_in]
   const void* d_y;         // [n, h', w', c_out]
   void* d_filters;         // KRSC bank in filter_dtype()
-  const int32_t* offsets;  // [experts + 1]
+  const int32_t* offsets;  // [experts + 1] or nullptr
   int n, experts;
   Conv2dGeometry geometry;
 };

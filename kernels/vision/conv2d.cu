@@ -4,15 +4,17 @@
 #include <initializer_list>
 
 #include "kernels/basic/copy.h"
+#include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/library/context.h"
 #include "kernels/vision/conv2d_cudnn.h"
 #include "kernels/vision/conv2d_f64.h"
 #include "kernels/vision/conv_epilogue.h"
 
-// float32 and bfloat16 are cuDNN's, float64 is a loop of our own. What cuDNN's plan leaves over is
-// done around it: bfloat16 activations meet a filter that is rounded on each call unless it comes
-// packed, an epilogue that no plan fuses is one more pass over y, and a weight gradient that no
-// plan gives in float32 is widened.
+// float32 and bfloat16 are cuDNN's, float64 is a loop of our own, and so is the weight gradient of
+// bfloat16 with channels in eights: cuDNN's deterministic ones do not split the pixels, and round.
+// What cuDNN's plan leaves over is done around it: bfloat16 activations meet a filter that is
+// rounded on each call unless it comes packed, an epilogue that no plan fuses is one more pass over
+// y, and a weight gradient that no plan gives in float32 is widened.
 
 namespace moat::kernels {
 
@@ -80,6 +82,25 @@ size_t filter_bytes(const Args& a, const ConvPlan&) {
 }
 size_t filter_bytes(const Conv2dWeightGrad& a, const ConvPlan& plan) {
   return plan.d_filter_dtype == Dtype::f32 ? 0 : converted_bytes(a.geometry);
+}
+
+// One expert that has all images.
+GroupedConv2dWeightGrad grouped(const Conv2dWeightGrad& a) {
+  return {.x = a.x,
+          .d_y = a.d_y,
+          .d_filters = a.d_filter,
+          .offsets = nullptr,
+          .n = a.n,
+          .experts = 1,
+          .geometry = a.geometry};
+}
+
+// Whether a valid weight gradient is grouped_conv2d's: its sums are split over the chip in a fixed
+// order and stay float32. Its copies are of 16 bytes.
+bool is_grouped(const Conv2dWeightGrad& a) {
+  const Conv2dGeometry& g = a.geometry;
+  return g.dtype == Dtype::bf16 && g.c_in % 8 == 0 && g.c_out % 8 == 0 &&
+         alignment(g, {a.x, a.d_y, a.d_filter}) == 16 && is_countable(grouped(a));
 }
 
 template <class Args>
@@ -175,14 +196,19 @@ Status conv2d_input_grad(Cuda on, const Conv2dInputGrad& a) {
   return a.n == 0 ? Status::ok : run(on, a);
 }
 
-size_t conv2d_weight_grad_workspace(Cuda on, const Conv2dWeightGrad& a) { return workspace(on, a); }
+size_t conv2d_weight_grad_workspace(Cuda on, const Conv2dWeightGrad& a) {
+  return is_valid(a.geometry, a.n) && is_grouped(a)
+             ? grouped_conv2d_weight_grad_workspace(on, grouped(a))
+             : workspace(on, a);
+}
 
 Status conv2d_weight_grad(Cuda on, const Conv2dWeightGrad& a) {
   const Conv2dGeometry& g = a.geometry;
   if (!is_valid(g, a.n)) return Status::bad_args;
-  if (a.n > 0) return run(on, a);
-  return fill(on,
-              {.to = a.d_filter, .count = g.filter_size(), .value = 0, .dtype = g.filter_dtype()});
+  if (a.n == 0)
+    return fill(
+        on, {.to = a.d_filter, .count = g.filter_size(), .value = 0, .dtype = g.filter_dtype()});
+  return is_grouped(a) ? grouped_conv2d_weight_grad(on, grouped(a)) : run(on, a);
 }
 
 size_t conv2d_packed_bytes(Cuda on, const Conv2dGeometry& g, FilterUse) {

@@ -23,12 +23,16 @@ struct ConvCase {
   kernels::ConvActivation activation = kernels::ConvActivation::none;
   kernels::FilterForm form = kernels::FilterForm::krsc;
   kernels::Precision precision = kernels::Precision::float32;
+  bool with_offsets = true;  // without them there is one expert
 
   int experts() const { return static_cast<int>(counts.size()); }
   std::vector<int32_t> offsets() const {
     std::vector<int32_t> out{0};
     for (int count : counts) out.push_back(out.back() + count);
     return out;
+  }
+  const int32_t* given(const DeviceArray<int32_t>& offsets) const {
+    return with_offsets ? offsets.data() : nullptr;
   }
   int used() const { return offsets().back(); }
   int n() const { return used() + left; }
@@ -65,6 +69,9 @@ inline std::vector<ConvCase> conv_cases() {
       shape({0, 0}, 2, square(3, 8, 8, 3, 1, 1)),          // none to any
       shape({0}, 0, square(3, 8, 8, 3, 1, 1)),             // no images
       shape({}, 2, square(3, 8, 8, 3, 1, 1)),              // no experts
+      {.counts = {3}, .geometry = square(6, 8, 16, 3, 2, 1), .with_offsets = false},
+      {.counts = {2}, .geometry = square(4, 3, 5, 3, 1, 1), .with_offsets = false},
+      {.counts = {0}, .geometry = square(3, 8, 8, 3, 1, 1), .with_offsets = false},
   };
 }
 
@@ -81,7 +88,7 @@ inline std::string said(const ConvCase& s, size_t bytes) {
          std::to_string(g.width) + ", channels " + std::to_string(g.c_in) + " to " +
          std::to_string(g.c_out) + ", filter " + std::to_string(g.r) + " x " + std::to_string(g.s) +
          ", stride " + std::to_string(g.stride) + ", padding " + std::to_string(g.padding) +
-         ", bytes " + std::to_string(bytes);
+         ", bytes " + std::to_string(bytes) + (s.with_offsets ? "" : ", without offsets");
 }
 
 // Images that no expert has are NaN.

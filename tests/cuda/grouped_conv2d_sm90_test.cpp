@@ -31,7 +31,7 @@ Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<Co
                                  .bias = s.with_bias ? bias.data() : nullptr,
                                  .residual = s.with_residual ? residual.data() : nullptr,
                                  .y = y.data(),
-                                 .offsets = offsets.data(),
+                                 .offsets = s.given(offsets),
                                  .n = s.n(),
                                  .experts = s.experts(),
                                  .geometry = g,
@@ -41,7 +41,7 @@ Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<Co
   const ConvProduct input_grad = conv_product(GroupedConv2dInputGrad{.d_y = d_y.data(),
                                                                      .filters = filters.data(),
                                                                      .d_x = d_x.data(),
-                                                                     .offsets = offsets.data(),
+                                                                     .offsets = s.given(offsets),
                                                                      .n = s.n(),
                                                                      .experts = s.experts(),
                                                                      .geometry = g,
@@ -78,7 +78,7 @@ std::vector<float> weight_grad(const ConvCase& s, const ConvInputs<Bf16>& in, Co
   GroupedConv2dWeightGrad a{.x = x.data(),
                             .d_y = d_y.data(),
                             .d_filters = d_filters.data(),
-                            .offsets = offsets.data(),
+                            .offsets = s.given(offsets),
                             .n = s.n(),
                             .experts = s.experts(),
                             .geometry = s.geometry};
@@ -113,6 +113,9 @@ TEST_CASE("cuda: weight gradients of Hopper convolutions", "[cuda][grouped_conv2
           {.counts = {0, 6, 1, 0, 3, 0}, .left = 1, .geometry = square(5, 8, 72, 3, 1, 1)}, tile,
           splits);
       check_weight_grad({.counts = {5, 1}, .geometry = square(7, 16, 8, 3, 2, 1)}, tile, splits);
+      check_weight_grad(
+          {.counts = {6}, .geometry = square(5, 8, 16, 3, 1, 1), .with_offsets = false}, tile,
+          splits);
     }
   check_weight_grad({.counts = {3}, .geometry = square(8, 136, 8, 1, 1, 0)}, ConvTile::narrow, 2,
                     random_values);
@@ -137,6 +140,8 @@ TEST_CASE("cuda: Hopper convolutions over experts", "[cuda][grouped_conv2d_sm90]
           tile, integer_values);
     check({.counts = {1, 0, 2}, .geometry = square(6, 16, 8, 3, 2, 1)}, tile, integer_values);
     check({.counts = {0, 3}, .left = 1, .geometry = square(5, 24, 16, 1, 2, 0)}, tile,
+          integer_values);
+    check({.counts = {3}, .geometry = square(8, 16, 8, 3, 2, 1), .with_offsets = false}, tile,
           integer_values);
     check({.counts = {2, 1},
            .geometry = {4, 7, 8, 16, 5, 2, 1, 2, Dtype::f64},

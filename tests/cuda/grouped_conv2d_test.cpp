@@ -63,7 +63,7 @@ std::vector<T> forward(const ConvCase& s, const ConvInputs<T>& in, Way way) {
                            .bias = s.with_bias ? bias.data() : nullptr,
                            .residual = s.with_residual ? residual.data() : nullptr,
                            .y = y.data(),
-                           .offsets = offsets.data(),
+                           .offsets = s.given(offsets),
                            .n = s.n(),
                            .experts = s.experts(),
                            .geometry = geometry_of<T>(s),
@@ -81,7 +81,7 @@ std::vector<T> input_grad(const ConvCase& s, const ConvInputs<T>& in, Way way) {
   const GroupedConv2dInputGrad args{.d_y = d_y.data(),
                                     .filters = filters.data(),
                                     .d_x = d_x.data(),
-                                    .offsets = offsets.data(),
+                                    .offsets = s.given(offsets),
                                     .n = s.n(),
                                     .experts = s.experts(),
                                     .geometry = geometry_of<T>(s),
@@ -285,7 +285,7 @@ TEST_CASE("cuda: grouped_conv2d refuses what the host can see before any launch"
     change(a);
     return grouped_conv2d(Cuda{}, a);
   };
-  CHECK(status([](auto& a) { a.offsets = nullptr; }) == Status::bad_args);
+  CHECK(status([](auto& a) { a.offsets = nullptr, a.experts = 2; }) == Status::bad_args);
   CHECK(status([](auto& a) { a.n = -1; }) == Status::bad_args);
   CHECK(status([](auto& a) { a.geometry.stride = 0; }) == Status::bad_args);
   CHECK(status([](auto& a) { a.geometry.r = 7; }) == Status::bad_args);

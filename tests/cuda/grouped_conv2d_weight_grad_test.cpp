@@ -23,7 +23,7 @@ std::vector<compute_t<T>> weight_grad(const ConvCase& s, const ConvInputs<T>& in
   const GroupedConv2dWeightGrad args{.x = x.data(),
                                      .d_y = d_y.data(),
                                      .d_filters = d_filters.data(),
-                                     .offsets = offsets.data(),
+                                     .offsets = s.given(offsets),
                                      .n = s.n(),
                                      .experts = s.experts(),
                                      .geometry = geometry_of<T>(s)};
@@ -84,6 +84,8 @@ TEMPLATE_TEST_CASE("cuda: grouped_conv2d_weight_grad in pieces, added in order",
     const Choice choice{.splits = splits};
     check_weight_grad<TestType>(s, choice);
     check_exact<TestType>(s, choice);
+    check_exact<TestType>(
+        {.counts = {4}, .geometry = square(6, 8, 9, 3, 1, 1), .with_offsets = false}, choice);
     const ConvInputs<TestType> in(s, random_values);
     REQUIRE(equal_bits(weight_grad(s, in, choice), weight_grad(s, in, choice)));
   }

@@ -20,6 +20,22 @@ constexpr ImageShape y_shape(const Conv2dGeometry& g) {
   return {g.out_height(), g.out_width(), g.c_out};
 }
 
+// Pixels, and values of a filter, are counted in 32 bits; values of a batch are not. What does
+// not fit is not run.
+template <class Grouped>
+bool is_countable(const Grouped& a) {
+  constexpr int64_t kMost = INT32_MAX - 1024;  // with room for the tile behind the last
+  const Conv2dGeometry& g = a.geometry;
+  const int64_t taps = int64_t{g.r} * g.s;
+  const auto fits = [&](int64_t height, int64_t width) {  // padding and taps beyond it included
+    return height <= kMost && width <= kMost && a.n * height <= kMost &&
+           (a.n * height + 2 * (int64_t{g.padding} + g.r)) <=
+               kMost / (width + 2 * (int64_t{g.padding} + g.s));
+  };
+  return fits(g.height, g.width) && fits(g.out_height(), g.out_width()) && taps <= kMost &&
+         taps * g.c_in <= kMost && taps * g.c_out <= kMost;
+}
+
 struct ConvProduct {
   const void* from;       // x, or d_y
   const void* filters;    // one KRSC filter per expert, in the images' format,

@@ -7,6 +7,7 @@
 #include "kernels/experts/grouped_conv2d/load_sm80.cuh"
 #include "kernels/experts/grouped_gemm/epilogue.cuh"
 #include "kernels/experts/grouped_gemm/mainloop_sm80.cuh"
+#include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm80 {
 
@@ -24,8 +25,8 @@ struct PixelPiece {
 
   __device__ PixelPiece(const GroupedConv2dWeightGrad& a, const ImageShape& y, int expert,
                         int split, int splits, int depth) {
-    const int begin = min(max(a.offsets[expert], 0), a.n) * y.pixels();
-    const int stop = max(begin, min(max(a.offsets[expert + 1], 0), a.n) * y.pixels());
+    const int begin = segment_start(a.offsets, expert, a.n) * y.pixels();
+    const int stop = max(begin, segment_start(a.offsets, expert + 1, a.n) * y.pixels());
     const int blocks = (stop - begin + depth - 1) / depth;
     const int64_t length = int64_t{(blocks + splits - 1) / splits} * depth;
     first = begin + static_cast<int>(min(split * length, int64_t{stop - begin}));

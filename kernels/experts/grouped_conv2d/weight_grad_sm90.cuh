@@ -10,6 +10,7 @@
 
 #include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/experts/grouped_gemm/ring_sm90.cuh"
+#include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm90 {
 
@@ -52,8 +53,8 @@ struct PatchWork {
     work.split = part % p.splits;
     work.row = tile % down * T::kRows;
     work.column = tile / down * T::kColumns;
-    work.first = min(max(a.offsets[work.expert], 0), a.n) * p.y.pixels();
-    work.end = max(min(max(a.offsets[work.expert + 1], 0), a.n) * p.y.pixels(), work.first);
+    work.first = segment_start(a.offsets, work.expert, a.n) * p.y.pixels();
+    work.end = max(segment_start(a.offsets, work.expert + 1, a.n) * p.y.pixels(), work.first);
     const int64_t all = (work.end - work.first + kDepth - 1) / kDepth;
     work.first_block = static_cast<int>(all * work.split / p.splits);
     work.blocks = static_cast<int>(all * (work.split + 1) / p.splits) - work.first_block;

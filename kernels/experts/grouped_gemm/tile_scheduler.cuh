@@ -22,6 +22,13 @@ constexpr int64_t most_grouped_tiles(int rows, int experts, int columns, int til
 // What TileScheduler's 32-bit tile numbers allow: most_grouped_tiles() and any step stay below.
 inline constexpr int64_t kMostScheduledTiles = int64_t{1} << 30;
 
+// Where expert e's part of `count` rows or images begins, pulled into [0, count]; for e = experts,
+// where the last one ends. Without offsets there is one expert, which has them all.
+__device__ inline int segment_start(const int32_t* offsets, int64_t e, int count) {
+  if (!offsets) return e == 0 ? 0 : count;
+  return min(max(offsets[e], 0), count);
+}
+
 // What offsets count: rows, or images of so many rows each.
 struct OfRows {
   static constexpr int rows = 1;
@@ -57,9 +64,7 @@ class TileScheduler {
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     while (window_ <= experts_) {
       const int e = window_ + lane;
-      const int first_row = (e <= experts_ ? clamped(offsets_[e]) : count_) * unit_.rows;
-      const int count =
-          max((e < experts_ ? clamped(offsets_[e + 1]) : count_) * unit_.rows - first_row, 0);
+      const int first_row = start(e), count = max(start(e + 1) - first_row, 0);
       const int height = (count + kTileRows - 1) / kTileRows;
       int end = height * column_tiles_;  // the number of the tile behind this expert's last one
 #pragma unroll
@@ -99,7 +104,10 @@ class TileScheduler {
     tile.rows = min(kTileRows, count - row);
     tile.column = column * kTileColumns;
   }
-  __device__ int clamped(int offset) const { return min(max(offset, 0), count_); }
+  // The first row of an expert, or of the rows behind all of them.
+  __device__ int start(int e) const {
+    return (e <= experts_ ? segment_start(offsets_, e, count_) : count_) * unit_.rows;
+  }
 
   const int32_t* offsets_;
   int experts_, count_, column_tiles_, step_;
