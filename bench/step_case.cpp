@@ -20,10 +20,10 @@ int64_t peak_rss_bytes() {
 
 CaseMeasurement measure(const Case& subject, const CaseOptions& options) {
   engine::use_precision(options.precision, options.device);
+  engine::reset_peak_memory(options.device);  // a graph takes its memory when it is recorded
   const Work work = subject.prepare(options);
   // On a GPU the first run makes the libraries' plans, the second records the step.
   for (int i = 0; i < (options.device.is_cpu() ? 1 : 2); ++i) work.run();
-  engine::reset_peak_memory(options.device);
   CaseMeasurement m{.images = work.images, .flops = 2 * work.macs};
   for (int i = 0; i < options.repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();

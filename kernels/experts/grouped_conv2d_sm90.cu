@@ -190,7 +190,6 @@ bool fits_window(const ConvProduct& a) {
   const auto alignment = [](int channels) { return channels % 8 == 0 ? 16 : 2; };
   if (g.dtype != Dtype::bf16 || a.n <= 0 || a.experts <= 0 || g.stride != 1 || g.r != g.s ||
       g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels ||
-      a.filter_stride % 8 != 0 || !is_aligned(a.filters, 16) ||
       !is_aligned(a.from, alignment(a.from_shape.channels)) ||
       !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4))
     return false;

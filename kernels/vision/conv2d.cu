@@ -4,14 +4,18 @@
 #include <initializer_list>
 
 #include "kernels/basic/copy.h"
+#include "kernels/cuda/hopper.h"
 #include "kernels/experts/grouped_conv2d/product.h"
+#include "kernels/experts/grouped_conv2d/sm90.h"
 #include "kernels/library/context.h"
 #include "kernels/vision/conv2d_cudnn.h"
 #include "kernels/vision/conv2d_f64.h"
 #include "kernels/vision/conv_epilogue.h"
 
-// float32 and bfloat16 are cuDNN's, float64 is a loop of our own, and so is the weight gradient of
-// bfloat16 with channels in eights: cuDNN's deterministic ones do not split the pixels, and round.
+// float32 and bfloat16 are cuDNN's, float64 is a loop of our own. Two kinds of bfloat16 are
+// grouped_conv2d's with one expert: weight gradients with channels in eights, since cuDNN's
+// deterministic ones do not split the pixels, and round; and thin layers on Hopper, which cuDNN
+// reads once per tap.
 // What cuDNN's plan leaves over is done around it: bfloat16 activations meet a filter that is
 // rounded on each call unless it comes packed, an epilogue that no plan fuses is one more pass over
 // y, and a weight gradient that no plan gives in float32 is widened.
@@ -85,6 +89,29 @@ size_t filter_bytes(const Conv2dWeightGrad& a, const ConvPlan& plan) {
 }
 
 // One expert that has all images.
+GroupedConv2d grouped(const Conv2d& a) {
+  return {.x = a.x,
+          .filters = a.filter,
+          .bias = a.bias,
+          .residual = a.residual,
+          .y = a.y,
+          .offsets = nullptr,
+          .n = a.n,
+          .experts = 1,
+          .geometry = a.geometry,
+          .form = a.form,
+          .activation = a.activation};
+}
+GroupedConv2dInputGrad grouped(const Conv2dInputGrad& a) {
+  return {.d_y = a.d_y,
+          .filters = a.filter,
+          .d_x = a.d_x,
+          .offsets = nullptr,
+          .n = a.n,
+          .experts = 1,
+          .geometry = a.geometry,
+          .form = a.form};
+}
 GroupedConv2dWeightGrad grouped(const Conv2dWeightGrad& a) {
   return {.x = a.x,
           .d_y = a.d_y,
@@ -95,8 +122,12 @@ GroupedConv2dWeightGrad grouped(const Conv2dWeightGrad& a) {
           .geometry = a.geometry};
 }
 
-// Whether a valid weight gradient is grouped_conv2d's: its sums are split over the chip in a fixed
-// order and stay float32. Its copies are of 16 bytes.
+// Whether a valid convolution is grouped_conv2d's.
+template <class Args>
+bool is_grouped(const Args& a) {
+  return sm90::fits_window(conv_product(grouped(a), Precision::float32)) && on_hopper();
+}
+// Its sums are split over the chip in a fixed order and stay float32. Its copies are of 16 bytes.
 bool is_grouped(const Conv2dWeightGrad& a) {
   const Conv2dGeometry& g = a.geometry;
   return g.dtype == Dtype::bf16 && g.c_in % 8 == 0 && g.c_out % 8 == 0 &&
@@ -182,18 +213,27 @@ Status run(Cuda on, const Args& a) {
 
 }  // namespace
 
-size_t conv2d_workspace(Cuda on, const Conv2d& a) { return workspace(on, a); }
+size_t conv2d_workspace(Cuda on, const Conv2d& a) {
+  return is_valid(a.geometry, a.n) && is_grouped(a) ? grouped_conv2d_workspace(on, grouped(a))
+                                                    : workspace(on, a);
+}
 
 Status conv2d(Cuda on, const Conv2d& a) {
   if (!is_valid(a.geometry, a.n)) return Status::bad_args;
-  return a.n == 0 ? Status::ok : run(on, a);
+  if (a.n == 0) return Status::ok;
+  return is_grouped(a) ? grouped_conv2d(on, grouped(a)) : run(on, a);
 }
 
-size_t conv2d_input_grad_workspace(Cuda on, const Conv2dInputGrad& a) { return workspace(on, a); }
+size_t conv2d_input_grad_workspace(Cuda on, const Conv2dInputGrad& a) {
+  return is_valid(a.geometry, a.n) && is_grouped(a)
+             ? grouped_conv2d_input_grad_workspace(on, grouped(a))
+             : workspace(on, a);
+}
 
 Status conv2d_input_grad(Cuda on, const Conv2dInputGrad& a) {
   if (!is_valid(a.geometry, a.n)) return Status::bad_args;
-  return a.n == 0 ? Status::ok : run(on, a);
+  if (a.n == 0) return Status::ok;
+  return is_grouped(a) ? grouped_conv2d_input_grad(on, grouped(a)) : run(on, a);
 }
 
 size_t conv2d_weight_grad_workspace(Cuda on, const Conv2dWeightGrad& a) {

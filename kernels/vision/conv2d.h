@@ -22,7 +22,10 @@ struct Conv2dGeometry {
 
 enum class FilterUse { forward, input_grad };  // what a packed filter is for
 enum class FilterForm { krsc, packed };
-enum class ConvActivation { none, relu };  // relu maps NaN to 0, as the library's fused form does
+enum class ConvActivation {
+  none,
+  relu
+};  // relu of NaN is NaN or 0: libraries' fused forms lose it
 
 // Everything below treats each image alone: an image's result has the same bits in any batch.
 

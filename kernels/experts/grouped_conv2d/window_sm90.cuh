@@ -16,6 +16,7 @@
 
 #include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/experts/grouped_gemm/ring_sm90.cuh"
+#include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm90 {
 
@@ -62,15 +63,12 @@ struct WindowProduct {
 struct WindowSegment {
   int first, count;
   __device__ WindowSegment(const WindowProduct& p, int expert)
-      : first(at(p, expert)),
-        count(max((expert < p.a.experts ? at(p, expert + 1) : p.a.n * p.window.image()) - first,
+      : first(segment_start(p.a.offsets, expert, p.a.n) * p.window.image()),
+        count(max((expert < p.a.experts ? segment_start(p.a.offsets, expert + 1, p.a.n) : p.a.n) *
+                          p.window.image() -
+                      first,
                   0)) {}
   __device__ int tiles() const { return (count + Window::kRows - 1) / Window::kRows; }
-
- private:
-  static __device__ int at(const WindowProduct& p, int expert) {
-    return min(max(p.a.offsets[expert], 0), p.a.n) * p.window.image();
-  }
 };
 
 // Where a position's pixel is among those of all images; absent in the padding and outside.
