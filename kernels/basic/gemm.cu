@@ -2,6 +2,7 @@
 #include "kernels/basic/gemm.h"
 #include "kernels/basic/gemm_cublaslt.h"
 #include "kernels/library/context.h"
+#include "kernels/pieces.h"
 
 namespace moat::kernels {
 
@@ -27,10 +28,24 @@ Status only_bias(Cuda on, const Gemm& g) {
                    .to_dtype = g.y_dtype});
 }
 
+// cuBLASLt rounds a bfloat16 product before it adds to what y holds, and then again. So that a sum
+// with a bias is rounded once, as on the CPU, it is a float32 one in the workspace, copied to y: 18
+// bytes for each value of y, few beside the product's where k is long.
+bool is_summed_apart(const Gemm& g) { return g.bias && g.y_dtype == Dtype::bf16; }
+
+Gemm in_float32(const Gemm& g, void* y) {
+  Gemm wide = g;
+  wide.y = y;
+  wide.y_dtype = Dtype::f32;
+  return wide;
+}
+
 }  // namespace
 
 size_t gemm_workspace(Cuda on, const Gemm& g) {
-  return is_valid(g) && has_terms(g) ? cublaslt::workspace(on, g) : 0;
+  if (!is_valid(g) || !has_terms(g)) return 0;
+  const size_t sums = is_summed_apart(g) ? size_t(g.m) * size_t(g.n) * sizeof(float) : 0;
+  return in_lines(cublaslt::workspace(on, g)) + sums;
 }
 
 Status gemm(Cuda on, const Gemm& g) {
@@ -40,6 +55,19 @@ Status gemm(Cuda on, const Gemm& g) {
   if (g.k == 0) return only_bias(on, g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
   if (!on.context) return Status::bad_args;
+  if (is_summed_apart(g)) {
+    const Gemm wide =
+        in_float32(g, static_cast<char*>(on.workspace) + in_lines(cublaslt::workspace(on, g)));
+    if (const Status status = gemm(on, wide); status != Status::ok) return status;
+    const int64_t count = int64_t{g.m} * g.n;
+    return copy(on, {.from = wide.y,
+                     .to = g.y,
+                     .extents = {1, 1, 1, 1, 1, count},
+                     .from_strides = {0, 0, 0, 0, 0, 1},
+                     .to_strides = {0, 0, 0, 0, 0, 1},
+                     .from_dtype = Dtype::f32,
+                     .to_dtype = g.y_dtype});
+  }
   if (g.bias)
     if (const Status status = only_bias(on, g); status != Status::ok) return status;
   return cublaslt::run(on, g);

@@ -3,7 +3,8 @@
 // The tensor memory accelerator: copies of boxes of a tensor (kernels/cuda/tensor_map.h) between
 // global and shared memory, started by one thread. sm_90.
 //
-// Coordinates are elements, innermost first; outside the tensor, loads give zeros and stores write
+// Coordinates are elements, innermost first, and the innermost is a multiple of 16 bytes (to a GPU
+// any other is an illegal instruction). Outside the tensor, loads give zeros and stores write
 // nothing. A load reports its bytes (those of the whole box) to `barrier` of this block. Shared
 // addresses are aligned to 128 bytes, for a swizzled box to the pattern's repeat (1024, 512, 256).
 
@@ -24,14 +25,6 @@ __device__ __forceinline__ void fence_proxy_async() {
 __device__ __forceinline__ void fence_proxy_async_all() {
   if constexpr (kHasSm90)
     asm volatile("fence.proxy.async;" ::: "memory");
-  else
-    __trap();
-}
-
-// Fetches the description itself ahead of its first use.
-__device__ __forceinline__ void prefetch_tensor_map(const TensorMap* map) {
-  if constexpr (kHasSm90)
-    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
   else
     __trap();
 }

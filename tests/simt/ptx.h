@@ -156,7 +156,6 @@ __forceinline__ void setmaxnreg_inc(Where where = Where::here()) {
 
 void fence_proxy_async();
 void fence_proxy_async_all();
-__forceinline__ void prefetch_tensor_map(const TensorMap*) {}
 __forceinline__ void tma_load_2d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, Where where = Where::here()) {
   simt::tensor_load(shared, {map, 2, {x, y, 0}}, barrier, 0, where);

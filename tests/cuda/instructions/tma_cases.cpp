@@ -10,8 +10,8 @@ namespace {
 struct Box {
   int x, y, z;
 };
-constexpr Box kPlaces[] = {{8, 1, 1}, {-5, -2, -1}, {60, 7, 2}};
-constexpr Box kStorePlaces[] = {{8, 1, 0}, {-5, -7, -1}, {60, 7, 2}};
+constexpr Box kPlaces[] = {{8, 1, 1}, {-8, -2, -1}, {64, 7, 2}};
+constexpr Box kStorePlaces[] = {{8, 1, 0}, {-8, -7, -1}, {64, 7, 2}};
 
 Words tensor() { return noise(size_t(kPitch) * kTensor[1] * kTensor[2] / 2, 41); }
 
@@ -96,7 +96,7 @@ std::vector<InstructionCase> tma_cases() {
   const Words boxes = noise(3 * 16 * kRows, 42), cubes = noise(3 * 32 * kRows, 43);
   return {
       {"bulk_load", run_bulk_load, in, line, 9},
-      {"tma_load_2d prefetch_tensor_map", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
+      {"tma_load_2d", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
       {"tma_load_2d", run_tma_load_b32, in, loaded(in, 2, 16, 32), 9},
       {"tma_load_2d", run_tma_load_b64, in, loaded(in, 2, 32, 64), 9},
       {"tma_load_2d", run_tma_load_b128, in, loaded(in, 2, 64, 128), 9},

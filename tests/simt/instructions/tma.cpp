@@ -20,6 +20,9 @@ TensorBox box_at(const TensorPlace& place, const char* instruction, Where where)
   if (box.rank != place.rank)
     fail("%s%s: %d coordinates for a tensor map of rank %d", instruction, at(where).c_str(),
          place.rank, box.rank);
+  if (place.at[0] * box.element_bytes % 16)
+    fail("misaligned: %s%s: column %d of %d-byte elements is no multiple of 16 bytes", instruction,
+         at(where).c_str(), place.at[0], box.element_bytes);
   return box;
 }
 

@@ -130,6 +130,12 @@ __global__ void load_misaligned(TensorMap map, int*) {
   ptx::mbarrier_arrive_expect_tx(barrier, 1024);
   ptx::tma_load_2d(shared_memory<char>() + 128, &map, barrier, 0, 0);  // load misaligned
 }
+__global__ void column_misaligned(TensorMap map, int*) {
+  uint64_t* barrier = ready_barrier(1);
+  if (threadIdx.x != 0) return;
+  ptx::mbarrier_arrive_expect_tx(barrier, 1024);
+  ptx::tma_load_2d(shared_memory<char>(), &map, barrier, -2, 0);  // column misaligned
+}
 __global__ void no_map(TensorMap, int*) {
   uint64_t* barrier = ready_barrier(1);
   const TensorMap other{};
@@ -384,6 +390,9 @@ const std::vector<Fault>& tma_faults() {
       {"a swizzled box off its pattern",
        run_on<load_misaligned, 32>,
        {"misaligned: TMA load", "1024 bytes", "line load misaligned"}},
+      {"a box between the pieces of 16 bytes",
+       run_on<column_misaligned, 32>,
+       {"misaligned: TMA load", "column -2", "line column misaligned"}},
       {"a tensor map of zeros", run_on<no_map, 32>, {"make_tensor_map", "line no map"}},
       {"a store of what was just written",
        run_on<store_without_fence, 1>,
