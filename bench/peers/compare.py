@@ -1,189 +1,210 @@
 """Runs moat and its peers in turn and prints how many times faster moat is, with the target of each.
 
-Every run is a process of its own, so that peak memory is that of one case; a round runs every side
-of a case once, so that whatever else the machine does meets all of them alike. The ratio is that of
-the median times; beside it stand the smallest and the largest ratio of a round.
+moat is a process per turn, so that peak memory is that of one case; a peer stays, warm. A round
+gives every side of a case one turn, so that whatever else the machine does meets all of them alike.
+The ratio is that of the median times; beside it stand the smallest and the largest ratio of a round.
+On a GPU PyTorch runs in several forms, all of which get ready, torch.compile included, before
+anything is measured; the one with the smallest median is the peer.
 """
 
 import argparse
-import datetime
-import json
+import dataclasses
+import itertools
+import math
 import os
 import pathlib
-import platform
-import statistics
-import subprocess
+import signal
 import sys
 
+from machine import cpu_flags, gpu_name, machine, results_path, short_name, write_results
+from ratios import HEADER, bound, line, ratio
+from sides import ProcessPerTurn, StandingProcess
+
 HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+MASKED = "moat, all experts masked"  # the peer that is not PyTorch
 
-# case, its peer (None: our own mask-everything form), times as fast at least, share of memory at most.
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    device: str
+    case: str
+    precision: str
+    batch: int
+    peer: str
+    target: float | None  # times as fast, at least
+    memory_target: float | None = None  # share of the peer's, at most
+
+
 COMPARISONS = [
-    ("digits-at-epoch", "PyTorch", 3.0, None),
-    ("resnet18-at-step", "PyTorch", 1.1, 0.8),
-    ("resnet18-at-step-bf16", "PyTorch", 1.2, 0.8),
-    ("advmoe-iteration", "PyTorch, all experts masked", 2.5, None),
-    ("advmoe-iteration", None, 1.5, None),
+    Comparison("cpu", "digits-at-epoch", "fp32", 128, "PyTorch", 3.0),
+    Comparison("cpu", "resnet18-at-step", "fp32", 128, "PyTorch", 1.1, 0.8),
+    Comparison("cpu", "resnet18-at-step", "bf16", 128, "PyTorch", 1.2, 0.8),
+    Comparison("cpu", "advmoe-iteration", "fp32", 128, "PyTorch, all experts masked", 2.5),
+    Comparison("cpu", "advmoe-iteration", "fp32", 128, MASKED, 1.5),
+    Comparison("cuda", "resnet18-at-step", "bf16", 512, "PyTorch", 1.5),
+    Comparison("cuda", "moe-resnet18-at-step", "bf16", 512, "PyTorch, all experts masked", None),
+    Comparison("cuda", "advmoe-iteration", "bf16", 512, "PyTorch, all experts masked", 3.0),
+    Comparison("cuda", "advmoe-iteration", "bf16", 512, MASKED, None),
+    # No peer: what is derived from it stands below.
+    Comparison("cuda", "resnet18-gradients", "bf16", 512, "", None),
 ]
-MASKED = {"advmoe-iteration": "advmoe-iteration-masked"}
+# Cases of moat that take turns as one: the gradients of an attack step.
+PARTS = {"resnet18-gradients":
+         ["resnet18-forward", "resnet18-pixel-gradient", "resnet18-full-gradient"]}
+FORMS = {"cpu": ["eager"], "cuda": ["eager", "graph", "compile", "compile-graph"]}
+EPOCH_IMAGES, EPOCH_SECONDS = 50_000, 8.0
+INPUT_BACKWARD_SHARE = 0.67
 
 
-def line_of_failure(done):
-    return (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
-
-
-def run(command):
-    """-> (the JSON object that the command prints, None) or (None, why there is none)."""
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        return None, line_of_failure(done)
-    try:
-        measured = json.loads(done.stdout)
-        return {key: measured[key] for key in ("seconds", "images", "peak_rss_bytes")} | measured, None
-    except (json.JSONDecodeError, KeyError) as error:
-        return None, f"its output could not be read: {error}"
-
-
-def cpu_flags():
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("flags"):
-                return set(line.split(":", 1)[1].split())
-    except OSError:
-        pass
-    return set()
-
-
-def cpu_name():
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
-
-
-def cannot_run(case):
-    if case.endswith(("bf16", "bfloat16")) and "avx512_bf16" not in cpu_flags():
+def cannot_run(device, precision):
+    if device == "cpu" and precision == "bf16" and "avx512_bf16" not in cpu_flags():
         return "this CPU has no AVX-512 bfloat16"
     return None
 
 
-class Side:
-    def __init__(self, name, command):
-        self.name, self.command = name, command
-        self.runs, self.failure = [], None
+class Group:
+    """Everything that is measured of one case: `ours`, and the peers that the comparisons name."""
 
-    def take_turn(self):
-        if self.failure is None:
-            result, self.failure = run(self.command)
-            if result:
-                self.runs.append(result)
+    def __init__(self, comparisons, args):
+        first = comparisons[0]
+        self.comparisons, self.case, self.precision = comparisons, first.case, first.precision
+        self.device, self.batch = first.device, args.batch or first.batch
+        settings = ["--device", self.device, "--precision", self.precision, "--batch", self.batch,
+                    "--threads", args.threads, "--attack-steps", args.attack_steps, "--repeats",
+                    args.repeats]
 
-    def seconds_per_image(self):
-        return [r["seconds"] / r["images"] for r in self.runs]
+        def moat(bench, case):
+            return ProcessPerTurn(f"moat {case} {self.precision}", [
+                args.moat, "bench", bench, "--case", case, "--json", *settings], args.ready_seconds)
 
-    def median_seconds(self):
-        return statistics.median(r["seconds"] for r in self.runs)
+        def pytorch(form):
+            return StandingProcess(f"PyTorch {self.case} {self.precision} {form}", [
+                sys.executable, HERE / "pytorch.py", "--case", self.case, "--form", form, "--turns",
+                *settings], args.ready_seconds)
 
-    def peak_bytes(self):
-        return max(r["peak_rss_bytes"] for r in self.runs)
+        if self.case in PARTS:
+            self.ours = [moat("attack", case) for case in PARTS[self.case]]
+        else:
+            self.ours = [moat("train", self.case)]
+        peers = {c.peer for c in comparisons}
+        self.masked = moat("train", self.case + "-masked") if MASKED in peers else None
+        self.forms = {}
+        if any(peer.startswith("PyTorch") for peer in peers):
+            self.forms = {form: pytorch(form) for form in args.form}
+        self.sides = [*self.ours, *([self.masked] if self.masked else []), *self.forms.values()]
+        for side in self.sides:
+            side.failure = cannot_run(self.device, self.precision)
+
+    def measure(self, rounds):
+        for form in self.forms.values():
+            form.settle()
+        for _ in range(rounds):
+            for side in self.sides:
+                side.take_turn()
+        self.close()
+
+    def close(self):
+        for side in self.sides:
+            side.close()
+
+    def peer_of(self, comparison):
+        """-> (a side, its form if it has one)"""
+        if comparison.peer == MASKED:
+            return self.masked, None
+        measured = {form: side for form, side in self.forms.items() if not side.failure}
+        if not measured:
+            return next(iter(self.forms.values())), None
+        form = min(measured, key=lambda form: measured[form].median())
+        return measured[form], form
+
+    def rows(self):
+        rows = []
+        for c in self.comparisons:
+            if c.peer:
+                theirs, form = self.peer_of(c)
+                row = {"case": c.case, "device": c.device, "precision": c.precision,
+                       "batch": self.batch, "peer": c.peer} | ({"form": form} if form else {})
+                rows.append(ratio(row, self.ours[0], theirs, c.target, c.memory_target))
+        if self.device == "cuda" and self.case == "resnet18-at-step":
+            steps = math.ceil(EPOCH_IMAGES / self.batch)
+            rows.append(bound({"case": f"epoch of {EPOCH_IMAGES:,} images, s", "steps": steps},
+                              self.ours, lambda step: steps * step, EPOCH_SECONDS))
+        if self.case == "resnet18-gradients":
+            rows.append(bound({"case": "input-only backward, share of the full one"}, self.ours,
+                              lambda forward, pixels, full: (pixels - forward) / (full - forward),
+                              INPUT_BACKWARD_SHARE))
+        return rows
+
+    def lines(self, rows):
+        yield from map(line, rows)
+        if len(self.forms) > 1:
+            for form, side in self.forms.items():
+                told = f"not run: {side.failure}" if side.failure else f"{side.median():.4f} s"
+                yield f"  PyTorch {form}: {told}"
 
 
-def compare(ours, theirs, case, peer, target, memory_target):
-    row = {"case": case, "peer": peer or "moat, all experts masked", "target": target}
-    for side in (ours, theirs):
-        if side.failure:
-            return row | {"verdict": f"not run: {side.name}: {side.failure}"}
-    a, b = ours.seconds_per_image(), theirs.seconds_per_image()
-    ratio = statistics.median(b) / statistics.median(a)
-    rounds = [y / x for x, y in zip(a, b)]
-    memory = ours.peak_bytes() / theirs.peak_bytes()
-    missed = []
-    if ratio < target:
-        missed.append("speed")
-    if memory_target and memory > memory_target:
-        missed.append("memory")
-    return row | {
-        "moat_seconds": ours.median_seconds(), "peer_seconds": theirs.median_seconds(),
-        "ratio": ratio, "ratio_low": min(rounds), "ratio_high": max(rounds),
-        "memory": memory, "memory_target": memory_target,
-        "verdict": "target met" if not missed else "target not met: " + " and ".join(missed)}
-
-
-def line(row):
-    head = f"{row['case']:<22} {row['peer']:<28}"
-    if "ratio" not in row:
-        return f"{head} {row['verdict']}"
-    memory = f"{row['memory']:.2f}" + (f" (<= {row['memory_target']})" if row["memory_target"] else "")
-    spread = f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}"
-    return (f"{head} {row['moat_seconds']:>8.3f} {row['peer_seconds']:>8.3f} {row['ratio']:>6.2f} "
-            f"{spread:>12} {row['target']:>6} {memory:>15}  {row['verdict']}")
-
-
-def machine():
-    features = sorted(f for f in cpu_flags() if f.startswith(("avx", "amx", "fma")))
-    return {"cpu": cpu_name(), "cores": os.cpu_count(), "features": features,
-            "system": platform.platform(), "load_at_end": os.getloadavg()[0]}
-
-
-def write_results(name, document):
-    """bench/results/<date>-<name>.json with the date and the revision before the document."""
-    revision = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"],
-                              capture_output=True, text=True).stdout.strip()
-    today = datetime.date.today().isoformat()
-    path = ROOT / "bench" / "results" / f"{today}-{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"date": today, "revision": revision} | document, indent=1) + "\n")
-    return path
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--moat", required=True, help="the program")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], help="these comparisons only")
+    parser.add_argument("--batch", type=int, help="instead of 128 on a CPU, 512 on a GPU")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, help="of a turn; 1 on a CPU, 5 on a GPU")
+    parser.add_argument("--threads", type=int, help="of both sides; every core")
+    parser.add_argument("--attack-steps", type=int, default=10)
+    parser.add_argument("--case", action="append", choices=sorted({c.case for c in COMPARISONS}))
+    parser.add_argument("--form", action="append", choices=FORMS["cuda"],
+                        help="of PyTorch; eager on a CPU, all on a GPU")
+    parser.add_argument("--ready-seconds", type=float, help="until a program is ready, and for a turn;"
+                        " 1800 on a CPU, 240 on a GPU")
+    parser.add_argument("--out", type=pathlib.Path, help="bench/results/<date>-<device>.json")
+    args = parser.parse_args()
+    on_gpu = args.device == "cuda"
+    args.threads = args.threads or (0 if on_gpu else os.cpu_count())
+    args.repeats = args.repeats or (5 if on_gpu else 1)
+    args.form = args.form or FORMS[args.device]
+    args.ready_seconds = args.ready_seconds or (240 if on_gpu else 1800)
+    args.out = args.out or results_path(f"{short_name(gpu_name())}-pytorch" if on_gpu else "cpu")
+    return args
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--moat", required=True, help="the program")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--attack-steps", type=int, default=10)
-    parser.add_argument("--case", action="append", choices=sorted({c[0] for c in COMPARISONS}))
-    args = parser.parse_args()
-    settings = ["--threads", str(args.threads), "--attack-steps", str(args.attack_steps),
-                "--repeats", "1"]
-
-    def moat(case):
-        return Side(f"moat {case}", [args.moat, "bench", "train", "--case", case, "--json", *settings])
-
-    def pytorch(case):
-        return Side(f"PyTorch {case}",
-                    [sys.executable, str(HERE / "pytorch.py"), "--case", case, *settings])
-
-    header = ["case", "peer", "moat s", "peer s", "ratio", "of rounds", "target", "memory"]
-    print("{:<22} {:<28} {:>8} {:>8} {:>6} {:>12} {:>6} {:>15}".format(*header), flush=True)
-    rows, all_sides = [], []
-    for case in dict.fromkeys(c[0] for c in COMPARISONS):
-        if args.case and case not in args.case:
-            continue
-        sides = {"ours": moat(case), "PyTorch": pytorch(case)}
-        if case in MASKED:
-            sides["masked"] = moat(MASKED[case])
-        reason = cannot_run(case)
-        for side in sides.values():
-            side.failure = reason
-        for _ in range(args.rounds):
-            for side in sides.values():
-                side.take_turn()
-        all_sides += sides.values()
-        for name, peer, target, memory_target in COMPARISONS:
-            if name == case:
-                theirs = sides["PyTorch" if peer else "masked"]
-                rows.append(compare(sides["ours"], theirs, case, peer, target, memory_target))
-                print(line(rows[-1]), flush=True)
-    path = write_results("cpu", {
-        "machine": machine(), "threads": args.threads, "attack_steps": args.attack_steps,
-        "rounds": args.rounds, "comparisons": rows,
-        "runs": {side.name: side.runs for side in all_sides}})
-    print(f"written: {path}")
+    args = arguments()
+    chosen = [c for c in COMPARISONS if c.device == args.device and
+              (not args.case or c.case in args.case) and args.precision in (None, c.precision)]
+    groups = [Group(list(of_case), args) for _, of_case in
+              itertools.groupby(chosen, key=lambda c: (c.case, c.precision))]
+    compiling = sum("compile" in form for group in groups for form in group.forms)
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS",
+                          str(max(1, os.cpu_count() // max(1, compiling))))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Compiling takes minutes of one core: on a GPU all forms at once. On a CPU a case has the machine.
+    waves = [groups] if args.device == "cuda" else [[group] for group in groups]
+    rows, measured = [], []
+    print(HEADER, flush=True)
+    try:
+        for wave in waves:
+            forms = [form for group in wave for form in group.forms.values()]
+            for form in forms:
+                form.start()
+            for form in forms:
+                form.wait_until_compiled()
+            for group in wave:
+                group.measure(args.rounds)
+                measured += group.sides
+                rows += (found := group.rows())
+                print("\n".join(group.lines(found)), flush=True)
+                write_results(args.out, {
+                    "machine": machine(), "device": args.device, "threads": args.threads,
+                    "attack_steps": args.attack_steps, "rounds": args.rounds,
+                    "repeats": args.repeats, "comparisons": rows,
+                    "failures": {side.name: side.failure for side in measured if side.failure},
+                    "runs": {side.name: side.runs for side in measured}})
+    finally:
+        for group in groups:
+            group.close()
+    print(f"written: {args.out}")
     sys.exit(0 if all("not met" not in row["verdict"] for row in rows) else 1)
 
 

@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 
-from compare import HERE, line_of_failure, machine, write_results
+from machine import ROOT, machine, results_path, write_results
+from sides import last_line
 
 # A row, the way PyTorch does it, times as fast at least.
 TARGETS = [
@@ -31,7 +32,7 @@ DEFAULT_ONLY = " moe-layer "
 def run(command):
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        sys.exit(f"compare_kernels: {pathlib.Path(command[0]).name}: {line_of_failure(done)}")
+        sys.exit(f"compare_kernels: {pathlib.Path(command[0]).name}: {last_line(done.stderr, f'exit {done.returncode}')}")
     return json.loads(done.stdout)
 
 
@@ -42,7 +43,7 @@ def one_round(args, only):
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(ours, file)
         file.flush()
-        theirs = run([sys.executable, str(HERE / "kernels.py"), "--rows", file.name, *threads,
+        theirs = run([sys.executable, str(ROOT / "bench" / "peers" / "kernels.py"), "--rows", file.name, *threads,
                       *seconds])
     a = {r["name"]: r["microseconds"]["median"] for r in ours["rows"] if "microseconds" in r}
     b = {(r["name"], way): result["microseconds"]["median"]
@@ -94,7 +95,7 @@ def main():
                                 "verdict": "not run: no such row"})
     for c in comparisons:
         print(line(c))
-    path = write_results("cpu-kernels", {
+    path = write_results(results_path("cpu-kernels"), {
         "machine": machine(), "threads": args.threads, "rounds": args.rounds,
         "seconds_per_row": args.seconds, "torch": rounds[0][3]["torch"], "comparisons": comparisons,
         "runs": [{"moat": ours, "PyTorch": theirs} for _, _, ours, theirs in rounds]})

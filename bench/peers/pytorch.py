@@ -3,8 +3,9 @@
     python pytorch.py --case resnet18-at-step --threads 2 --repeats 3
     python pytorch.py --case resnet18-at-step --device cuda --precision bf16 --batch 512 --form compile-graph
 
-prints one JSON line; with --turns one more for every line it reads, so that two programs can take
-turns on a warm machine. Both sides run the same networks on the same shapes; here with the settings a
+prints one JSON line. With --turns it takes turns with other programs on a warm machine: it says
+"compiled" once it has run, "ready" after a line of standard input, and measures once for every line
+after that. Both sides run the same networks on the same shapes; here with the settings a
 careful PyTorch user chooses: channels_last, autocast, parameters frozen during an attack, gradients
 by torch.autograd.grad with respect to the pixels alone; on a GPU cuDNN's own search for algorithms,
 and the whole step compiled, recorded as a CUDA graph, or both. Images are random: time does not
@@ -166,18 +167,26 @@ def in_precision(work, args):
     return run
 
 
-def recorded(run):
-    """-> the same as a CUDA graph, after runs on a side stream as PyTorch asks for"""
+def settled(run, args):
+    """-> the same on a GPU: cuDNN has searched its algorithms, and a CUDA graph is recorded if the
+    form says so, after runs on a side stream as PyTorch asks for. Peak memory is that of a run."""
+    torch.backends.cudnn.benchmark = True
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
             run()
     torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph.replay
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    if args.form.endswith("graph"):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        run = graph.replay
+    run()
+    return run
 
 
 def timed(run, synchronize):
@@ -197,10 +206,9 @@ def main():
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=0, help="0: what PyTorch chooses")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=1, help="repeats before the first timed one")
     parser.add_argument("--attack-steps", type=int, default=10)
     parser.add_argument("--turns", action="store_true",
-                        help="be ready, then measure once for every line of standard input")
+                        help="be told by lines of standard input when to go on")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -208,26 +216,34 @@ def main():
     on_gpu = args.device == "cuda"
     synchronize = torch.cuda.synchronize if on_gpu else lambda: None
     if on_gpu:
-        torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = args.precision == "tf32"
 
     work = CASES[args.case](args)
     run = in_precision(work, args)
-    if args.form.endswith("graph"):
-        run = recorded(run)
-    for _ in range(args.warm_up):
-        run()
+    run()  # torch.compile compiles
     synchronize()
+    if args.turns:
+        if on_gpu:
+            torch.cuda.empty_cache()
+        print("compiled", flush=True)
+        sys.stdin.readline()
+    if on_gpu:
+        # Programs that search at the same time would mislead each other.
+        run = settled(run, args)
+        synchronize()
     if args.turns:
         print("ready", flush=True)
     for _ in sys.stdin if args.turns else [None]:
+        if on_gpu:
+            run()
         seconds = [timed(run, synchronize) for _ in range(args.repeats)]
         print(json.dumps({
             "name": args.case,
             "form": args.form,
             "device": args.device,
             "seconds": statistics.median(seconds),
+            "seconds_all": seconds,
             "images": len(work.images),
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "peak_gpu_bytes": torch.cuda.max_memory_allocated() if on_gpu else 0,

@@ -19,7 +19,9 @@ json_of() { # FILE PATH…: what stands there
     "$1" "${*:2}" >"$folder/get.cmake"
   cmake -P "$folder/get.cmake" 2>&1
 }
-run() { PATH=$folder/tools:$PATH "$folder/bundle/run" --out "$folder/$1.json" >"$folder/$1.log" 2>&1; }
+run() { # NAME OPTION…
+  PATH=$folder/tools:$PATH "$folder/bundle/run" --out "$folder/$1.json" "${@:2}" >"$folder/$1.log" 2>&1
+}
 verdict() { # FILE PART
   local i name
   for i in $(seq 0 31); do  # more than there are
@@ -28,7 +30,12 @@ verdict() { # FILE PART
   done
 }
 
-program bundle/moat 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": []}" >"$2"; shift; done
+program bundle/moat 'if [[ $* == *--json* ]]; then
+  printf "{\n  \"cases\": [\n    {\n      \"name\": \"%s-step\",\n      \"images_per_second\": 12.75,\n" "$2"
+  printf "      \"options\": \"%s\"\n    }\n  ]\n}\n" "$*"
+  exit
+fi
+while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": []}" >"$2"; shift; done
 printf "says \"this\"\tand\\\\ that\n"'
 program bundle/bench-kernels-cuda 'echo "bench-kernels-cuda: no usable GPU: stand-in" >&2; exit 1'
 program bundle/moat_cuda_tests 'echo "skipped: no usable GPU"; exit 77'
@@ -49,19 +56,40 @@ json_of "$folder/none.json" bench_cpu rows >/dev/null || fail 'the CPU rows are 
 program tools/nvidia-smi 'echo "NVIDIA Stand-in"'
 program tools/compute-sanitizer 'echo "========= ERROR SUMMARY: 0 errors"'
 program bundle/bench-kernels-cuda 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": [1]}" >"$2"; shift; done'
-program bundle/moat_cuda_tests 'echo "All tests passed"'
-program bundle/moat_cuda_engine_tests 'echo "All tests passed"'
+# Tests that append what they were to run; the name "breaks" fails, and so does everything beside it.
+test_program() { # NAME CASE…
+  program "bundle/$1" "case \$1 in
+  --list-test-names-only) printf '%s\n' $(printf "'%s' " "${@:2}"); exit 3 ;;
+  -f) cat \"\$2\" >>'$folder/$1.ran'; if grep -q breaks \"\$2\"; then echo broke; exit 42; fi ;;
+esac"
+  rm -f -- "$folder/$1.ran"
+}
+test_program moat_cuda_tests 'softmax, large' {a..t}
+test_program moat_cuda_engine_tests 'a step'
 run gpu || fail 'with a GPU and nothing wrong the exit status must be 0'
-for part in cpu_info cuda_tests engine_tests instructions memcheck racecheck kernels hgmma; do
+for part in cpu_info cuda_tests engine_tests instructions bench_train bench_attack kernels hgmma memcheck racecheck; do
   [[ $(verdict gpu "$part") == passed ]] || fail "$part must pass"
 done
+grep -q '^cuda_tests .* 21 test cases, 0 failed$' "$folder/gpu.log" || fail 'the test cases must be counted'
+# Once by cuda_tests, once by instructions; the sanitizer is a stand-in.
+[[ $(sort "$folder/moat_cuda_tests.ran" | uniq -c | awk '$1 != 2' | wc -l) == 0 ]] || fail 'every test case must run'
+[[ $(wc -l <"$folder/moat_cuda_tests.ran") == 42 ]] || fail 'every test case must run once'
 [[ $(json_of "$folder/gpu.json" bench_kernels rows) == *1* ]] || fail 'the GPU rows are missing'
+[[ $(json_of "$folder/gpu.json" bench_train cases 0 options) == 'bench train --device cuda --precision bf16 --batch 512 --json' ]] ||
+  fail 'the training steps are missing'
+[[ $(json_of "$folder/gpu.json" bench_attack cases 0 name) == attack-step ]] || fail 'the attacks are missing'
+grep -q '^bench_train .* train-step 12 images/s$' "$folder/gpu.log" || fail 'images/s must be told'
+
+run hurried --seconds 5 || fail 'what there is no time for does not fail'
+[[ $(verdict hurried kernels) == skipped ]] || fail 'without time nothing is begun'
 
 program tools/cuobjdump 'echo FFMA'
 program tools/compute-sanitizer 'echo "Error: Device not supported"; exit 1'
-program bundle/moat_cuda_tests 'echo "1 test failed"; exit 42'
+test_program moat_cuda_tests {a..k} breaks {l..t}
 if run broken; then fail 'a failing part must make the run fail'; fi
 [[ $(verdict broken cuda_tests) == failed ]] || fail 'failing tests must be reported'
+grep -q '^failed: breaks$' "$folder/broken.log" || fail 'the test case that fails must be named'
+grep -q ' 21 test cases, 1 failed$' "$folder/broken.log" || fail 'test cases beside it do not fail'
 [[ $(verdict broken memcheck) == skipped ]] || fail 'a refused device is no finding'
 [[ $(verdict broken hgmma) == failed ]] || fail 'machine code without HGMMA must be reported'
 
