@@ -117,13 +117,8 @@ Status run_weight_grad(Cuda on, const GroupedConv2dWeightGrad& a, int splits) {
   status =
       launch(on, {dim3(blocks), dim3(kThreads), T::kSharedBytes}, conv_weight_grad_kernel<T>, p);
   if (status != Status::ok || splits == 1) return status;
-
-  const ConvSplitSums sums{p.sums, static_cast<float*>(a.d_filters),
-                           a.experts * a.geometry.filter_size(), splits};
-  const int64_t sum_blocks = (sums.count / 4 + kConvSumThreads - 1) / kConvSumThreads;
-  if (sum_blocks > INT32_MAX) return Status::unsupported;
-  return launch(on, {dim3(static_cast<unsigned>(sum_blocks)), dim3(kConvSumThreads)},
-                add_conv_splits_kernel, sums);
+  return add_splits(
+      on, {p.sums, static_cast<float*>(a.d_filters), a.experts * a.geometry.filter_size(), splits});
 }
 
 ConvTile narrowest(int channels) {

@@ -116,10 +116,8 @@ Status run_weight_grad(Cuda on, const GroupedGemmWeightGrad& a, int splits) {
       static_cast<unsigned>(std::min<int64_t>(weight_grad_works<T>(a, splits), multiprocessors()));
   status = launch(on, {dim3(blocks), dim3(kThreads), T::kSharedBytes}, weight_grad_kernel<T>, p);
   if (status != Status::ok || splits == 1) return status;
-
-  const SplitSums sums{p.sums, static_cast<float*>(a.d_w), int64_t{a.experts} * a.n * a.k, splits};
-  const auto sum_blocks = static_cast<unsigned>((sums.count / 4 + kSumThreads - 1) / kSumThreads);
-  return launch(on, {dim3(sum_blocks), dim3(kSumThreads)}, add_splits_kernel, sums);
+  return add_splits(on,
+                    {p.sums, static_cast<float*>(a.d_w), int64_t{a.experts} * a.n * a.k, splits});
 }
 
 GroupedExtents extents(const GroupedGemm& a) {

@@ -10,6 +10,7 @@
 
 #include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/experts/grouped_gemm/ring_sm90.cuh"
+#include "kernels/experts/grouped_gemm/split_sums_sm90.cuh"
 #include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm90 {
@@ -191,26 +192,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     ptx::setmaxnreg_inc<T::kMultiplyRegisters>();
     multiply_patches<T>(p, ring, group() - 1);
   }
-}
-
-// d_filters = the sum of the splits, in order.
-struct ConvSplitSums {
-  const float* sums;  // [splits, count]
-  float* d_filters;
-  int64_t count;  // a multiple of 4
-  int splits;
-};
-inline constexpr int kConvSumThreads = 256;
-
-__global__ void __launch_bounds__(kConvSumThreads) add_conv_splits_kernel(ConvSplitSums a) {
-  const int64_t i = (int64_t{blockIdx.x} * kConvSumThreads + threadIdx.x) * 4;
-  if (i >= a.count) return;
-  float4 sum = *reinterpret_cast<const float4*>(a.sums + i);
-  for (int s = 1; s < a.splits; ++s) {
-    const float4 next = *reinterpret_cast<const float4*>(a.sums + s * a.count + i);
-    sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
-  }
-  *reinterpret_cast<float4*>(a.d_filters + i) = sum;
 }
 
 }  // namespace moat::kernels::sm90

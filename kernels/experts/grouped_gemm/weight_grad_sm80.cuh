@@ -2,6 +2,7 @@
 
 #include "kernels/experts/grouped_gemm/epilogue.cuh"
 #include "kernels/experts/grouped_gemm/mainloop_sm80.cuh"
+#include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm80 {
 
@@ -19,8 +20,8 @@ struct Piece {
   int first, end;
 
   __device__ Piece(const GroupedGemmWeightGrad& a, int expert, int split, int splits, int depth) {
-    const int begin = min(max(a.offsets[expert], 0), a.rows);
-    const int stop = max(begin, min(a.offsets[expert + 1], a.rows));
+    const int begin = segment_start(a.offsets, expert, a.rows);
+    const int stop = max(begin, segment_start(a.offsets, expert + 1, a.rows));
     const int blocks = (stop - begin + depth - 1) / depth;
     const int64_t length = int64_t{(blocks + splits - 1) / splits} * depth;
     first = begin + static_cast<int>(min(split * length, int64_t{stop - begin}));

@@ -10,6 +10,8 @@
 #include "kernels/experts/grouped_gemm.h"
 #include "kernels/experts/grouped_gemm/heuristics.h"
 #include "kernels/experts/grouped_gemm/ring_sm90.cuh"
+#include "kernels/experts/grouped_gemm/split_sums_sm90.cuh"
+#include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
 
 namespace moat::kernels::sm90 {
 
@@ -53,8 +55,8 @@ struct WeightGradWork {
     work.split = part % p.splits;
     work.row = tile / across * T::kRows;
     work.column = tile % across * T::kColumns;
-    work.first = min(max(a.offsets[work.expert], 0), a.rows);
-    work.end = min(max(a.offsets[work.expert + 1], work.first), a.rows);
+    work.first = segment_start(a.offsets, work.expert, a.rows);
+    work.end = max(segment_start(a.offsets, work.expert + 1, a.rows), work.first);
     const int64_t all = (work.end - work.first + kDepth - 1) / kDepth;
     work.first_block = static_cast<int>(all * work.split / p.splits);
     work.blocks = static_cast<int>(all * (work.split + 1) / p.splits) - work.first_block;
@@ -178,26 +180,6 @@ __global__ void __launch_bounds__(kThreads, 1)
     ptx::setmaxnreg_inc<T::kMultiplyRegisters>();
     multiply_weight_grad<T>(p, ring, group() - 1);
   }
-}
-
-// d_w = the sum of the splits, in order.
-struct SplitSums {
-  const float* sums;  // [splits, count]
-  float* d_w;
-  int64_t count;  // a multiple of 4
-  int splits;
-};
-inline constexpr int kSumThreads = 256;
-
-__global__ void __launch_bounds__(kSumThreads) add_splits_kernel(SplitSums a) {
-  const int64_t i = (int64_t{blockIdx.x} * kSumThreads + threadIdx.x) * 4;
-  if (i >= a.count) return;
-  float4 sum = *reinterpret_cast<const float4*>(a.sums + i);
-  for (int s = 1; s < a.splits; ++s) {
-    const float4 next = *reinterpret_cast<const float4*>(a.sums + s * a.count + i);
-    sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
-  }
-  *reinterpret_cast<float4*>(a.d_w + i) = sum;
 }
 
 }  // namespace moat::kernels::sm90
