@@ -137,21 +137,31 @@ Window window_of(const ConvProduct& a) {
                           : 64};
 }
 
-template <int kColumns, FilterUse kUse>
-Status run_window(Cuda on, const WindowProduct& p) {
+int window_bytes(const Window& w) {
+  return w.filter_bytes() + window_groups(w.columns) * w.group_bytes();
+}
+
+template <int kColumns, FilterUse kUse, bool kWhole>
+Status launch_window(Cuda on, const WindowProduct& p) {
   const int64_t most =
       int64_t{p.a.n} * p.window.image() / Window::kRows + std::min(p.a.n, p.a.experts + 1);
-  const int shared = p.window.shared_bytes(),
+  const int shared = window_bytes(p.window),
             beside = std::clamp(kMostShared / shared, 1, window_blocks(kColumns));
   const auto blocks =
       static_cast<unsigned>(std::min<int64_t>(most, int64_t{multiprocessors()} * beside));
-  return launch(on, {dim3(blocks), dim3(Window::kThreads), static_cast<size_t>(shared)},
-                conv_window_kernel<kColumns, kUse>, p);
+  return launch(on, {dim3(blocks), dim3(window_threads(kColumns)), static_cast<size_t>(shared)},
+                conv_window_kernel<kColumns, kUse, kWhole>, p);
+}
+template <int kColumns, FilterUse kUse>
+Status launch_window(Cuda on, const WindowProduct& p) {
+  return p.a.geometry.c_in % 8 == 0 && p.a.geometry.c_out % 8 == 0
+             ? launch_window<kColumns, kUse, true>(on, p)
+             : launch_window<kColumns, kUse, false>(on, p);
 }
 template <int kColumns>
-Status run_window(Cuda on, const WindowProduct& p) {
-  return p.a.use == FilterUse::forward ? run_window<kColumns, FilterUse::forward>(on, p)
-                                       : run_window<kColumns, FilterUse::input_grad>(on, p);
+Status launch_window(Cuda on, const WindowProduct& p) {
+  return p.a.use == FilterUse::forward ? launch_window<kColumns, FilterUse::forward>(on, p)
+                                       : launch_window<kColumns, FilterUse::input_grad>(on, p);
 }
 
 }  // namespace
@@ -190,7 +200,7 @@ bool fits_window(const ConvProduct& a) {
     return false;
   const Window w = window_of(a);
   return (int64_t{a.n} + 2) * (g.height + g.padding) * (g.width + g.padding) < kMostPositions &&
-         w.shared_bytes() <= kMostShared;
+         window_bytes(w) <= kMostShared;
 }
 
 bool can_run(const ConvProduct& a) { return fits_window(a) || fits_tiles(a); }
@@ -199,11 +209,11 @@ Status run_window(Cuda on, const ConvProduct& a) {
   const WindowProduct p{a, window_of(a)};
   switch (p.window.columns) {
     case 16:
-      return run_window<16>(on, p);
+      return launch_window<16>(on, p);
     case 32:
-      return run_window<32>(on, p);
+      return launch_window<32>(on, p);
     default:
-      return run_window<64>(on, p);
+      return launch_window<64>(on, p);
   }
 }
 

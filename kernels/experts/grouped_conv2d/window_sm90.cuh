@@ -21,9 +21,7 @@
 namespace moat::kernels::sm90 {
 
 struct Window {
-  static constexpr int kRows = 128;               // positions of a tile
-  static constexpr int kGroups = 2, kStages = 2;  // warpgroups, and windows of each
-  static constexpr int kThreads = kGroups * kGroup;
+  static constexpr int kRows = 128;  // positions of a tile
 
   int height, width, padding;
   int channels;  // gathered from
@@ -46,13 +44,18 @@ struct Window {
   __host__ __device__ constexpr int filter_bytes() const {
     return taps() * planes() * columns * 16;
   }
-  __host__ __device__ constexpr int shared_bytes() const {
-    return filter_bytes() + kGroups * kStages * stage_bytes();
+  // Where each position's pixel is, of this tile and the next.
+  __host__ __device__ constexpr int table_bytes() const { return 2 * 4 * pitch(); }
+  __host__ __device__ constexpr int group_bytes() const {
+    return stage_bytes() + (table_bytes() + 15) / 16 * 16;
   }
 };
 
-// Blocks on a multiprocessor that registers leave room for.
+// Warpgroups of a block and blocks of a multiprocessor: as many as registers leave room for, since
+// one's loads and epilogue take about as long as its products.
+constexpr int window_groups(int columns) { return columns == 64 ? 4 : 3; }
 constexpr int window_blocks(int columns) { return columns == 64 ? 1 : 2; }
+constexpr int window_threads(int columns) { return window_groups(columns) * kGroup; }
 
 struct WindowProduct {
   ConvProduct a;
@@ -71,40 +74,50 @@ struct WindowSegment {
   __device__ int tiles() const { return (count + Window::kRows - 1) / Window::kRows; }
 };
 
-// Where a position's pixel is among those of all images; absent in the padding and outside.
-struct WindowPixel {
-  int64_t number;
-  bool present;
-  __device__ WindowPixel(const WindowProduct& p, const Digits& at)
-      : number((int64_t{at.high} * p.window.height + at.middle) * p.window.width + at.low),
-        present(at.high >= 0 && at.high < p.a.n && at.middle < p.window.height &&
-                at.low < p.window.width) {}
-};
+__device__ inline Radix window_radix(const Window& w) { return {w.height + w.padding, w.line()}; }
 
-// Eight values to shared memory, the first `count` from `from` and zeros after them; `whole` where
-// they come in aligned 16 bytes, all of them or none.
-__device__ inline void copy_piece(unsigned char* to, const Bf16* from, int count, bool whole) {
-  if (whole) {
-    ptx::cp_async<16>(to, from, count > 0 ? 16 : 0);
-    return;
-  }
-  uint32_t words[4] = {};
-#pragma unroll
-  for (int i = 0; i < 8; ++i)
-    if (i < count) words[i / 2] |= static_cast<uint32_t>(from[i].bits) << i % 2 * 16;
-  *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
+// The number of the pixel at a position among those of all images; -1 in the padding and outside.
+__device__ inline int window_pixel(const WindowProduct& p, const Digits& at) {
+  const Window& w = p.window;
+  const bool present = at.high >= 0 && at.high < p.a.n && at.middle < w.height && at.low < w.width;
+  return present ? (at.high * w.height + at.middle) * w.width + at.low : -1;
 }
-// Of a row's `width` values, those in the piece from `first` on.
+
+// Of a row's `width` values, those in the piece of eight from `first` on.
 __device__ inline int values_in_piece(int width, int first) {
   return min(max(width - first, 0), 8);
 }
 
-__device__ inline Radix window_radix(const Window& w) { return {w.height + w.padding, w.line()}; }
+// Eight values to shared memory, the first `count` from `from` and zeros after them. Whole pieces
+// are aligned, and there or not.
+template <bool kWhole>
+__device__ void copy_piece(unsigned char* to, const Bf16* from, int count) {
+  if constexpr (kWhole) {
+    ptx::cp_async<16>(to, from, count > 0 ? 16 : 0);
+  } else {
+    uint32_t words[4] = {};
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (i < count) words[i / 2] |= static_cast<uint32_t>(from[i].bits) << i % 2 * 16;
+    *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
+  }
+}
+// The first `count` of eight values.
+template <bool kWhole>
+__device__ void write_piece(Bf16* to, const uint32_t (&words)[4], int count) {
+  if constexpr (kWhole) {
+    if (count > 0) *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (i < count) to[i].bits = static_cast<uint16_t>(words[i / 2] >> i % 2 * 16);
+  }
+}
 
 // The filters of an expert, by all threads. Forward a plane holds 8 input channels of every output
 // channel, along k; in the input gradient 8 input channels (what is written) of every output
 // channel (what is summed over), along the columns.
-template <int kColumns, FilterUse kUse>
+template <int kColumns, FilterUse kUse, bool kWhole>
 __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned char* filters) {
   const Window& w = p.window;
   const Conv2dGeometry& g = p.a.geometry;
@@ -112,184 +125,234 @@ __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned
   const int lines = kForward ? kColumns : w.planes() * 8,
             planes = kForward ? w.planes() : kColumns / 8, taps = w.taps();
   const Bf16* from = static_cast<const Bf16*>(p.a.filters) + expert * p.a.filter_stride;
-  for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines; i += Window::kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines;
+       i += window_threads(kColumns)) {
     const int rest = i / planes, plane = i % planes, tap = rest % taps, line = rest / taps;
     const int count = line < g.c_out ? values_in_piece(g.c_in, plane * 8) : 0;
-    copy_piece(filters + ((tap * planes + plane) * lines + line) * 16,
-               count > 0 ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from, count,
-               g.c_in % 8 == 0);
+    copy_piece<kWhole>(filters + ((tap * planes + plane) * lines + line) * 16,
+                       count > 0 ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from,
+                       count);
   }
 }
 
-// A tile's window, by the 128 threads of a warpgroup: neighbouring lanes copy a pixel's planes.
-__device__ inline void load_window(const WindowProduct& p, int first, unsigned char* stage) {
-  const Window& w = p.window;
-  const int planes = w.planes(), at_once = kGroup / planes, plane = thread_of_group() % planes;
-  int position = thread_of_group() / planes;
-  if (position >= at_once) return;  // planes do not always divide the threads
-  const Bf16* images = static_cast<const Bf16*>(p.a.from);
-  const Radix radix = window_radix(w);
-  const Digits step = radix.digits(at_once);
-  Digits at = radix.digits(first - w.lead() + w.image() + position);  // one image on: not negative
-  const int channels = values_in_piece(w.channels, plane * 8);
+// What a warpgroup does with its part of shared memory: a window, and two tables.
+template <int kColumns, FilterUse kUse, bool kWhole>
+class WindowGroup {
+  static constexpr bool kForward = kUse == FilterUse::forward;
+  static constexpr int kChunks = kColumns / 8;  // of 8 columns, of a position
+
+ public:
+  __device__ WindowGroup(const WindowProduct& p, unsigned char* shared)
+      : p_(p), stage_(shared), tables_(reinterpret_cast<int*>(shared + p.window.stage_bytes())) {}
+
+  // Every later tile of the expert has its filters and bias.
+  __device__ void start_expert(int expert, int last) {
+    last_ = last;
+#pragma unroll
+    for (int i = 0; i < kColumns / 4; ++i) {
+      const int column = i / 2 * 8 + lane() % 4 * 2 + i % 2, width = p_.a.to_shape.channels;
+      bias_[i] = kForward && p_.a.bias && column < width
+                     ? static_cast<const float*>(p_.a.bias)[int64_t{expert} * width + column]
+                     : 0;
+    }
+  }
+
+  // Of the tile from position `first` on; a barrier of the warpgroup makes it visible.
+  __device__ void fill_table(int first, int turn) const {
+    const Window& w = p_.window;
+    const Radix radix = window_radix(w);
+    const Digits step = radix.digits(kGroup);
+    // One image further on, so that no number is negative.
+    Digits at = radix.digits(first - w.lead() + w.image() + thread_of_group());
+    for (int i = thread_of_group(); i < w.positions(); i += kGroup, at = radix.sum(at, step))
+      table(turn)[i] = window_pixel(p_, {at.high - 1, at.middle, at.low});
+  }
+
+  // Neighbouring lanes copy a pixel's planes.
+  __device__ void load(int turn) const {
+    const Window& w = p_.window;
+    const int planes = w.planes(), at_once = kGroup / planes, plane = thread_of_group() % planes;
+    int position = thread_of_group() / planes;
+    if (position >= at_once) return;  // planes do not always divide the threads
+    const int channels = values_in_piece(w.channels, plane * 8);
+    const Bf16* images = static_cast<const Bf16*>(p_.a.from) + (channels > 0 ? plane * 8 : 0);
+    unsigned char* to = stage_ + (plane * w.pitch() + position) * 16;
 #pragma unroll 4
-  for (; position < w.positions(); position += at_once, at = radix.sum(at, step)) {
-    const WindowPixel pixel(p, {at.high - 1, at.middle, at.low});
-    const int count = pixel.present ? channels : 0;
-    copy_piece(stage + (plane * w.pitch() + position) * 16,
-               count > 0 ? images + pixel.number * w.channels + plane * 8 : images, count,
-               w.channels % 8 == 0);
+    for (; position < w.positions(); position += at_once, to += at_once * 16) {
+      const int pixel = table(turn)[position];
+      copy_piece<kWhole>(to, images + int64_t{max(pixel, 0)} * w.channels,
+                         pixel >= 0 ? channels : 0);
+    }
   }
-}
 
-// sums[b]: positions 64 b … of the tile.
-template <int kColumns, FilterUse kUse>
-__device__ void multiply_window(const WindowProduct& p, uint32_t filters, uint32_t stage,
-                                float (&sums)[2][kColumns / 2]) {
-  constexpr bool kForward = kUse == FilterUse::forward;
-  constexpr ptx::Major kMajor = kForward ? ptx::Major::k : ptx::Major::mn;
-  const Window& w = p.window;
-  const int side = w.side(), planes = w.planes();
-  const auto lines = static_cast<uint32_t>(kForward ? kColumns : planes * 8);
-  const auto pitch = static_cast<uint32_t>(w.pitch());
-  ptx::wgmma_keep(sums[0]);
-  ptx::wgmma_keep(sums[1]);
-  ptx::wgmma_fence();
-  uint32_t filter = filters;
+  // Starts the products of the window with the filters.
+  __device__ void multiply(const unsigned char* filters) {
+    const Window& w = p_.window;
+    const int side = w.side(), planes = w.planes();
+    const auto lines = static_cast<uint32_t>(kForward ? kColumns : planes * 8);
+    const auto pitch = static_cast<uint32_t>(w.pitch());
+    const uint64_t window =
+        ptx::encode({ptx::shared_address(stage_), pitch * 16, 128, Swizzle::none});
+    // [columns, 16], by planes of 8 k, or by planes of 8 columns. Descriptors count 16 bytes.
+    uint64_t filter =
+        kForward ? ptx::encode({ptx::shared_address(filters), lines * 16, 128, Swizzle::none})
+                 : ptx::encode({ptx::shared_address(filters), 128, lines * 16, Swizzle::none});
+    ptx::wgmma_keep(sums_[0]);
+    ptx::wgmma_keep(sums_[1]);
+    ptx::wgmma_fence();
+    int accumulate = 0;
 #pragma unroll 1
-  for (int u = 0; u < side; ++u)
+    for (int u = 0; u < side; ++u)
 #pragma unroll 1
-    for (int v = 0; v < side; ++v) {
-      const int tap = kForward ? u * w.line() + v : (side - 1 - u) * w.line() + side - 1 - v;
+      for (int v = 0; v < side; ++v) {
+        uint64_t a =
+            window + static_cast<uint32_t>(kForward ? u * w.line() + v
+                                                    : (side - 1 - u) * w.line() + side - 1 - v);
 #pragma unroll 1
-      for (int k = 0; k < planes; k += 2) {
-        ptx::wgmma_fence();
-        // b: [columns, 16], by planes of 8 k, or by planes of 8 columns.
-        const uint64_t b = kForward ? ptx::encode({filter, lines * 16, 128, Swizzle::none})
-                                    : ptx::encode({filter, 128, lines * 16, Swizzle::none});
-        const uint32_t a =
-            stage + (static_cast<uint32_t>(k) * pitch + static_cast<uint32_t>(tap)) * 16;
+        for (int k = 0; k < planes; k += 2) {
+          ptx::wgmma_fence();
 #pragma unroll
-        for (uint32_t block = 0; block < 2; ++block)
-          ptx::wgmma_m64k16_bf16<kColumns, ptx::Major::k, kMajor>(
-              sums[block], ptx::encode({a + block * 64 * 16, pitch * 16, 128, Swizzle::none}), b,
-              u + v + k);
-        filter += kForward ? 2 * lines * 16 : 256;
+          for (int block = 0; block < 2; ++block)
+            ptx::wgmma_m64k16_bf16<kColumns, ptx::Major::k,
+                                   kForward ? ptx::Major::k : ptx::Major::mn>(
+                sums_[block], a + block * 64, filter, accumulate);
+          accumulate = 1;
+          a += 2 * pitch;
+          filter += kForward ? 2 * lines : 16;
+        }
+        if (!kForward) filter += (kChunks - 1) * lines;
       }
-      if (!kForward) filter += (kColumns / 8 - 1) * lines * 16;
-    }
-  ptx::wgmma_commit();
-  ptx::wgmma_wait<0>();
-  ptx::wgmma_keep(sums[0]);
-  ptx::wgmma_keep(sums[1]);
-}
-
-// Four lanes side by side have a quarter each of four chunks: lane i gets chunk i.
-__device__ inline void gather_quarters(uint32_t (&v)[4]) {
-  const int i = lane() % 4;
-#pragma unroll
-  for (int bit = 1; bit <= 2; bit *= 2)
-#pragma unroll
-    for (int low = 0; low < 4; ++low) {
-      if (low & bit) continue;
-      const bool upper = i & bit;
-      const uint32_t got = __shfl_xor_sync(kAllLanes, upper ? v[low] : v[low | bit], bit);
-      v[low] = upper ? got : v[low];
-      v[low | bit] = upper ? v[low | bit] : got;
-    }
-}
-
-// The first `count` of eight values, as copy_piece().
-__device__ inline void write_piece(Bf16* to, const uint32_t (&words)[4], int count, bool whole) {
-  if (whole) {
-    if (count > 0) *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
-    return;
+    ptx::wgmma_commit();
   }
-#pragma unroll
-  for (int i = 0; i < 8; ++i)
-    if (i < count) to[i].bits = static_cast<uint16_t>(words[i / 2] >> i % 2 * 16);
-}
 
-// Two values of a row, or its last one and zero; `paired` where they are aligned 4 bytes.
-__device__ inline uint32_t load_pair(const Bf16* from, int count, bool paired) {
-  if (paired) return *reinterpret_cast<const uint32_t*>(from);
-  return from[0].bits | (count > 1 ? static_cast<uint32_t>(from[1].bits) << 16 : 0);
-}
-
-// Bias, residual and activation of 64 positions, and 16-byte stores. This thread has two columns in
-// each group of eight, of two positions.
-template <int kColumns, FilterUse kUse>
-__device__ void write_window(const WindowProduct& p, int expert, int first, int end,
-                             const float (&sums)[kColumns / 2]) {
-  constexpr int kChunks = kColumns / 8;  // of a position
-  const int width = p.a.to_shape.channels;
-  const auto* bias = static_cast<const float*>(p.a.bias) + int64_t{expert} * width;
-  const auto* residual = static_cast<const Bf16*>(p.a.residual);
-  auto* to = static_cast<Bf16*>(p.a.to);
-  int64_t pixel[2];
-  bool present[2];
+  // Of this thread's positions: the pixels, and their residuals while the products are under way.
+  __device__ void find_results(int first, int turn) {
+    const int width = p_.a.to_shape.channels;
+    const auto* residual = static_cast<const Bf16*>(p_.a.residual);
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const int position = first + thread_of_group() / kWarp * 16 + lane() / 4 + 8 * half;
-    const WindowPixel found(p, window_radix(p.window).digits(position));
-    pixel[half] = found.number * width;
-    present[half] = found.present && position < end;
-  }
+    for (int row = 0; row < kRows; ++row) {
+      const int position = row / 2 * 64 + thread_of_group() / kWarp * 16 + row % 2 * 8 + lane() / 4;
+      pixels_[row] = first + position < last_ ? table(turn)[p_.window.lead() + position] : -1;
+      if constexpr (kForward) {
 #pragma unroll
-  for (int chunk = 0; chunk < 2 * kChunks; chunk += 4) {  // of the first position, then the second
-    uint32_t packed[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int half = (chunk + i) / kChunks, j = (chunk + i) % kChunks;
-      float values[2] = {sums[4 * j + 2 * half], sums[4 * j + 2 * half + 1]};
-      if constexpr (kUse == FilterUse::forward) {
-        const int column = 8 * j + lane() % 4 * 2;
-        uint32_t added = 0;
-        if (p.a.residual && present[half] && column < width)
-          added = load_pair(residual + pixel[half] + column, width - column, width % 2 == 0);
-#pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          if (p.a.bias && column + c < width) values[c] += bias[column + c];
-          values[c] += __uint_as_float(c == 0 ? added << 16 : added & 0xffff0000u);
-          if (p.a.activation == ConvActivation::relu)  // keeps NaN
-            values[c] = values[c] < 0 ? 0 : values[c];
+        for (int j = 0; j < kChunks; ++j) {
+          const int column = 8 * j + lane() % 4 * 2;
+          residuals_[row][j] =
+              residual && pixels_[row] >= 0 && column < width
+                  ? load_pair(residual + int64_t{pixels_[row]} * width + column, width - column)
+                  : 0;
         }
       }
-      packed[i] = ptx::pack_bf16(values[0], values[1]);
     }
-    gather_quarters(packed);
-    const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
-    const bool second = mine >= kChunks;
-    if (second ? present[1] : present[0])
-      write_piece(to + (second ? pixel[1] : pixel[0]) + column, packed,
-                  values_in_piece(width, column), width % 8 == 0);
   }
-}
+
+  // Waits for the products.
+  __device__ void finish_products() {
+    ptx::wgmma_wait<0>();
+    ptx::wgmma_keep(sums_[0]);
+    ptx::wgmma_keep(sums_[1]);
+  }
+
+  // Bias, residual and activation, and 16-byte stores.
+  __device__ void write() const {
+    const int width = p_.a.to_shape.channels;
+    auto* to = static_cast<Bf16*>(p_.a.to);
+#pragma unroll
+    for (int block = 0; block < 2; ++block)
+#pragma unroll
+      for (int chunk = 0; chunk < 2 * kChunks; chunk += 4) {  // of two positions, one after another
+        uint32_t packed[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) packed[i] = result(block, chunk + i);
+        gather_quarters(packed);
+        const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
+        const int pixel = mine < kChunks ? pixels_[2 * block] : pixels_[2 * block + 1];
+        if (pixel >= 0)
+          write_piece<kWhole>(to + int64_t{pixel} * width + column, packed,
+                              values_in_piece(width, column));
+      }
+  }
+
+ private:
+  static constexpr int kRows = 4;  // positions of a thread
+
+  __device__ int* table(int turn) const { return tables_ + turn * p_.window.pitch(); }
+
+  // Two columns of a position, in chunk `chunk` of the block's two positions.
+  __device__ uint32_t result(int block, int chunk) const {
+    const int half = chunk / kChunks, j = chunk % kChunks;
+    float low = sums_[block][4 * j + 2 * half], high = sums_[block][4 * j + 2 * half + 1];
+    if constexpr (kForward) {
+      const uint32_t residual = residuals_[2 * block + half][j];
+      low += bias_[2 * j] + __uint_as_float(residual << 16);
+      high += bias_[2 * j + 1] + __uint_as_float(residual & 0xffff0000u);
+      if (p_.a.activation == ConvActivation::relu) {  // keeps NaN
+        low = low < 0 ? 0 : low;
+        high = high < 0 ? 0 : high;
+      }
+    }
+    return ptx::pack_bf16(low, high);
+  }
+
+  // Two values of a row, or its last one and zero.
+  static __device__ uint32_t load_pair(const Bf16* from, int count) {
+    if constexpr (kWhole) return *reinterpret_cast<const uint32_t*>(from);
+    return from[0].bits | (count > 1 ? static_cast<uint32_t>(from[1].bits) << 16 : 0);
+  }
+
+  // Four lanes side by side have a quarter each of four chunks: lane i gets chunk i.
+  static __device__ void gather_quarters(uint32_t (&v)[4]) {
+    const int i = lane() % 4;
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2)
+#pragma unroll
+      for (int low = 0; low < 4; ++low) {
+        if (low & bit) continue;
+        const bool upper = i & bit;
+        const uint32_t got = __shfl_xor_sync(kAllLanes, upper ? v[low] : v[low | bit], bit);
+        v[low] = upper ? got : v[low];
+        v[low | bit] = upper ? v[low | bit] : got;
+      }
+  }
+
+  const WindowProduct& p_;
+  unsigned char* stage_;
+  int* tables_;
+  int last_ = 0;  // the expert's positions end here
+  float bias_[kColumns / 4];
+  float sums_[2][kColumns / 2];
+  int pixels_[kRows];
+  uint32_t residuals_[kRows][kChunks];
+};
 
 // Images that no expert has become zeros.
-__device__ inline void write_window_zeros(const WindowProduct& p, int first, int end) {
+template <bool kWhole>
+__device__ void write_window_zeros(const WindowProduct& p, int first, int end) {
   const int width = p.a.to_shape.channels, pieces = (width + 7) / 8;
   const uint32_t zeros[4] = {};
   for (int i = thread_of_group(); i < (end - first) * pieces; i += kGroup) {
-    const WindowPixel pixel(p, window_radix(p.window).digits(first + i / pieces));
-    const int column = i % pieces * 8;
-    if (pixel.present)
-      write_piece(static_cast<Bf16*>(p.a.to) + pixel.number * width + column, zeros,
-                  values_in_piece(width, column), width % 8 == 0);
+    const int pixel = window_pixel(p, window_radix(p.window).digits(first + i / pieces)),
+              column = i % pieces * 8;
+    if (pixel >= 0)
+      write_piece<kWhole>(static_cast<Bf16*>(p.a.to) + int64_t{pixel} * width + column, zeros,
+                          values_in_piece(width, column));
   }
 }
 
 // The tiles of all experts in a row, cut into equal parts, one for each block. A block meets an
-// expert's filters once; its warpgroups take the tiles in turn, and each loads its next window
-// while it multiplies. From memory comes every image once and goes every result, 2 bytes for each
-// value; shared memory gives 2 KiB of a window and 32 bytes for each column, at 128 bytes a clock,
-// for a product of 64 positions that takes the tensor cores half a clock for each column.
-template <int kColumns, FilterUse kUse>
-__global__ void __launch_bounds__(Window::kThreads, window_blocks(kColumns))
+// expert's filters once; its warpgroups take the tiles in turn, each on its own: while one
+// multiplies, others load and write. From memory comes every image once and goes every result, 2
+// bytes for each value; shared memory gives 2 KiB of a window and 32 bytes for each column, at 128
+// bytes a clock, for a product of 64 positions that takes the tensor cores half a clock for each
+// column.
+template <int kColumns, FilterUse kUse, bool kWhole>
+__global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColumns))
     conv_window_kernel(const __grid_constant__ WindowProduct p) {
+  constexpr int kGroups = window_groups(kColumns);
   const Window& w = p.window;
   unsigned char* filters = shared_memory<unsigned char>();
-  unsigned char* stages = filters + w.filter_bytes() + group() * Window::kStages * w.stage_bytes();
+  const int group = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kGroup, 0);
+  WindowGroup<kColumns, kUse, kWhole> mine(p, filters + w.filter_bytes() + group * w.group_bytes());
   int64_t all = 0;
   for (int e = 0; e <= p.a.experts; ++e) all += WindowSegment(p, e).tiles();
   const auto begin = static_cast<int>(all * blockIdx.x / gridDim.x),
@@ -300,35 +363,35 @@ __global__ void __launch_bounds__(Window::kThreads, window_blocks(kColumns))
     before += segment.tiles();
     if (from >= to) continue;
     const int last = segment.first + segment.count;
+    const auto position = [&](int tile) { return segment.first + tile * Window::kRows; };
+    int tile = from + group;
     if (e == p.a.experts) {
-      for (int tile = from + group(); tile < to; tile += Window::kGroups) {
-        const int first = segment.first + tile * Window::kRows;
-        write_window_zeros(p, first, min(first + Window::kRows, last));
-      }
+      for (; tile < to; tile += kGroups)
+        write_window_zeros<kWhole>(p, position(tile), min(position(tile + 1), last));
       continue;
     }
     __syncthreads();  // nothing reads the filters before these any more
-    load_window_filters<kColumns, kUse>(p, e, filters);
-    int tile = from + group(), turn = 0;
-    if (tile < to) load_window(p, segment.first + tile * Window::kRows, stages);
+    load_window_filters<kColumns, kUse, kWhole>(p, e, filters);
+    mine.start_expert(e, last);
+    mine.fill_table(position(tile), 0);
+    ptx::bar_sync(1 + group, kGroup);
+    if (tile < to) mine.load(0);
     ptx::cp_async_commit();
     ptx::cp_async_wait<0>();
     ptx::fence_proxy_async();
     __syncthreads();
-    for (; tile < to; tile += Window::kGroups, turn ^= 1) {
-      const int first = segment.first + tile * Window::kRows, next = tile + Window::kGroups;
-      if (next < to)
-        load_window(p, segment.first + next * Window::kRows, stages + (turn ^ 1) * w.stage_bytes());
+    for (int turn = 0; tile < to; tile += kGroups, turn ^= 1) {
+      mine.multiply(filters);
+      mine.find_results(position(tile), turn);
+      mine.fill_table(position(tile + kGroups), turn ^ 1);
+      mine.finish_products();
+      ptx::bar_sync(1 + group, kGroup);  // this window has been read, the next table is there
+      if (tile + kGroups < to) mine.load(turn ^ 1);
       ptx::cp_async_commit();
-      float sums[2][kColumns / 2];
-      multiply_window<kColumns, kUse>(p, ptx::shared_address(filters),
-                                      ptx::shared_address(stages + turn * w.stage_bytes()), sums);
-#pragma unroll
-      for (int block = 0; block < 2; ++block)
-        write_window<kColumns, kUse>(p, e, first + block * 64, last, sums[block]);
+      mine.write();
       ptx::cp_async_wait<0>();
       ptx::fence_proxy_async();
-      ptx::bar_sync(1 + group(), kGroup);  // the next window is there, this one has been read
+      ptx::bar_sync(1 + group, kGroup);  // the next window is there
     }
   }
 }
