@@ -15,6 +15,7 @@ struct KernelBenchOptions {
   std::optional<std::regex> only = {};  // rows whose name it finds
   int rounds = 1;                       // how often every row has its turn
   Budget budget = {};
+  double limit = 1e9;  // seconds in all; rows that have not begun by then say so
   SizeLimits limits = {};
   std::vector<Dtype> dtypes = {Dtype::f32};
 };

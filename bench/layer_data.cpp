@@ -9,6 +9,14 @@ namespace {
 
 constexpr size_t kDrawn = 1'048'573;  // a prime
 
+std::vector<float> gumbel_values() {
+  std::mt19937 engine(2);
+  std::extreme_value_distribution<float> gumbel;
+  std::vector<float> values(kDrawn);
+  for (float& x : values) x = gumbel(engine);
+  return values;
+}
+
 }  // namespace
 
 const char* name_of(Work work) {
@@ -64,25 +72,29 @@ std::vector<Work> works_of(Parts parts, Load load) {
   return all;
 }
 
-std::vector<float> normal_values() {
+NormalValues normal_values() {
   std::mt19937 engine(1);
   std::normal_distribution<float> normal;
-  std::vector<float> values(kDrawn);
-  for (float& x : values) x = normal(engine);
+  NormalValues values;
+  values.single.resize(kDrawn);
+  for (float& x : values.single) x = normal(engine);
+  values.rounded = std::vector<kernels::Bf16>(values.single.begin(), values.single.end());
   return values;
 }
 
 std::vector<float> logits_of(const LayerShape& shape, Load load) {
-  std::mt19937 engine(2);
-  std::extreme_value_distribution<float> gumbel;
-  std::vector<float> noise(kDrawn);
-  for (float& x : noise) x = gumbel(engine);
+  static const std::vector<float> noise = gumbel_values();
   const auto experts = static_cast<size_t>(shape.experts);
   std::vector<float> bias(experts, 0);
   for (size_t e = 0; load == Load::zipf && e < experts; ++e)
     bias[e] = -std::log(static_cast<float>(e + 1));
   std::vector<float> logits(static_cast<size_t>(shape.tokens) * experts);
-  for (size_t i = 0; i < logits.size(); ++i) logits[i] = noise[i % kDrawn] + bias[i % experts];
+  size_t drawn = 0, expert = 0;
+  for (float& logit : logits) {
+    logit = noise[drawn] + bias[expert];
+    if (++drawn == kDrawn) drawn = 0;
+    if (++expert == experts) expert = 0;
+  }
   return logits;
 }
 

@@ -47,21 +47,27 @@ struct Row {
 };
 
 // N(0, 1), a million values of them, whose number is no multiple of a row's width.
-std::vector<float> normal_values();
+struct NormalValues {
+  std::vector<float> single;
+  std::vector<kernels::Bf16> rounded;
+};
+NormalValues normal_values();
 
 // Logits whose k largest are k draws without replacement from the load's distribution: its
 // logarithm plus Gumbel noise.
 std::vector<float> logits_of(const LayerShape& shape, Load load);
 
 // One layer's tensors on the target, and the work on them. Weights, tokens and gradients are N(0,
-// 1).
+// 1), the same under every load.
 template <class On>
 class LayerData {
  public:
-  LayerData(Workbench& bench, On on, const LayerShape& shape, Load load, Dtype dtype,
-            const std::vector<float>& normals);
+  LayerData(Workbench& bench, On on, const LayerShape& shape, Dtype dtype,
+            const NormalValues& normals);
   LayerData(const LayerData&) = delete;
   LayerData& operator=(const LayerData&) = delete;
+
+  void route(Load load);  // before rows are asked for
 
   Row row(Work work);  // good until the next one is asked for
 
@@ -86,7 +92,7 @@ class LayerData {
   LayerShape shape_;
   Dtype dtype_, master_, gate_dtype_;
   int tokens_, rows_, width_, hidden_, inner_;
-  const std::vector<float>& normals_;
+  const NormalValues& normals_;
   std::vector<std::shared_ptr<void>> blocks_;
   std::shared_ptr<void> workspace_;
   size_t workspace_bytes_ = 0;

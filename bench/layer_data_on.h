@@ -8,13 +8,9 @@
 
 namespace moat::bench {
 
-inline std::vector<kernels::Bf16> rounded(const std::vector<float>& values) {
-  return {values.begin(), values.end()};
-}
-
 template <class On>
-LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Load load, Dtype dtype,
-                         const std::vector<float>& normals)
+LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Dtype dtype,
+                         const NormalValues& normals)
     : bench_(bench),
       on_(on),
       shape_(shape),
@@ -28,13 +24,7 @@ LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Load 
       inner_(engine::to_int(shape.inner())),
       normals_(normals) {
   const double tokens = tokens_, rows = rows_, experts = shape.experts, width = width_;
-  const std::vector<float> logits = logits_of(shape, load);
   logits_ = block(tokens * experts, gate_dtype_);
-  const size_t bytes = logits.size() * kernels::size_of(gate_dtype_);
-  if (gate_dtype_ == Dtype::bf16)
-    bench_.upload(logits_, rounded(logits).data(), bytes);
-  else
-    bench_.upload(logits_, logits.data(), bytes);
   weights_ = block(rows, master_);
   log_sum_exp_ = block(tokens, master_);
   margin_ = block(tokens, master_);
@@ -42,9 +32,6 @@ LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Load 
   offsets_ = static_cast<int32_t*>(block(experts + 1, Dtype::i32));
   row_token_ = static_cast<int32_t*>(block(rows, Dtype::i32));
   slot_of_ = static_cast<int32_t*>(block(rows, Dtype::i32));
-  engine::check(kernels::topk_gate(scratch(kernels::topk_gate_workspace(on_, gate())), gate()));
-  engine::check(
-      kernels::routing_index(scratch(kernels::routing_index_workspace(on_, routing())), routing()));
   if (shape.parts == Parts::gate) return;
 
   x_ = normal_block(tokens * width, dtype_);
@@ -71,8 +58,24 @@ LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Load 
   d_y_ = normal_block(tokens * width, dtype_);
   d_x_ = block(tokens * width, dtype_);
   d_logits_ = block(tokens * experts, gate_dtype_);
+}
+
+template <class On>
+void LayerData<On>::route(Load load) {
+  const std::vector<float> logits = logits_of(shape_, load);
+  if (gate_dtype_ == Dtype::bf16) {
+    const std::vector<kernels::Bf16> rounded(logits.begin(), logits.end());
+    bench_.upload(logits_, rounded.data(), rounded.size() * sizeof(kernels::Bf16));
+  } else {
+    bench_.upload(logits_, logits.data(), logits.size() * sizeof(float));
+  }
+  engine::check(kernels::topk_gate(scratch(kernels::topk_gate_workspace(on_, gate())), gate()));
   engine::check(
-      kernels::moe_layer(scratch(kernels::moe_layer_workspace(on_, forward())), forward()));
+      kernels::routing_index(scratch(kernels::routing_index_workspace(on_, routing())), routing()));
+  // What the backward pass needs.
+  if (shape_.parts == Parts::layer)
+    engine::check(
+        kernels::moe_layer(scratch(kernels::moe_layer_workspace(on_, forward())), forward()));
 }
 
 template <class On>
@@ -86,9 +89,9 @@ void* LayerData<On>::normal_block(double elements, Dtype dtype) {
   void* data = block(elements, dtype);
   const size_t size = kernels::size_of(dtype), bytes = static_cast<size_t>(elements) * size;
   if (dtype == Dtype::bf16)
-    bench_.repeat(data, bytes, rounded(normals_).data(), normals_.size() * size);
+    bench_.repeat(data, bytes, normals_.rounded.data(), normals_.rounded.size() * size);
   else
-    bench_.repeat(data, bytes, normals_.data(), normals_.size() * size);
+    bench_.repeat(data, bytes, normals_.single.data(), normals_.single.size() * size);
   return data;
 }
 

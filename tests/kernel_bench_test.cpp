@@ -94,16 +94,32 @@ TEST_CASE("bench: every row runs") {
   const KernelBenchOptions options{.budget = {.seconds = 0, .least = 1},
                                    .limits = {.weights = 1e5, .flops = 1e6, .row_elements = 1e4}};
   CpuWorkbench bench;
-  const std::vector<float> normals = normal_values();
+  const NormalValues normals = normal_values();
   for (LayerPlan plan : layer_plans(options)) {
     if (plan.shape.name == "moe-layer" || plan.shape.parts == Parts::gate) plan.shape.tokens = 64;
-    LayerData<kernels::Cpu> data(bench, bench.target(), plan.shape, plan.load, plan.dtype, normals);
+    LayerData<kernels::Cpu> data(bench, bench.target(), plan.shape, plan.dtype, normals);
+    data.route(plan.load);
     for (const Work work : plan.works) {
       INFO(row_name(plan, work));
       const Row row = data.row(work);
       CHECK(row.bytes > 0);
       CHECK(bench.seconds(row.run, options.budget).size() == 1);
     }
+  }
+}
+
+TEST_CASE("bench: time that is up leaves rows without seconds") {
+  KernelBenchOptions options{.only = std::regex(" rows-qwen3 "),
+                             .budget = {.seconds = 0, .least = 1},
+                             .limits = {.row_elements = 1e4}};
+  CpuWorkbench bench;
+  const auto no_one = [](const std::string&, int64_t, int64_t) {};
+  for (const KernelMeasurement& row : measure_layers(bench, bench.target(), options, no_one))
+    CHECK(row.failure.empty());
+  options.limit = -1;
+  for (const KernelMeasurement& row : measure_layers(bench, bench.target(), options, no_one)) {
+    CHECK(row.failure == "no time left");
+    CHECK(row.seconds.empty());
   }
 }
 

@@ -1,5 +1,6 @@
-// bench-kernels-cuda [--only REGEX] [--rounds N] [--seconds S] [--out FILE.json]: the rows of
-// `moat bench kernels` for the layers, at full size in bfloat16 on the first GPU.
+// bench-kernels-cuda [--only REGEX] [--rounds N] [--seconds S] [--limit S] [--out FILE.json]: the
+// rows of `moat bench kernels` for the layers, at full size in bfloat16 on the first GPU. A row
+// takes the GPU for --seconds or five calls, whichever is longer; --limit is for all rows.
 
 #include <cstdlib>
 #include <fstream>
@@ -19,7 +20,8 @@ using nlohmann::ordered_json;
 namespace {
 
 struct Asked {
-  KernelBenchOptions options{.budget = {.seconds = 0.15, .least = 30}, .dtypes = {Dtype::bf16}};
+  KernelBenchOptions options{.budget = {.seconds = 0.1, .least = 5, .most = 100},
+                             .dtypes = {Dtype::bf16}};
   std::string file;
 };
 
@@ -33,12 +35,14 @@ Asked asked(int argc, char** argv) {
       out.options.rounds = std::atoi(value.c_str());
     else if (name == "--seconds" && std::atof(value.c_str()) > 0)
       out.options.budget.seconds = std::atof(value.c_str());
+    else if (name == "--limit" && std::atof(value.c_str()) > 0)
+      out.options.limit = std::atof(value.c_str());
     else if (name == "--out" && !value.empty())
       out.file = value;
     else
       throw engine::UsageError(
           "usage: bench-kernels-cuda [--only REGEX] [--rounds N] "
-          "[--seconds S] [--out FILE.json]");
+          "[--seconds S] [--limit S] [--out FILE.json]");
   }
   return out;
 }

@@ -54,13 +54,14 @@ grep -q 'no GPU here (bench-kernels-cuda: no usable GPU: stand-in)' "$folder/non
 json_of "$folder/none.json" bench_cpu rows >/dev/null || fail 'the CPU rows are missing'
 
 program tools/nvidia-smi 'echo "NVIDIA Stand-in"'
-program tools/compute-sanitizer 'echo "========= ERROR SUMMARY: 0 errors"'
+program tools/compute-sanitizer 'shift 4 && "$@" && echo "========= ERROR SUMMARY: 0 errors"'
 program bundle/bench-kernels-cuda 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": [1]}" >"$2"; shift; done'
 # Tests that append what they were to run; the name "breaks" fails, and so does everything beside it.
 test_program() { # NAME CASE…
   program "bundle/$1" "case \$1 in
   --list-test-names-only) printf '%s\n' $(printf "'%s' " "${@:2}"); exit 3 ;;
-  -f) cat \"\$2\" >>'$folder/$1.ran'; if grep -q breaks \"\$2\"; then echo broke; exit 42; fi ;;
+  -f) cat \"\$2\" >>'$folder/$1.ran'; if grep -q breaks \"\$2\"; then echo broke; exit 42; fi
+    echo \"All tests passed (9 assertions in \$((\$(wc -l <\"\$2\") - ${miscount:-0})) test cases)\" ;;
 esac"
   rm -f -- "$folder/$1.ran"
 }
@@ -70,10 +71,10 @@ run gpu || fail 'with a GPU and nothing wrong the exit status must be 0'
 for part in cpu_info cuda_tests engine_tests instructions bench_train bench_attack kernels hgmma memcheck racecheck; do
   [[ $(verdict gpu "$part") == passed ]] || fail "$part must pass"
 done
+grep -qx 'softmax\\, large' "$folder/moat_cuda_tests.ran" || fail 'a comma must be escaped'
 grep -q '^cuda_tests .* 21 test cases, 0 failed$' "$folder/gpu.log" || fail 'the test cases must be counted'
-# Once by cuda_tests, once by instructions; the sanitizer is a stand-in.
-[[ $(sort "$folder/moat_cuda_tests.ran" | uniq -c | awk '$1 != 2' | wc -l) == 0 ]] || fail 'every test case must run'
-[[ $(wc -l <"$folder/moat_cuda_tests.ran") == 42 ]] || fail 'every test case must run once'
+# By cuda_tests, instructions, memcheck and racecheck.
+[[ $(sort "$folder/moat_cuda_tests.ran" | uniq -c | awk '$1 == 4' | wc -l) == 21 ]] || fail 'every test case must run once'
 [[ $(json_of "$folder/gpu.json" bench_kernels rows) == *1* ]] || fail 'the GPU rows are missing'
 [[ $(json_of "$folder/gpu.json" bench_train cases 0 options) == 'bench train --device cuda --precision bf16 --batch 512 --json' ]] ||
   fail 'the training steps are missing'
@@ -82,6 +83,11 @@ grep -q '^bench_train .* train-step 12 images/s$' "$folder/gpu.log" || fail 'ima
 
 run hurried --seconds 5 || fail 'what there is no time for does not fail'
 [[ $(verdict hurried kernels) == skipped ]] || fail 'without time nothing is begun'
+
+miscount=1 test_program moat_cuda_engine_tests 'a step' 'two steps'
+if run uncounted; then fail 'test cases that did not run must fail'; fi
+grep -q '^failed: two steps (not when alone)$' "$folder/uncounted.log" || fail 'they must be named'
+test_program moat_cuda_engine_tests 'a step'
 
 program tools/cuobjdump 'echo FFMA'
 program tools/compute-sanitizer 'echo "Error: Device not supported"; exit 1'
