@@ -53,8 +53,8 @@ struct Window {
 
 // Warpgroups of a block and blocks of a multiprocessor: as many as registers leave room for, since
 // one's loads and epilogue take about as long as its products.
-constexpr int window_groups(int columns) { return columns == 64 ? 4 : 3; }
-constexpr int window_blocks(int columns) { return columns == 64 ? 1 : 2; }
+constexpr int window_groups(int columns) { return columns == 32 ? 4 : 3; }
+constexpr int window_blocks(int columns) { return columns == 16 ? 2 : 1; }
 constexpr int window_threads(int columns) { return window_groups(columns) * kGroup; }
 
 struct WindowProduct {
