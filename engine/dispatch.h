@@ -17,6 +17,7 @@ void wait_for_call(Device device, Where where);
 
 // Runs a kernel where the data lives, the only switch between targets:
 //   dispatch(x.device(), [&](auto on) { return kernels::softmax(on, {...}); });
+// An op of several operands says common_device({x, weight}) for the device.
 template <class Kernel>
 void dispatch(Device device, Kernel&& kernel, Where where = Where::here()) {
   if (device.is_cpu()) return check(kernel(kernels::Cpu{&context(device)}), where);

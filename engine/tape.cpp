@@ -58,6 +58,7 @@ Gradients Tape::gradients(const Tensor& output, const Tensor& seed) {
     return text("Tape::gradients: an output of shape ", output.shape().str(),
                 " needs a seed of its shape");
   });
+  common_device({output, seed});
   const NoTapeScope not_recorded;
   Gradients grads;
   if (!sees(output)) return grads;

@@ -199,6 +199,23 @@ void Tensor::fill(double value) const {
   mark_written();
 }
 
+Device common_device(std::initializer_list<std::reference_wrapper<const Tensor>> operands,
+                     Where where) {
+  const Tensor* first = nullptr;
+  for (const Tensor& operand : operands) {
+    if (!operand.defined()) continue;
+    if (!first) first = &operand;
+    require(
+        operand.device() == first->device(),
+        [&] {
+          return text("operands must share one device, got ", name_of(first->device()), " and ",
+                      name_of(operand.device()), ": move them with Tensor::to");
+        },
+        where);
+  }
+  return first ? first->device() : Device{};
+}
+
 Tensor Tensor::as_variable(VarId var) const {
   Tensor t = *this;
   t.var_ = var;

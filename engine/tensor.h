@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -121,6 +123,11 @@ class Tensor {
 };
 
 using Tensors = std::vector<Tensor>;
+
+// Where an op of several operands runs: the device of all of them; undefined ones have none. Throws
+// when they differ.
+Device common_device(std::initializer_list<std::reference_wrapper<const Tensor>> operands,
+                     Where where = Where::here());
 
 template <class T>
 Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Device device) {

@@ -179,6 +179,20 @@ void check_views_and_repeats(const OpCase& c, Device device = {}) {
   }
 }
 
+// Each operand in turn left on the CPU is refused before anything runs.
+void check_one_device(const OpCase& c, Device gpu) {
+  const Tensors inputs = converted(c, Dtype::f32, gpu);
+  const auto operands =
+      std::count_if(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.defined(); });
+  for (size_t i = 0; operands > 1 && i < inputs.size(); ++i) {
+    if (!inputs[i].defined()) continue;
+    INFO(c.name << ", input " << i << " on the CPU");
+    Tensors mixed = inputs;
+    mixed[i] = mixed[i].to(Device{});
+    CHECK_THROWS_WITH(c.op(mixed), Catch::Contains("operands must share one device"));
+  }
+}
+
 }  // namespace
 
 void check_op(const OpCase& c) {
@@ -197,6 +211,7 @@ void check_op_on(Device gpu, const OpCase& c) {
   check_forward(c, Dtype::f32, c.f32, gpu);
   if (c.bf16 > 0) check_forward(c, Dtype::bf16, c.bf16, gpu);
   check_views_and_repeats(c, gpu);
+  check_one_device(c, gpu);
   if (c.differentiable.empty()) return;
   check_gradients_agree(c, Dtype::f64, 1e-10, gpu);
   check_gradients_agree(c, Dtype::f32, 10 * c.f32, gpu);

@@ -51,9 +51,13 @@ TEST_CASE("counts say what must hold", "[count]") {
   CHECK_THROWS_WITH(bin_count(Tensor::zeros({1}), 3), Catch::Contains("int32"));
   CHECK_THROWS_WITH(bin_count(Tensor{}, 3), Catch::Contains("nothing"));
   CHECK_THROWS_WITH(bin_count(of({1}), -1), Catch::Contains(">= 0"));
-  CHECK(kernels::count_equal(kernels::Cpu{}, {.count = -1}) == kernels::Status::bad_args);
-  CHECK(kernels::bin_count(kernels::Cpu{}, {.count = -1}) == kernels::Status::bad_args);
-  CHECK(kernels::bin_count(kernels::Cpu{}, {.bins = -1}) == kernels::Status::bad_args);
+  kernels::CountEqual pairs{};
+  pairs.count = -1;
+  CHECK(kernels::count_equal(kernels::Cpu{}, pairs) == kernels::Status::bad_args);
+  kernels::BinCount values{}, bins{};
+  values.count = bins.bins = -1;
+  CHECK(kernels::bin_count(kernels::Cpu{}, values) == kernels::Status::bad_args);
+  CHECK(kernels::bin_count(kernels::Cpu{}, bins) == kernels::Status::bad_args);
 }
 
 }  // namespace moat::tests

@@ -27,8 +27,8 @@ struct WorstState {
 
 struct Iterate {
   size_t pixels;
-  std::vector<float> points, loss;
-  std::vector<int32_t> rows, predicted, labels;  // labels: of all images
+  std::vector<float> points = {}, loss = {};
+  std::vector<int32_t> rows = {}, predicted = {}, labels = {};  // labels: of all images
   int32_t number;
 
   // What is still missing are the pointers.

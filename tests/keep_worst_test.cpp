@@ -75,10 +75,11 @@ TEST_CASE("keep_worst refuses what is outside its contract", "[keep_worst]") {
     CHECK(on_cpu(in, s) == Status::bad_args);
     CHECK(s == before);
   }
-  CHECK(keep_worst(Cpu{}, {.n = -1}) == Status::bad_args);
-  CHECK(keep_worst(Cpu{}, {.images = -1}) == Status::bad_args);
-  CHECK(keep_worst(Cpu{}, {.pixels = -1}) == Status::bad_args);
-  CHECK(keep_worst(Cpu{}, {.number = -1}) == Status::bad_args);
+  KeepWorst n{}, images{}, pixels{}, number{};
+  n.n = images.images = number.number = -1;
+  pixels.pixels = -1;
+  for (const KeepWorst& bad : {n, images, pixels, number})
+    CHECK(keep_worst(Cpu{}, bad) == Status::bad_args);
 }
 
 }  // namespace moat::tests

@@ -39,7 +39,7 @@ enum class Scale { test, bench };
 // poisoned outputs and two bitwise equal runs. Fails through Catch2.
 void check_op(const OpCase& op_case);
 // The same row on a GPU: forward against the reference, gradients against the CPU's in float64,
-// strided views, poisoned outputs, two bitwise equal runs.
+// strided views, poisoned outputs, two bitwise equal runs, operands on two devices refused.
 void check_op_on(engine::Device gpu, const OpCase& op_case);
 
 // Normal draws in float64, the same every time for one stream number.

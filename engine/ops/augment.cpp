@@ -11,22 +11,17 @@ Tensor crop_flip(const Tensor& images, const Tensor& ids, int max_value, int pad
         "crop_flip: images must be uint8 [n, height, width, channels], got ",
         images.defined() ? text(name_of(images.dtype()), " ", images.shape().str()) : "nothing");
   });
-  require(ids.defined() && ids.dtype() == Dtype::i32 && ids.shape() == Shape{images.dim(0)} &&
-              ids.device() == images.device(),
-          [&] {
-            return text("crop_flip: ids must be int32 [", images.dim(0), "] on ",
-                        name_of(images.device()), ", got ",
-                        ids.defined() ? text(name_of(ids.dtype()), " ", ids.shape().str(), " on ",
-                                             name_of(ids.device()))
-                                      : "nothing");
-          });
+  require(ids.defined() && ids.dtype() == Dtype::i32 && ids.shape() == Shape{images.dim(0)}, [&] {
+    return text("crop_flip: ids must be int32 [", images.dim(0), "], got ",
+                ids.defined() ? text(name_of(ids.dtype()), " ", ids.shape().str()) : "nothing");
+  });
   require(max_value >= 1,
           [&] { return text("crop_flip: max_value must be positive, got ", max_value); });
   require(padding >= 0,
           [&] { return text("crop_flip: padding must not be negative, got ", padding); });
   const Tensor bytes = images.contiguous(), samples = ids.contiguous(),
                y = Tensor::empty(images.shape(), Dtype::f32, images.device());
-  dispatch(y.device(), [&](auto on) {
+  dispatch(common_device({images, ids}), [&](auto on) {
     return kernels::crop_flip(on, {.images = bytes.data_as<uint8_t>(),
                                    .ids = samples.data_as<int32_t>(),
                                    .y = y.data_as<float>(),

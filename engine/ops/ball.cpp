@@ -44,7 +44,8 @@ Tensor stepped(const char* op, const Tensor& x, const Tensor& gradient, const Te
                                .step = step.step,
                                .momentum = step.momentum,
                                .dtype = x.dtype()};
-  dispatch(x.device(), [&](auto on) { return kernels::ball_step(on, args); });
+  dispatch(common_device({x, gradient, center, velocity}),
+           [&](auto on) { return kernels::ball_step(on, args); });
   velocity.mark_written();
   return y;
 }

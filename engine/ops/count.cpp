@@ -19,12 +19,12 @@ Tensor integers_of(const char* op, const Tensor& x) {
 
 Tensor count_equal(const Tensor& a_any, const Tensor& b_any) {
   const Tensor a = integers_of("count_equal", a_any), b = integers_of("count_equal", b_any);
-  require(a.shape() == b.shape() && a.device() == b.device(), [&] {
-    return text("count_equal: the operands must have one shape and device, got ", a.shape().str(),
-                " and ", b.shape().str());
+  require(a.shape() == b.shape(), [&] {
+    return text("count_equal: the operands must have one shape, got ", a.shape().str(), " and ",
+                b.shape().str());
   });
   const Tensor equal = Tensor::empty({1}, Dtype::i64, a.device());
-  dispatch(a.device(), [&](auto on) {
+  dispatch(common_device({a, b}), [&](auto on) {
     return kernels::count_equal(on, {.a = a.data_as<int32_t>(),
                                      .b = b.data_as<int32_t>(),
                                      .count = a.size(),

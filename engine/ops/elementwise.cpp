@@ -70,14 +70,14 @@ Tensor binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b,
   require_floating(name, a, where);
   require_floating(name, b, where);
   require(
-      a.dtype() == b.dtype() && a.device() == b.device(),
+      a.dtype() == b.dtype(),
       [&] {
-        return text(name, ": both operands must have one dtype and one device, got ",
-                    name_of(a.dtype()), " and ", name_of(b.dtype()));
+        return text(name, ": both operands must have one dtype, got ", name_of(a.dtype()), " and ",
+                    name_of(b.dtype()));
       },
       where);
   const Shape shape = broadcast(a.shape(), b.shape());
-  const Tensor y = Tensor::empty(shape, a.dtype(), a.device());
+  const Tensor y = Tensor::empty(shape, a.dtype(), common_device({a, b}, where));
   dispatch(y.device(), [&](auto on) {
     return kernels::binary(on, {.a = a.data(),
                                 .b = b.data(),

@@ -32,7 +32,8 @@ Tensor product(const Tensor& x, const Tensor& w, Transpose transpose_w, const Te
                                   .transpose_w = transpose_w,
                                   .dtype = x.dtype()};
   dispatch(
-      x.device(), [&](auto on) { return kernels::grouped_gemm_workspace(on, args); },
+      common_device({x, w, bias, routing.row_token, routing.offsets}),
+      [&](auto on) { return kernels::grouped_gemm_workspace(on, args); },
       [&](auto on) { return kernels::grouped_gemm(on, args); });
   return y;
 }

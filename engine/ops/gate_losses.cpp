@@ -39,7 +39,8 @@ Tensor gate_losses(const Tensor& logits, const Gate& gate) {
   args.losses = losses.data();
   args.sums = sums.data_as<double>();
   dispatch(
-      x.device(), [&](auto on) { return kernels::gate_losses_workspace(on, args); },
+      common_device({x, gate.experts, gate.noisy_logits}),
+      [&](auto on) { return kernels::gate_losses_workspace(on, args); },
       [&](auto on) { return kernels::gate_losses(on, args); });
   return recorded("gate_losses", {logits}, losses,
                   [x, gate, sums](const Tensors& d_outputs, const Needs&) -> Tensors {

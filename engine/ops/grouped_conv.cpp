@@ -17,9 +17,10 @@ using kernels::FilterUse;
 void require_segments(const char* op, const Tensor& x, const Segments& segments,
                       const Tensor& gate) {
   const Tensor& offsets = segments.offsets;
+  common_device({x, offsets, gate});
   require(offsets.defined() && offsets.dtype() == Dtype::i32 && offsets.rank() == 1 &&
-              offsets.size() >= 2 && offsets.device() == x.device() && offsets.is_contiguous(),
-          [&] { return text(op, ": the segments must come from sort_by_expert on x's device"); });
+              offsets.size() >= 2 && offsets.is_contiguous(),
+          [&] { return text(op, ": the segments must come from sort_by_expert"); });
   // On a GPU the kernel pulls them in.
   const int64_t end =
       x.device().is_cpu() ? offsets.data_as<int32_t>()[segments.experts()] : x.dim(0);
@@ -50,7 +51,8 @@ Tensor convolved(const Tensor& x, const Tensor& filters, FilterForm form, const 
                                     .form = form,
                                     .activation = conv_activation(activation)};
   dispatch(
-      x.device(), [&](auto on) { return kernels::grouped_conv2d_workspace(on, args); },
+      common_device({x, filters, bias, residual, segments.offsets}),
+      [&](auto on) { return kernels::grouped_conv2d_workspace(on, args); },
       [&](auto on) { return kernels::grouped_conv2d(on, args); });
   return y;
 }

@@ -40,7 +40,9 @@ Tensor keep_worst(const WorstPoints& worst, const Tensor& points, const Tensor& 
   const Tensor x = points.contiguous(), at = rows.contiguous(), guess = predicted.contiguous(),
                right = labels.contiguous(), value = loss.contiguous();
   const Tensor resisting = Tensor::empty({1}, Dtype::i32, x.device());
-  dispatch(x.device(), [&](auto on) {
+  const Device device =
+      common_device({x, at, guess, value, right, worst.fooled_at, worst.best_loss, worst.points});
+  dispatch(device, [&](auto on) {
     return kernels::keep_worst(on, {.points = x.data_as<float>(),
                                     .rows = at.data_as<int32_t>(),
                                     .predicted = guess.data_as<int32_t>(),

@@ -32,7 +32,7 @@ Tensor product(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpos
                            .dtype = a.dtype(),
                            .y_dtype = dtype};
   dispatch(
-      a.device(), [&](auto on) { return kernels::gemm_workspace(on, args); },
+      common_device({a, b, bias}), [&](auto on) { return kernels::gemm_workspace(on, args); },
       [&](auto on) { return kernels::gemm(on, args); });
   return y;
 }

@@ -95,7 +95,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
   const Tensor z = logits.contiguous(), y = labels.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
   const Rows size = rows_of(z);
-  dispatch(z.device(), [&](auto on) {
+  dispatch(common_device({z, y}), [&](auto on) {
     return kernels::cross_entropy(on, {.logits = z.data(),
                                        .labels = y.data_as<int32_t>(),
                                        .values = values.data(),
@@ -134,7 +134,7 @@ Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {
   const Tensor p = p_logits.contiguous(), q = q_logits.contiguous(),
                values = Tensor::empty({p.dim(0)}, p.dtype(), p.device());
   const Rows size = rows_of(p);
-  dispatch(p.device(), [&](auto on) {
+  dispatch(common_device({p, q}), [&](auto on) {
     return kernels::kl_divergence(on, {.p = p.data(),
                                        .q = q.data(),
                                        .values = values.data(),
@@ -171,7 +171,7 @@ Tensor margin(const Tensor& logits, const Tensor& labels) {
   const Tensor z = logits.contiguous(), y = labels.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
   const Rows size = rows_of(z);
-  dispatch(z.device(), [&](auto on) {
+  dispatch(common_device({z, y}), [&](auto on) {
     return kernels::margin(on, {.logits = z.data(),
                                 .labels = y.data_as<int32_t>(),
                                 .values = values.data(),

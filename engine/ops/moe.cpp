@@ -96,7 +96,8 @@ Gate topk_gate(const Tensor& logits, int k, GateForm form, const GateOptions& op
       .noisy_logits = gate.noisy_logits.data(),
       .groups = options.groups};
   dispatch(
-      x.device(), [&](auto on) { return kernels::topk_gate_workspace(on, args); },
+      common_device({x, bias, samples}),
+      [&](auto on) { return kernels::topk_gate_workspace(on, args); },
       [&](auto on) { return kernels::topk_gate(on, args); });
   const auto vjp = [x, weights = gate.weights, experts = gate.experts, noisy = gate.noisy_logits,
                     form](const Tensors& d_outputs, const Needs&) -> Tensors {
@@ -128,7 +129,7 @@ Tensor straight_through_gate(const Tensor& scores, const Tensor& experts, Straig
                 scores.shape().str());
   });
   const Tensor x = scores.contiguous(), chosen = experts.contiguous();
-  const Tensor ones = Tensor::full({x.dim(0)}, 1, x.dtype(), x.device());
+  const Tensor ones = Tensor::full({x.dim(0)}, 1, x.dtype(), common_device({x, chosen}));
   return recorded(
       "straight_through_gate", {scores}, ones,
       [x, chosen, form](const Tensors& d_outputs, const Needs&) -> Tensors {

@@ -128,7 +128,8 @@ Tensor batch_norm_train(const Tensor& x, const Tensor& gamma, const Tensor& beta
                                      .activation = kernel_activation(activation),
                                      .dtype = x.dtype()};
   dispatch(
-      x.device(), [&](auto on) { return kernels::batch_norm_train_workspace(on, args); },
+      common_device({x, gamma, beta, residual, running_mean, running_var}),
+      [&](auto on) { return kernels::batch_norm_train_workspace(on, args); },
       [&](auto on) { return kernels::batch_norm_train(on, args); });
   running_mean.mark_written();
   running_var.mark_written();
@@ -166,7 +167,8 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                     .activation = kernel_activation(activation),
                                     .dtype = x.dtype()};
   dispatch(
-      x.device(), [&](auto on) { return kernels::batch_norm_eval_workspace(on, args); },
+      common_device({x, gamma, beta, residual, running_mean, running_var}),
+      [&](auto on) { return kernels::batch_norm_eval_workspace(on, args); },
       [&](auto on) { return kernels::batch_norm_eval(on, args); });
   // Only the gradients of gamma and beta read x and the mean, which a later training step changes.
   const bool sums = is_differentiated(gamma) || is_differentiated(beta);
@@ -209,7 +211,7 @@ FoldedConv fold_batch_norm(const Tensor& filter_any, const Tensor& gamma, const 
     const auto part = [&](const Tensor& bank) {
       return bank.sliced(0, e * channels, (e + 1) * channels).data();
     };
-    dispatch(filter.device(), [&](auto on) {
+    dispatch(common_device({filter, scale, shift, mean, var}), [&](auto on) {
       return kernels::batch_norm_fold(on,
                                       {.filter = part(filter),
                                        .gamma = scale.data(),

@@ -21,7 +21,7 @@ Dtype weight_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dty
 Tensor combined(const Tensor& rows, const Tensor& weights, const Routing& routing) {
   const Tensor y =
       Tensor::empty({routing.slot_of.dim(0), rows.dim(1)}, rows.dtype(), rows.device());
-  dispatch(rows.device(), [&](auto on) {
+  dispatch(common_device({rows, weights, routing.slot_of}), [&](auto on) {
     return kernels::combine_rows(on, {.rows = rows.data(),
                                       .weights = weights.data(),
                                       .slot_of = routing.slot_of.data_as<int32_t>(),
@@ -78,7 +78,7 @@ Routing route_tokens(const Tensor& experts, int num_experts, const RoutingOption
           });
   const Tensor chosen = experts.contiguous(),
                order = priority.defined() ? priority.contiguous() : priority;
-  const Device device = chosen.device();
+  const Device device = common_device({chosen, order});
   Routing routing{.offsets = Tensor::empty({num_experts + 1}, Dtype::i32, device),
                   .row_token = Tensor::empty({chosen.size()}, Dtype::i32, device),
                   .slot_of = Tensor::empty(chosen.shape(), Dtype::i32, device)};
@@ -107,7 +107,7 @@ Tensor dispatch_rows(const Tensor& x, const Routing& routing) {
   require_rows("dispatch_rows", "x", x, routing.slot_of.dim(0));
   const Tensor tokens = x.contiguous();
   const Tensor y = Tensor::empty({routing.row_token.size(), x.dim(1)}, x.dtype(), x.device());
-  dispatch(x.device(), [&](auto on) {
+  dispatch(common_device({x, routing.row_token}), [&](auto on) {
     return kernels::dispatch_rows(on, {.x = tokens.data(),
                                        .row_token = routing.row_token.data_as<int32_t>(),
                                        .y = y.data(),

@@ -41,14 +41,14 @@ Tensor concat(const Tensors& parts, int axis) {
   });
   shape[at] = 0;
   for (const Tensor& part : parts) {
-    bool fits = part.rank() == model.rank() && part.dtype() == model.dtype() &&
-                part.device() == model.device();
+    bool fits = part.rank() == model.rank() && part.dtype() == model.dtype();
     for (int i = 0; fits && i < model.rank(); ++i)
       fits = i == at || part.shape()[i] == model.shape()[i];
     require(fits, [&] {
-      return text("concat: parts must agree in dtype, device and every axis but ", axis, ", got ",
+      return text("concat: parts must agree in dtype and every axis but ", axis, ", got ",
                   model.shape().str(), " and ", part.shape().str());
     });
+    common_device({model, part});
     shape[at] += part.shape()[at];
   }
   const Tensor y = Tensor::empty(shape, model.dtype(), model.device());
@@ -85,7 +85,7 @@ Tensor gather_rows(const Tensor& x_any, const Tensor& index_any) {
   int64_t width = 1;
   for (int i = 1; i < x.rank(); ++i) width *= x.shape()[i];
   const Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  dispatch(x.device(), [&](auto on) {
+  dispatch(common_device({x, index}), [&](auto on) {
     return kernels::gather_rows(
         on, {.x = x.data(),
              .index = index.data_as<int32_t>(),

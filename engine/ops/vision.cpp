@@ -14,12 +14,12 @@ using kernels::FilterUse;
 
 namespace {
 
-Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const void* filter, FilterForm form,
+Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const Tensor& filter, FilterForm form,
                  const Tensor& bias, const Tensor& residual, Activation activation) {
   const Tensor input = x.contiguous(), added = contiguous_or_undefined(residual);
   const Tensor y = Tensor::empty(conv_output_shape(x.dim(0), g), g.dtype, x.device());
   const kernels::Conv2d args{.x = input.data(),
-                             .filter = filter,
+                             .filter = filter.data(),
                              .bias = bias.data(),
                              .residual = added.data(),
                              .y = y.data(),
@@ -28,7 +28,8 @@ Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const void* filter, F
                              .form = form,
                              .activation = conv_activation(activation)};
   dispatch(
-      x.device(), [&](auto on) { return kernels::conv2d_workspace(on, args); },
+      common_device({x, filter, bias, residual}),
+      [&](auto on) { return kernels::conv2d_workspace(on, args); },
       [&](auto on) { return kernels::conv2d(on, args); });
   return y;
 }
@@ -90,7 +91,7 @@ Tensor packed_for(FilterUse use, const Tensor& filter, const Conv2dGeometry& g, 
 Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& options) {
   const Conv2dGeometry g = conv_geometry("conv2d", x, filter, options, 1);
   const Tensor input = x.contiguous(), weights = filter.contiguous();
-  const Tensor y = convolved(input, g, weights.data(), FilterForm::krsc, {}, {}, Activation::none);
+  const Tensor y = convolved(input, g, weights, FilterForm::krsc, {}, {}, Activation::none);
   const Tensor saved_x = is_differentiated(filter) ? input : Tensor{},
                saved_filter = is_differentiated(x) ? weights : Tensor{};
   return recorded(
@@ -135,8 +136,8 @@ Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& 
   const Conv2dGeometry g = packed_geometry("conv2d_packed", x, packed);
   require_residual("conv2d_packed", residual, conv_output_shape(x.dim(0), g), g.dtype);
   const FilterForm form = packed_form(packed);
-  const Tensor y = convolved(x, g, packed_filter(packed, FilterUse::forward).data(), form,
-                             packed.bias, residual, activation);
+  const Tensor y = convolved(x, g, packed_filter(packed, FilterUse::forward), form, packed.bias,
+                             residual, activation);
   // Without activation the gradient needs no y.
   const bool masks =
       activation == Activation::relu && (is_differentiated(x) || is_differentiated(residual));

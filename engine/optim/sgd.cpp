@@ -33,10 +33,9 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
   });
   require(options.form == MomentumForm::classic || options.momentum > 0,
           "sgd_step: Nesterov momentum needs a momentum above 0");
-  require(!failures.defined() || (failures.shape() == Shape{1} && failures.dtype() == Dtype::i64 &&
-                                  failures.device() == weights.device()),
-          "sgd_step: failures must be int64 [1] beside the weights");
-  dispatch(weights.device(), [&](auto on) {
+  require(!failures.defined() || (failures.shape() == Shape{1} && failures.dtype() == Dtype::i64),
+          "sgd_step: failures must be int64 [1]");
+  dispatch(common_device({weights, gradients, velocity, failures}), [&](auto on) {
     return kernels::sgd(on, {.weights = weights.data(),
                              .gradients = gradients.data(),
                              .velocity = velocity.data(),

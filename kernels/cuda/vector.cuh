@@ -36,6 +36,18 @@ __device__ void store(T* to, const Vector<T, N>& vector) {
            std::bit_cast<uint4>(vector));  // nvcc splits a plain store
 }
 
+// As store, to any address of a T: where a result goes must not choose N, on which the order of
+// sums depends that are computed beside it.
+template <class T, int N>
+__device__ void store_anywhere(T* to, const Vector<T, N>& vector) {
+  if (reinterpret_cast<uintptr_t>(to) % sizeof(vector) == 0) {
+    store(to, vector);
+  } else {
+#pragma unroll
+    for (int n = 0; n < N; ++n) to[n] = vector.values[n];
+  }
+}
+
 // Calls f.operator()<N>() with N = kVectorSize<T> where rows of `width` values of T that start at
 // each of the pointers (nullptr: unused) can be moved in whole vectors, else with N = 1.
 template <class T, class F>

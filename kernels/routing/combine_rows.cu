@@ -1,5 +1,7 @@
 #include "kernels/routing/combine_rows.h"
 
+#include <cmath>
+
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -87,11 +89,12 @@ __global__ void __launch_bounds__(kWarps* kWarp, 3)
         if (slots[u] < 0) continue;
         if (d_weights)
           for (int n = 0; n < N; ++n)
-            sums[u] += static_cast<C>(d.values[n]) * static_cast<C>(row[u].values[n]);
+            sums[u] =
+                std::fma(static_cast<C>(d.values[n]), static_cast<C>(row[u].values[n]), sums[u]);
         if (!d_rows) continue;
         Vector<T, N> out;
         for (int n = 0; n < N; ++n) out.values[n] = T(weights[u] * static_cast<C>(d.values[n]));
-        store(d_rows + slots[u] * a.width + column, out);
+        store_anywhere(d_rows + slots[u] * a.width + column, out);
       }
     }
     if (!d_weights) continue;
@@ -171,7 +174,7 @@ Status combine_rows_grad(Cuda on, const CombineRowsGrad& a) {
       if (const Status status = clear_rows_without_choice<T>(on, a); status != Status::ok)
         return status;
     if (!a.d_rows && !a.d_weights) return Status::ok;
-    return with_vector<T>(a.width, {a.d_y, a.d_rows, a.rows}, [&]<int N>() {
+    return with_vector<T>(a.width, {a.d_y, a.d_weights ? a.rows : a.d_rows}, [&]<int N>() {
       const int64_t columns = a.d_weights ? a.width : kColumns<N>;
       return launch(on, stretch_grid(a.tokens, a.width, columns, kWarps), combine_grad_kernel<T, N>,
                     a, columns);

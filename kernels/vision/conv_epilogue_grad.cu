@@ -1,5 +1,7 @@
 #include "kernels/vision/conv_epilogue_grad.h"
 
+#include <cmath>
+
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -59,9 +61,9 @@ __global__ void __launch_bounds__(kThreads, 2) gate_grad_kernel(ConvEpilogueGrad
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       if (relu) d.values[n] = behind_relu(d.values[n], v.values[n]);
-      sum += C(d.values[n]) * (C(v.values[n]) - shift[n] - C(added.values[n]));
+      sum = std::fma(C(d.values[n]), C(v.values[n]) - shift[n] - C(added.values[n]), sum);
     }
-    if (d_pre) store(d_pre + i, d);
+    if (d_pre) store_anywhere(d_pre + i, d);
     channel += step;
     if (channel >= a.channels) channel -= a.channels;
   }
@@ -98,7 +100,7 @@ Status conv_epilogue_grad(Cuda on, const ConvEpilogueGrad& a) {
   return with_float(a.dtype, [&]<class T>() {
     if (a.d_gate) {
       const int64_t width = a.bias ? a.channels : size;
-      return with_vector<T>(width, {a.d_y, a.y, a.residual, a.bias, a.d_pre}, [&]<int N>() {
+      return with_vector<T>(width, {a.d_y, a.y, a.residual, a.bias}, [&]<int N>() {
         const Grid grid{dim3(static_cast<unsigned>(a.n)), dim3(kThreads)};
         return launch(on, grid, gate_grad_kernel<T, N>, a);
       });

@@ -365,6 +365,12 @@ TEMPLATE_TEST_CASE("cuda: batch_norm_grad equals its float64 reference", "[cuda]
     }
     for (const unsigned one : {1u, 2u, 4u, 8u, 16u})
       check_grad<TestType>(17, 16, statistics, kAll, {.shifted = one});
+    const auto sums = check_grad<TestType>(500, 16, statistics, kDgamma | kDbeta, {});
+    for (const unsigned one : {0u, 8u, 16u}) {
+      const auto all = check_grad<TestType>(500, 16, statistics, kAll, {.shifted = one});
+      REQUIRE(same_bits(all.d_gamma, sums.d_gamma));
+      REQUIRE(same_bits(all.d_beta, sums.d_beta));
+    }
     check_grad<TestType>(0, 5, statistics, kAll, {});
     for (unsigned wanted = 0; wanted <= kAll; ++wanted)
       for (const auto activation : {NormActivation::none, NormActivation::relu})

@@ -198,6 +198,7 @@ TEMPLATE_TEST_CASE("cuda: combine_rows and its gradient equal their float64 refe
   // Rows of whole vectors, at addresses that are not multiples of 16.
   for (const Offsets offsets : {Offsets{.rows = 1}, {.y = 1}, {.d_y = 1}, {.d_rows = 1}})
     check<TestType>(scattered(2, 1), 16, 4, offsets);
+  check<TestType>(scattered(5, 2), 80, 7, {.d_rows = 1});  // sums of several terms a lane
   check<TestType>(scattered(2, 9), 1, 5);
   check<TestType>(scattered(1, 1), 1100, 6);  // several stretches
 }

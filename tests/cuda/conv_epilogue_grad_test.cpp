@@ -170,6 +170,20 @@ TEST_CASE("cuda: conv_epilogue_grad, an image's gradient has the same bits in an
   REQUIRE(on_device(one, {}, in).d_gate[0] == together.d_gate[2]);
 }
 
+TEMPLATE_TEST_CASE("cuda: conv_epilogue_grad, d_gate has the same bits wherever d_pre goes",
+                   "[cuda][conv_epilogue_grad]", double, float, Bf16) {
+  Shape s{.counts = {5}, .pixels = 200, .channels = 16};
+  const Operands<TestType> in(s);
+  for (Form form : {Form{}, Form{.activation = ConvActivation::none, .residual = false}}) {
+    s.shifted = 0;
+    const auto d_gate = on_device(s, form, in).d_gate;
+    s.shifted = 16;
+    REQUIRE(same_bits(on_device(s, form, in).d_gate, d_gate));
+    form.d_pre = form.activation == ConvActivation::relu;  // nobody asks for what is d_y
+    REQUIRE(same_bits(on_device(s, form, in).d_gate, d_gate));
+  }
+}
+
 TEST_CASE("cuda: conv_epilogue_grad: the relu stops the gradient at NaN, offsets may be anything",
           "[cuda][conv_epilogue_grad]") {
   const Shape images{.counts = {1, 1}, .pixels = 3, .channels = 4};

@@ -5,6 +5,8 @@
 // pass reads the masked gradient (d_residual where it has been written, else d_y and y) and x and
 // writes d_x: 5 reads and 2 writes in all for a block with a relu and a residual.
 
+#include <cmath>
+
 #include "kernels/vision/batch_norm.h"
 #include "kernels/vision/batch_norm/tiles.cuh"
 
@@ -61,13 +63,13 @@ __global__ void __launch_bounds__(kThreads, 3)
     const int64_t index = row * t.channels + at.channel;
     const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
     const Vector<T, N> x = load<N>(static_cast<const T*>(a.x) + index);
-    if (d_residual) store(d_residual + index, g.d);
-    if (d_x) store(d_x + index, g.times(factor));
+    if (d_residual) store_anywhere(d_residual + index, g.d);
+    if (d_x) store_anywhere(d_x + index, g.times(factor));
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const C d = C(g.d.values[n]);
       sum[n] += d;
-      product[n] += d * (C(x.values[n]) - center[n]);
+      product[n] = std::fma(d, C(x.values[n]) - center[n], product[n]);
     }
   }
 #pragma unroll
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     for (int n = 0; n < N; ++n)
       d_x.values[n] =
           T(factor[n] * (C(g.d.values[n]) - shift[n] - (C(x.values[n]) - center[n]) * slope[n]));
-    store(static_cast<T*>(a.d_x) + index, d_x);
+    store_anywhere(static_cast<T*>(a.d_x) + index, d_x);
   }
 }
 
@@ -146,8 +148,8 @@ __global__ void __launch_bounds__(kThreads, 3) masked_gradient_kernel(BatchNormG
   for (int64_t row = at.row; row < at.end; row += at.lanes) {
     const int64_t index = row * t.channels + at.channel;
     const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
-    if (d_residual) store(d_residual + index, g.d);
-    if (d_x) store(d_x + index, g.times(factor));
+    if (d_residual) store_anywhere(d_residual + index, g.d);
+    if (d_x) store_anywhere(d_x + index, g.times(factor));
   }
 }
 
@@ -173,7 +175,7 @@ Status gradient(Cuda on, const BatchNormGrad& a) {
                   coefficients);
   if (status != Status::ok || !batch || !a.d_x) return status;
   BatchNormGrad second = a;
-  if (a.d_residual) {
+  if (a.d_residual && reinterpret_cast<uintptr_t>(a.d_residual) % sizeof(Vector<T, N>) == 0) {
     second.d_y = a.d_residual;
     second.y = nullptr;
   }

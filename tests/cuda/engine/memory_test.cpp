@@ -4,8 +4,14 @@
 #include "engine/dispatch.h"
 #include "engine/graph.h"
 #include "engine/hardware.h"
+#include "engine/ops/augment.h"
+#include "engine/ops/count.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/keep_worst.h"
+#include "engine/ops/norm.h"
 #include "engine/ops/reduce.h"
+#include "engine/optim/sgd.h"
+#include "engine/tape.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -33,7 +39,27 @@ TEST_CASE("gpu: tensors go there and back, strided ones too", "[gpu][memory]") {
 
 TEST_CASE("gpu: operands must share a device", "[gpu][memory]") {
   const Tensor x = randn({2}, 1);
-  CHECK_THROWS_WITH(add(x, x.to(kGpu)), Contains("one device"));
+  const auto share = Contains("operands must share one device, got cuda:0 and cpu");
+  CHECK_THROWS_WITH(add(x.to(kGpu), x), share);
+  // What has no row in tests/cases; there every operand of every op is left on the CPU once.
+  const Tensor ids = rand_ints({2}, 0, 3, 2), gpu_ids = ids.to(kGpu), gpu_x = x.to(kGpu);
+  CHECK_THROWS_WITH(count_equal(gpu_ids, ids), share);
+  CHECK_THROWS_WITH(crop_flip(Tensor::zeros({2, 4, 4, 3}, Dtype::u8, kGpu), ids, 255, 1,
+                              Flip::horizontal, {.seed = 1}),
+                    share);
+  CHECK_THROWS_WITH(sgd_step(gpu_x, gpu_x.clone(), x.clone(), {.lr = 1, .momentum = 0.5}, {}),
+                    share);
+  const Tensor points = Tensor::zeros({2, 3}, Dtype::f32, kGpu),
+               loss = Tensor::zeros({2}, Dtype::f32, kGpu);
+  CHECK_THROWS_WITH(keep_worst(worst_points(points), points, gpu_ids, gpu_ids, ids, loss, 0),
+                    share);
+  const Tensor channel = Tensor::zeros({3}, Dtype::f32, kGpu);
+  CHECK_THROWS_WITH(batch_norm_train(points, channel, channel, channel.to(Device{}), channel, {},
+                                     Activation::none),
+                    share);
+  Tape tape;
+  const Tensor y = scale(tape.watch(gpu_x), 2);
+  CHECK_THROWS_WITH(tape.gradients(y, x), share);
 }
 
 TEST_CASE("gpu: freed blocks are used again", "[gpu][memory]") {
