@@ -161,7 +161,7 @@ def arguments():
     parser.add_argument("--out", type=pathlib.Path, help="bench/results/<date>-<device>.json")
     args = parser.parse_args()
     on_gpu = args.device == "cuda"
-    args.threads = args.threads or (0 if on_gpu else os.cpu_count())
+    args.threads = args.threads or os.cpu_count()
     args.repeats = args.repeats or (5 if on_gpu else 1)
     args.form = args.form or FORMS[args.device]
     args.ready_seconds = args.ready_seconds or (240 if on_gpu else 1800)

@@ -132,8 +132,9 @@ __global__ void store_kernel(const __grid_constant__ TensorMap map, Places place
 
 template <int Rank>
 Status run_store(Cuda on, const uint32_t* in, uint32_t* out) {
-  // The boxes must not overlap where they are inside: stores have no order.
-  const Places places{{{8, 1, 0}, {-8, -7, -1}, {64, 7, 2}}};
+  // The boxes must not overlap where they are inside: stores have no order. A store to a place
+  // before the tensor has stopped an H200 (illegal instruction), unlike a load; no kernel does it.
+  const Places places{{{8, 1, 0}, {48, 1, 2}, {8, 9, 1}}};
   TensorMap map;
   if (const Status s = map_of(&map, out, Rank, 32, Swizzle::b64); s != Status::ok) return s;
   return launch(on, {dim3(1), dim3(kThreads), 8192}, store_kernel<Rank>, map, places,

@@ -11,7 +11,7 @@ struct Box {
   int x, y, z;
 };
 constexpr Box kPlaces[] = {{8, 1, 1}, {-8, -2, -1}, {64, 7, 2}};
-constexpr Box kStorePlaces[] = {{8, 1, 0}, {-8, -7, -1}, {64, 7, 2}};
+constexpr Box kStorePlaces[] = {{8, 1, 0}, {48, 1, 2}, {8, 9, 1}};
 
 Words tensor() { return noise(size_t(kPitch) * kTensor[1] * kTensor[2] / 2, 41); }
 
