@@ -182,11 +182,9 @@ Status run(Cuda on, const ConvProduct& a, ConvTile tile) {
 bool fits_tiles(const ConvProduct& a) {
   const Conv2dGeometry& g = a.geometry;
   return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
-         g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && g.stride < kMostSide &&
-         std::max({g.height, g.width, g.r, g.s, g.padding}) < kMostSide &&
-         std::max(g.out_height(), g.out_width()) < kMostSide && is_aligned(a.from, 16) &&
-         is_aligned(a.filters, 16) && is_aligned(a.to, 16) && is_aligned(a.residual, 16) &&
-         is_aligned(a.bias, 8);
+         g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && std::max(g.r, g.s) <= kMostTaps &&
+         is_aligned(a.from, 16) && is_aligned(a.filters, 16) && is_aligned(a.to, 16) &&
+         is_aligned(a.residual, 16) && is_aligned(a.bias, 8);
 }
 
 bool fits_window(const ConvProduct& a) {

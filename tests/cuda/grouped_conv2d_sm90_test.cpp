@@ -280,7 +280,7 @@ TEST_CASE("cuda: Hopper convolutions refuse what is not in whole chunks",
   CHECK(!fits([](auto& a) { a.geometry.c_in = 12; }));
   CHECK(!fits([](auto& a) { a.geometry.c_out = 12; }));
   CHECK(!fits([](auto& a) { a.geometry.dtype = Dtype::f32; }));
-  CHECK(!fits([](auto& a) { a.geometry.width = 8192; }));
+  CHECK(!fits([](auto& a) { a.geometry.r = 16; }));
   CHECK(!fits([](auto& a) { a.x = reinterpret_cast<const void*>(8); }));
   CHECK(!fits([](auto& a) { a.bias = reinterpret_cast<const void*>(4); }));
 }

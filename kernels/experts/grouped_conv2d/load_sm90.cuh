@@ -18,12 +18,13 @@ struct PixelProduct {
   int terms;  // of a sum
 };
 
-inline constexpr int kMostSide = 8192;  // rows or columns of an image, taps, padding
+inline constexpr int kMostTaps = 15;  // rows or columns of a filter: bits of SourcePixel
 
 // A tile of 128 pixels.
 template <int kTileColumns, TileSchedule kTileSchedule>
 struct PixelTile : Tile<128, kTileColumns, kTileSchedule> {
   using Scheduler = TileScheduler<128, kTileColumns, 16, OfImages>;
+  static constexpr int kLoadRegisters = 88, kMultiplyRegisters = 208;
 };
 
 template <class T>
@@ -37,19 +38,33 @@ __device__ typename T::Scheduler tiles_of(const PixelProduct& p) {
           {p.pixels.pixels()}};
 }
 
-// The source pixel under tap (0, 0) of a pixel of the tile: its number through all images, and its
-// row and column in its image, either negative in the padding, in the halves of a word.
-struct SourcePixel {
-  int number, place;
+// Taps of one axis that meet an image of `extent` pixels: bit t is tap t, on pixel first + t, or
+// with a direction of -1 on first - t.
+template <int kDirection>
+__device__ uint32_t taps_inside(int first, int extent, int taps) {
+  const int from = kDirection > 0 ? -first : first - extent + 1,
+            to = kDirection > 0 ? extent - first : first + 1;
+  const auto below = [&](int t) { return (1u << min(max(t, 0), taps)) - 1; };
+  return below(to) & ~below(from);
+}
 
-  __device__ SourcePixel(const PixelProduct& p, const GroupedTile& tile, int row)
-      : number(0), place(-2 * kMostSide * 65536) {  // no tap is inside the image
-    if (row >= tile.rows) return;
-    const Digits at = pixel_radix(p.pixels).digits(tile.row + row);
-    const int y = p.pixels.from_top + at.middle * p.pixels.stride,
-              x = p.pixels.from_left + at.low * p.pixels.stride;
-    number = (at.high * p.a.from_shape.height + y) * p.a.from_shape.width + x;
-    place = y * 65536 + (x & 0xffff);
+// The source pixel under tap (0, 0) of a pixel of the tile, its number through all images, and the
+// rows (upper half) and columns of taps that are on a pixel: the others are in the padding.
+struct SourcePixel {
+  int number = 0;
+  uint32_t taps = 0;
+
+  template <FilterUse kUse>
+  static __device__ SourcePixel at(const PixelProduct& p, const GroupedTile& tile, int row) {
+    constexpr int kDirection = kUse == FilterUse::forward ? 1 : -1;
+    if (row >= tile.rows) return {};
+    const Digits to = pixel_radix(p.pixels).digits(tile.row + row);
+    const int y = p.pixels.from_top + to.middle * p.pixels.stride,
+              x = p.pixels.from_left + to.low * p.pixels.stride;
+    const ImageShape& from = p.a.from_shape;
+    return {(to.high * from.height + y) * from.width + x,
+            taps_inside<kDirection>(y, from.height, p.pixels.tap_rows) << 16 |
+                taps_inside<kDirection>(x, from.width, p.pixels.tap_columns)};
   }
 };
 
@@ -96,12 +111,12 @@ class TapLines {
 };
 
 // All 128 threads of the loading warpgroup, 16 bytes at a time: eight neighbouring lanes copy the
-// 128 bytes of a pixel's step, each from a tap of its own. A warp has a quarter of the pixels, four
-// in a copy, and a lane keeps what it takes to find one of them.
+// 128 bytes of a pixel's step, each from a tap of its own. A warp has a quarter of the pixels, a
+// lane eight of them; one of its lanes finds each.
 template <class T, FilterUse kUse>
 __device__ void load_pixels(const PixelProduct& p, const T& t) {
   static_assert(T::kRows == 4 * kWarp);
-  constexpr int kDirection = kUse == FilterUse::forward ? 1 : -1;
+  constexpr int kDirection = kUse == FilterUse::forward ? 1 : -1, kCopies = kWarp / 4;
   const ImageShape& shape = p.a.from_shape;
   const int warp_row = thread_of_group() / kWarp * kWarp, chunk = lane() % 8;
   const int place = (warp_row + lane() / 8) * 128 + (chunk ^ lane() / 8) * 16;
@@ -116,7 +131,13 @@ __device__ void load_pixels(const PixelProduct& p, const T& t) {
   GroupedTile tile;
   while (tiles.next(tile)) {
     if (tile.expert == p.a.experts) continue;
-    const SourcePixel kept(p, tile, warp_row + lane());
+    const auto found = SourcePixel::at<kUse>(p, tile, warp_row + lane());
+    SourcePixel pixels[kCopies];
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      pixels[i].number = __shfl_sync(kAllLanes, found.number, i * 4 + lane() / 8);
+      pixels[i].taps = __shfl_sync(kAllLanes, found.taps, i * 4 + lane() / 8);
+    }
     Digits term = radix.digits(chunk * 8);
     if constexpr (kUse == FilterUse::input_grad) taps.start(tile);
     for (int depth = 0; depth < p.terms; depth += kDepth, ++step) {
@@ -132,20 +153,15 @@ __device__ void load_pixels(const PixelProduct& p, const T& t) {
       } else {
         taps.next(stage + T::kXBytes);
       }
-      const int delta = kDirection * (term.high * shape.width + term.middle);
+      const Bf16* from =
+          images + (int64_t{kDirection} * (term.high * shape.width + term.middle) * shape.channels +
+                    term.low);
+      const int row = 16 + min(term.high, kMostTaps);  // behind the last row no bit is set
 #pragma unroll
-      for (int i = 0; i < kWarp / 4; ++i) {
-        const int from = i * 4 + lane() / 8;
-        const int number = __shfl_sync(kAllLanes, kept.number, from),
-                  at = __shfl_sync(kAllLanes, kept.place, from);
-        const int y = (at >> 16) + kDirection * term.high,
-                  x = static_cast<int16_t>(at & 0xffff) + kDirection * term.middle;
-        const bool present = y >= 0 && y < shape.height && x >= 0 && x < shape.width &&
-                             term.high < p.pixels.tap_rows;
-        ptx::cp_async_l1(
-            stage + (place ^ i % 2 * 64) + i * 512,
-            present ? images + (int64_t{number + delta} * shape.channels + term.low) : images,
-            present ? 16 : 0);
+      for (int i = 0; i < kCopies; ++i) {
+        const bool present = pixels[i].taps >> row & pixels[i].taps >> term.middle & 1;
+        ptx::cp_async_l1(stage + (place ^ i % 2 * 64) + i * 512,
+                         from + int64_t{pixels[i].number} * shape.channels, present ? 16 : 0);
       }
       term = radix.sum(term, step_digits);
       arrival.issued(step);

@@ -11,8 +11,8 @@ namespace moat::kernels::sm90 {
 // Output channels of a tile; it has 128 pixels, or in the weight gradient 128 taps and channels.
 enum class ConvTile { narrow = 64, middle = 128, wide = 256 };
 
-// Tiles: bfloat16, with channels in whole, aligned 16 bytes, and images and filters of less than
-// 8192 rows and columns. All tiles give the same bits.
+// Tiles: bfloat16, with channels in whole, aligned 16 bytes, and filters of at most 15 rows and
+// columns. All tiles give the same bits.
 bool fits_tiles(const ConvProduct&);
 Status run(Cuda, const ConvProduct&, ConvTile);
 
