@@ -129,22 +129,14 @@ bool is_aligned(const void* p, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
-Window window_of(const ConvProduct& a) {
-  const int columns = a.to_shape.channels;
-  return {a.geometry.height, a.geometry.width, a.geometry.padding, a.from_shape.channels,
-          columns <= 16   ? 16
-          : columns <= 32 ? 32
-                          : 64};
-}
-
 int window_bytes(const Window& w) {
-  return w.filter_bytes() + window_groups(w.columns) * w.group_bytes();
+  return w.filter_bytes + window_groups(w.columns) * w.group_bytes;
 }
 
 template <int kColumns, FilterUse kUse, bool kWhole>
 Status launch_window(Cuda on, const WindowProduct& p) {
   const int64_t most =
-      int64_t{p.a.n} * p.window.image() / Window::kRows + std::min(p.a.n, p.a.experts + 1);
+      int64_t{p.a.n} * p.window.image / Window::kRows + std::min(p.a.n, p.a.experts + 1);
   const int shared = window_bytes(p.window),
             beside = std::clamp(kMostShared / shared, 1, window_blocks(kColumns));
   const auto blocks =

@@ -70,13 +70,35 @@ constexpr int64_t patch_works(const GroupedConv2dWeightGrad& a, int splits) {
          ((a.geometry.c_out + T::kColumns - 1) / T::kColumns);
 }
 
+// Eight channels of a tap: how far its pixel is from the first one of a patch without padding, and
+// where it is for the first such patch of all images.
+struct Tap {
+  int y = 0, x = 0;
+  const Bf16* origin = nullptr;
+
+  __device__ Tap() {}
+  __device__ Tap(const GroupedConv2dWeightGrad& a, int term) {
+    const Conv2dGeometry& g = a.geometry;
+    const Digits at = Radix{g.s, g.c_in}.digits(term);
+    y = at.high - g.padding;
+    x = at.middle - g.padding;
+    origin = static_cast<const Bf16*>(a.x) + (int64_t{y} * g.width + x) * g.c_in + at.low;
+    if (at.high >= g.r) y = INT32_MIN / 2;  // behind the last tap: in no image
+  }
+};
+
+// Neither negative nor too large, in one comparison.
+__device__ inline bool is_below(int i, int extent) {
+  return static_cast<unsigned>(i) < static_cast<unsigned>(extent);
+}
+
 // Eight neighbouring lanes copy 128 bytes of a pixel's patch, each from a tap of its own.
 template <class T>
 __device__ void load_patches(const ConvWeightGrad& p, const typename T::Operands& ring) {
   constexpr int kLines = kGroup / 8;  // copied at a time
   const Conv2dGeometry& g = p.a.geometry;
-  const Bf16 *x = static_cast<const Bf16*>(p.a.x), *d_y = static_cast<const Bf16*>(p.a.d_y);
-  const Radix taps{g.s, g.c_in}, pixels{p.y.height, p.y.width};
+  const Bf16* d_y = static_cast<const Bf16*>(p.a.d_y);
+  const Radix pixels{p.y.height, p.y.width};
   const Digits lines = pixels.digits(kLines);
   const int chunk = thread_of_group() % 8, first_line = thread_of_group() / 8;
   const LateArrival arrival(ring);
@@ -84,9 +106,9 @@ __device__ void load_patches(const ConvWeightGrad& p, const typename T::Operands
   const int64_t works = patch_works<T>(p.a, p.splits);
   for (int64_t number = blockIdx.x; number < works; number += gridDim.x) {
     const PatchWork work = PatchWork::at(p, number, T());
-    Digits tap[T::kSquaresOfX];
+    Tap tap[T::kSquaresOfX];
 #pragma unroll
-    for (int s = 0; s < T::kSquaresOfX; ++s) tap[s] = taps.digits(work.row + s * 64 + chunk * 8);
+    for (int s = 0; s < T::kSquaresOfX; ++s) tap[s] = Tap(p.a, work.row + s * 64 + chunk * 8);
     Digits pixel = pixels.digits(work.first + work.first_block * kDepth + first_line);
     for (int block = work.first_block; block < work.first_block + work.blocks; ++block, ++step) {
       const int row = work.first + block * kDepth;
@@ -109,18 +131,14 @@ __device__ void load_patches(const ConvWeightGrad& p, const typename T::Operands
           copy_line<T::kSquaresOfDy>(dy_squares, line,
                                      is_there ? d_y + int64_t{row + line} * g.c_out : nullptr,
                                      work.column, g.c_out, d_y);
+        const int from_y = pixel.middle * g.stride, from_x = pixel.low * g.stride;
+        const int64_t at = int64_t{(pixel.high * g.height + from_y) * g.width + from_x} * g.c_in;
 #pragma unroll
         for (int s = 0; s < T::kSquaresOfX; ++s) {
-          const int from_y = pixel.middle * g.stride + tap[s].high - g.padding,
-                    from_x = pixel.low * g.stride + tap[s].middle - g.padding;
-          const bool present = is_there && tap[s].high < g.r && from_y >= 0 && from_y < g.height &&
-                               from_x >= 0 && from_x < g.width;
-          ptx::cp_async_l1(
-              x_squares + s * kSquareBytes + line * 128 + (chunk ^ line % 8) * 16,
-              present ? x + (int64_t{(pixel.high * g.height + from_y) * g.width + from_x} * g.c_in +
-                             tap[s].low)
-                      : x,
-              present ? 16 : 0);
+          const bool present = is_there && is_below(from_y + tap[s].y, g.height) &&
+                               is_below(from_x + tap[s].x, g.width);
+          ptx::cp_async_l1(x_squares + s * kSquareBytes + line * 128 + (chunk ^ line % 8) * 16,
+                           tap[s].origin + at, present ? 16 : 0);
         }
         pixel = pixels.sum(pixel, lines);
       }

@@ -23,32 +23,17 @@ namespace moat::kernels::sm90 {
 struct Window {
   static constexpr int kRows = 128;  // positions of a tile
 
-  int height, width, padding;
-  int channels;  // gathered from
-  int columns;   // written, and zeros up to 16, 32 or 64
-
-  __host__ __device__ constexpr int side() const { return 2 * padding + 1; }
-  __host__ __device__ constexpr int taps() const { return side() * side(); }
-  __host__ __device__ constexpr int line() const { return width + padding; }
-  __host__ __device__ constexpr int image() const { return (height + padding) * line(); }
-  __host__ __device__ constexpr int lead() const { return padding * (line() + 1); }
-  __host__ __device__ constexpr int positions() const { return kRows + 2 * lead(); }
-  // Planes come in pairs, 16 values of the sum; behind the last channel they are zeros.
-  __host__ __device__ constexpr int planes() const { return (channels + 15) / 16 * 2; }
-  // Positions from plane to plane: eight lanes that store 16 bytes each meet all banks.
-  __host__ __device__ constexpr int pitch() const {
-    const int step = 8 / planes() > 1 ? 8 / planes() : 1;
-    return (positions() + 7) / 8 * 8 + step % 8;
-  }
-  __host__ __device__ constexpr int stage_bytes() const { return planes() * pitch() * 16; }
-  __host__ __device__ constexpr int filter_bytes() const {
-    return taps() * planes() * columns * 16;
-  }
-  // Where each position's pixel is, of this tile and the next.
-  __host__ __device__ constexpr int table_bytes() const { return 2 * 4 * pitch(); }
-  __host__ __device__ constexpr int group_bytes() const {
-    return stage_bytes() + (table_bytes() + 15) / 16 * 16;
-  }
+  int columns;      // written, and zeros behind them: 16, 32 or 64
+  int side;         // of a filter
+  int line, image;  // positions of a row, of an image
+  int lead, positions;
+  int planes;   // of 8 channels, in pairs: 16 values of the sum
+  int pitch;    // positions from plane to plane: eight lanes that store 16 bytes meet all banks
+  int at_once;  // positions that a warpgroup copies
+  int filter_bytes, stage_bytes, group_bytes;
+  Radix radix;                   // of a position: image, row, column
+  Digits group_step, turn_step;  // of as many positions as a warpgroup has threads, as lie between
+                                 // two of its tiles
 };
 
 // Warpgroups of a block and blocks of a multiprocessor: as many as registers leave room for, since
@@ -56,6 +41,27 @@ struct Window {
 constexpr int window_groups(int columns) { return columns == 32 ? 4 : 3; }
 constexpr int window_blocks(int columns) { return columns == 16 ? 2 : 1; }
 constexpr int window_threads(int columns) { return window_groups(columns) * kGroup; }
+
+constexpr Window window_of(const ConvProduct& a) {
+  const int padding = a.geometry.padding, width = a.to_shape.channels;
+  Window w{};
+  w.columns = width <= 16 ? 16 : width <= 32 ? 32 : 64;
+  w.side = 2 * padding + 1;
+  w.line = a.geometry.width + padding;
+  w.image = (a.geometry.height + padding) * w.line;
+  w.lead = padding * (w.line + 1);
+  w.positions = Window::kRows + 2 * w.lead;
+  w.planes = (a.from_shape.channels + 15) / 16 * 2;
+  w.pitch = (w.positions + 7) / 8 * 8 + (w.planes < 8 ? 8 / w.planes : 1);
+  w.at_once = kGroup / w.planes;
+  w.filter_bytes = w.side * w.side * w.planes * w.columns * 16;
+  w.stage_bytes = w.planes * w.pitch * 16;
+  w.group_bytes = w.stage_bytes + (2 * 4 * w.pitch + 15) / 16 * 16;  // with two tables
+  w.radix = {a.geometry.height + padding, w.line};
+  w.group_step = w.radix.digits(kGroup);
+  w.turn_step = w.radix.digits(window_groups(w.columns) * Window::kRows);
+  return w;
+}
 
 struct WindowProduct {
   ConvProduct a;
@@ -66,21 +72,19 @@ struct WindowProduct {
 struct WindowSegment {
   int first, count;
   __device__ WindowSegment(const WindowProduct& p, int expert)
-      : first(segment_start(p.a.offsets, expert, p.a.n) * p.window.image()),
+      : first(segment_start(p.a.offsets, expert, p.a.n) * p.window.image),
         count(max((expert < p.a.experts ? segment_start(p.a.offsets, expert + 1, p.a.n) : p.a.n) *
-                          p.window.image() -
+                          p.window.image -
                       first,
                   0)) {}
   __device__ int tiles() const { return (count + Window::kRows - 1) / Window::kRows; }
 };
 
-__device__ inline Radix window_radix(const Window& w) { return {w.height + w.padding, w.line()}; }
-
 // The number of the pixel at a position among those of all images; -1 in the padding and outside.
 __device__ inline int window_pixel(const WindowProduct& p, const Digits& at) {
-  const Window& w = p.window;
-  const bool present = at.high >= 0 && at.high < p.a.n && at.middle < w.height && at.low < w.width;
-  return present ? (at.high * w.height + at.middle) * w.width + at.low : -1;
+  const Conv2dGeometry& g = p.a.geometry;
+  const bool present = at.high >= 0 && at.high < p.a.n && at.middle < g.height && at.low < g.width;
+  return present ? (at.high * g.height + at.middle) * g.width + at.low : -1;
 }
 
 // Of a row's `width` values, those in the piece of eight from `first` on.
@@ -122,8 +126,8 @@ __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned
   const Window& w = p.window;
   const Conv2dGeometry& g = p.a.geometry;
   constexpr bool kForward = kUse == FilterUse::forward;
-  const int lines = kForward ? kColumns : w.planes() * 8,
-            planes = kForward ? w.planes() : kColumns / 8, taps = w.taps();
+  const int lines = kForward ? kColumns : w.planes * 8, planes = kForward ? w.planes : kColumns / 8,
+            taps = w.side * w.side;
   const Bf16* from = static_cast<const Bf16*>(p.a.filters) + expert * p.a.filter_stride;
   for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines;
        i += window_threads(kColumns)) {
@@ -143,11 +147,17 @@ class WindowGroup {
 
  public:
   __device__ WindowGroup(const WindowProduct& p, unsigned char* shared)
-      : p_(p), stage_(shared), tables_(reinterpret_cast<int*>(shared + p.window.stage_bytes())) {}
+      : p_(p),
+        stage_(shared),
+        tables_(reinterpret_cast<int*>(shared + p.window.stage_bytes)),
+        plane_(thread_of_group() % p.window.planes),
+        position_(thread_of_group() / p.window.planes) {}
 
-  // Every later tile of the expert has its filters and bias.
-  __device__ void start_expert(int expert, int last) {
+  // The tiles from position `first` on, up to position `last`.
+  __device__ void start_expert(int expert, int first, int last) {
     last_ = last;
+    // One image further on, so that no number is negative.
+    at_ = p_.window.radix.digits(first - p_.window.lead + p_.window.image + thread_of_group());
 #pragma unroll
     for (int i = 0; i < kColumns / 4; ++i) {
       const int column = i / 2 * 8 + lane() % 4 * 2 + i % 2, width = p_.a.to_shape.channels;
@@ -157,43 +167,44 @@ class WindowGroup {
     }
   }
 
-  // Of the tile from position `first` on; a barrier of the warpgroup makes it visible.
-  __device__ void fill_table(int first, int turn) const {
+  // Of the next tile; a barrier of the warpgroup makes it visible.
+  __device__ void fill_table(int turn) {
     const Window& w = p_.window;
-    const Radix radix = window_radix(w);
-    const Digits step = radix.digits(kGroup);
-    // One image further on, so that no number is negative.
-    Digits at = radix.digits(first - w.lead() + w.image() + thread_of_group());
-    for (int i = thread_of_group(); i < w.positions(); i += kGroup, at = radix.sum(at, step))
+    Digits at = at_;
+#pragma unroll 2
+    for (int i = thread_of_group(); i < w.positions;
+         i += kGroup, at = w.radix.sum(at, w.group_step))
       table(turn)[i] = window_pixel(p_, {at.high - 1, at.middle, at.low});
+    at_ = w.radix.sum(at_, w.turn_step);
   }
 
-  // Neighbouring lanes copy a pixel's planes.
+  // The window of the table; neighbouring lanes copy a pixel's planes.
   __device__ void load(int turn) const {
     const Window& w = p_.window;
-    const int planes = w.planes(), at_once = kGroup / planes, plane = thread_of_group() % planes;
-    int position = thread_of_group() / planes;
-    if (position >= at_once) return;  // planes do not always divide the threads
-    const int channels = values_in_piece(w.channels, plane * 8);
-    const Bf16* images = static_cast<const Bf16*>(p_.a.from) + (channels > 0 ? plane * 8 : 0);
-    unsigned char* to = stage_ + (plane * w.pitch() + position) * 16;
+    if (position_ >= w.at_once) return;  // planes do not always divide the threads
+    const int channels = values_in_piece(p_.a.from_shape.channels, plane_ * 8);
+    const Bf16* images = static_cast<const Bf16*>(p_.a.from) + (channels > 0 ? plane_ * 8 : 0);
+    unsigned char* to = stage_ + (plane_ * w.pitch + position_) * 16;
+    const int* from = table(turn);
 #pragma unroll 4
-    for (; position < w.positions(); position += at_once, to += at_once * 16) {
-      const int pixel = table(turn)[position];
-      copy_piece<kWhole>(to, images + int64_t{max(pixel, 0)} * w.channels,
+    for (int i = position_; i < w.positions; i += w.at_once, to += w.at_once * 16) {
+      const int pixel = from[i];
+      copy_piece<kWhole>(to, row_of(images, pixel, p_.a.from_shape.channels),
                          pixel >= 0 ? channels : 0);
     }
   }
 
   // Starts the products of the window with the filters.
   __device__ void multiply(const unsigned char* filters) {
+    constexpr int kStep = kForward ? 1 : -1;
     const Window& w = p_.window;
-    const int side = w.side(), planes = w.planes();
-    const auto lines = static_cast<uint32_t>(kForward ? kColumns : planes * 8);
-    const auto pitch = static_cast<uint32_t>(w.pitch());
-    const uint64_t window =
-        ptx::encode({ptx::shared_address(stage_), pitch * 16, 128, Swizzle::none});
-    // [columns, 16], by planes of 8 k, or by planes of 8 columns. Descriptors count 16 bytes.
+    const auto lines = static_cast<uint32_t>(kForward ? kColumns : w.planes * 8);
+    const auto pitch = static_cast<uint32_t>(w.pitch);
+    // Descriptors count 16 bytes. The window, and [columns, 16] of filters, by planes of 8 k, or by
+    // planes of 8 columns.
+    const uint32_t first_tap = static_cast<uint32_t>(kForward ? 0 : (w.side - 1) * (w.line + 1));
+    auto tap = static_cast<int64_t>(
+        ptx::encode({ptx::shared_address(stage_), pitch * 16, 128, Swizzle::none}) + first_tap);
     uint64_t filter =
         kForward ? ptx::encode({ptx::shared_address(filters), lines * 16, 128, Swizzle::none})
                  : ptx::encode({ptx::shared_address(filters), 128, lines * 16, Swizzle::none});
@@ -201,27 +212,32 @@ class WindowGroup {
     ptx::wgmma_keep(sums_[1]);
     ptx::wgmma_fence();
     int accumulate = 0;
+    const auto multiply_tap = [&] {
+      auto a = static_cast<uint64_t>(tap);
 #pragma unroll 1
-    for (int u = 0; u < side; ++u)
-#pragma unroll 1
-      for (int v = 0; v < side; ++v) {
-        uint64_t a =
-            window + static_cast<uint32_t>(kForward ? u * w.line() + v
-                                                    : (side - 1 - u) * w.line() + side - 1 - v);
-#pragma unroll 1
-        for (int k = 0; k < planes; k += 2) {
-          ptx::wgmma_fence();
+      for (int k = 0; k < w.planes; k += 2) {
+        ptx::wgmma_fence();
 #pragma unroll
-          for (int block = 0; block < 2; ++block)
-            ptx::wgmma_m64k16_bf16<kColumns, ptx::Major::k,
-                                   kForward ? ptx::Major::k : ptx::Major::mn>(
-                sums_[block], a + block * 64, filter, accumulate);
-          accumulate = 1;
-          a += 2 * pitch;
-          filter += kForward ? 2 * lines : 16;
-        }
-        if (!kForward) filter += (kChunks - 1) * lines;
+        for (int block = 0; block < 2; ++block)
+          ptx::wgmma_m64k16_bf16<kColumns, ptx::Major::k,
+                                 kForward ? ptx::Major::k : ptx::Major::mn>(
+              sums_[block], a + block * 64, filter, accumulate);
+        accumulate = 1;
+        a += 2 * pitch;
+        filter += kForward ? 2 * lines : 16;
       }
+      if (!kForward) filter += (kChunks - 1) * lines;
+      tap += kStep;
+    };
+    for (int u = 0; u < w.side; ++u, tap += kStep * (w.line - w.side)) {
+      if (w.side == 3) {  // without the loop's own instructions
+#pragma unroll
+        for (int v = 0; v < 3; ++v) multiply_tap();
+      } else {
+#pragma unroll 1
+        for (int v = 0; v < w.side; ++v) multiply_tap();
+      }
+    }
     ptx::wgmma_commit();
   }
 
@@ -232,15 +248,15 @@ class WindowGroup {
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       const int position = row / 2 * 64 + thread_of_group() / kWarp * 16 + row % 2 * 8 + lane() / 4;
-      pixels_[row] = first + position < last_ ? table(turn)[p_.window.lead() + position] : -1;
+      const int pixel = table(turn)[p_.window.lead + position];
+      pixels_[row] = first + position < last_ ? pixel : -1;
       if constexpr (kForward) {
+        const bool present = residual && pixels_[row] >= 0;
+        const Bf16* from = row_of(residual, pixels_[row], width) + lane() % 4 * 2;
 #pragma unroll
         for (int j = 0; j < kChunks; ++j) {
-          const int column = 8 * j + lane() % 4 * 2;
-          residuals_[row][j] =
-              residual && pixels_[row] >= 0 && column < width
-                  ? load_pair(residual + int64_t{pixels_[row]} * width + column, width - column)
-                  : 0;
+          const int left = width - 8 * j - lane() % 4 * 2;
+          residuals_[row][j] = present && left > 0 ? load_pair(from + 8 * j, left) : 0;
         }
       }
     }
@@ -268,7 +284,7 @@ class WindowGroup {
         const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
         const int pixel = mine < kChunks ? pixels_[2 * block] : pixels_[2 * block + 1];
         if (pixel >= 0)
-          write_piece<kWhole>(to + int64_t{pixel} * width + column, packed,
+          write_piece<kWhole>(row_of(to, pixel, width) + column, packed,
                               values_in_piece(width, column));
       }
   }
@@ -276,7 +292,13 @@ class WindowGroup {
  private:
   static constexpr int kRows = 4;  // positions of a thread
 
-  __device__ int* table(int turn) const { return tables_ + turn * p_.window.pitch(); }
+  __device__ int* table(int turn) const { return tables_ + turn * p_.window.pitch; }
+
+  // Of a pixel that is not negative.
+  template <class T>
+  static __device__ T* row_of(T* rows, int pixel, int width) {
+    return rows + uint64_t{static_cast<uint32_t>(pixel)} * static_cast<uint32_t>(width);
+  }
 
   // Two columns of a position, in chunk `chunk` of the block's two positions.
   __device__ uint32_t result(int block, int chunk) const {
@@ -318,7 +340,9 @@ class WindowGroup {
   const WindowProduct& p_;
   unsigned char* stage_;
   int* tables_;
-  int last_ = 0;  // the expert's positions end here
+  int plane_, position_;  // what this thread copies, and every at_once positions further on
+  int last_ = 0;          // the expert's positions end here
+  Digits at_{};           // the first position that this thread has in the next table
   float bias_[kColumns / 4];
   float sums_[2][kColumns / 2];
   int pixels_[kRows];
@@ -331,7 +355,7 @@ __device__ void write_window_zeros(const WindowProduct& p, int first, int end) {
   const int width = p.a.to_shape.channels, pieces = (width + 7) / 8;
   const uint32_t zeros[4] = {};
   for (int i = thread_of_group(); i < (end - first) * pieces; i += kGroup) {
-    const int pixel = window_pixel(p, window_radix(p.window).digits(first + i / pieces)),
+    const int pixel = window_pixel(p, p.window.radix.digits(first + i / pieces)),
               column = i % pieces * 8;
     if (pixel >= 0)
       write_piece<kWhole>(static_cast<Bf16*>(p.a.to) + int64_t{pixel} * width + column, zeros,
@@ -352,7 +376,7 @@ __global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColum
   const Window& w = p.window;
   unsigned char* filters = shared_memory<unsigned char>();
   const int group = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kGroup, 0);
-  WindowGroup<kColumns, kUse, kWhole> mine(p, filters + w.filter_bytes() + group * w.group_bytes());
+  WindowGroup<kColumns, kUse, kWhole> mine(p, filters + w.filter_bytes + group * w.group_bytes);
   int64_t all = 0;
   for (int e = 0; e <= p.a.experts; ++e) all += WindowSegment(p, e).tiles();
   const auto begin = static_cast<int>(all * blockIdx.x / gridDim.x),
@@ -372,8 +396,8 @@ __global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColum
     }
     __syncthreads();  // nothing reads the filters before these any more
     load_window_filters<kColumns, kUse, kWhole>(p, e, filters);
-    mine.start_expert(e, last);
-    mine.fill_table(position(tile), 0);
+    mine.start_expert(e, position(tile), last);
+    mine.fill_table(0);
     ptx::bar_sync(1 + group, kGroup);
     if (tile < to) mine.load(0);
     ptx::cp_async_commit();
@@ -383,7 +407,7 @@ __global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColum
     for (int turn = 0; tile < to; tile += kGroups, turn ^= 1) {
       mine.multiply(filters);
       mine.find_results(position(tile), turn);
-      mine.fill_table(position(tile + kGroups), turn ^ 1);
+      mine.fill_table(turn ^ 1);
       mine.finish_products();
       ptx::bar_sync(1 + group, kGroup);  // this window has been read, the next table is there
       if (tile + kGroups < to) mine.load(turn ^ 1);

@@ -3,6 +3,8 @@
 // What Hopper's products over experts share: the ring of operand tiles in shared memory between
 // the warps that load and the warps that multiply, and loading rows one by one.
 
+#include <algorithm>
+
 #include "kernels/cuda/warp.cuh"
 #include "kernels/ptx.cuh"
 
@@ -22,10 +24,11 @@ __device__ inline int thread_of_group() { return static_cast<int>(threadIdx.x) %
 // is full when `loaders` arrivals and all announced bytes have come, empty when one lane of every
 // one of the `readers` warps has arrived. A warp waits together: a lane that looked after another
 // one had gone on could find the barrier a phase too far and wait for ever.
-template <int kStages, int kStageBytes>
+template <int kSlots, int kStageBytes>
 class Ring {
  public:
-  static constexpr int kBytes = kStages * kStageBytes, kBarrierBytes = kStages * 16;
+  static constexpr int kStages = kSlots, kBytes = kStages * kStageBytes,
+                       kBarrierBytes = kStages * 16;
 
   __device__ Ring(unsigned char* stages, unsigned char* barriers)
       : stages_(stages), full_(reinterpret_cast<uint64_t*>(barriers)), empty_(full_ + kStages) {}
@@ -85,13 +88,13 @@ inline constexpr int kLateArrivals = kGroup / kWarp;  // per step, on the full b
 
 // Copies issued by the 128 loading threads themselves (cp.async) become visible to the tensor cores
 // kLag steps later: each thread waits for its own copies, orders them before the asynchronous
-// proxy, and one lane per warp arrives. Fewer than kStages - 1 steps may be unseen, or the
-// multiplying warps, which give a slot back one step late, and the loading ones would wait for each
-// other.
+// proxy, and one lane per warp arrives. The more steps are under way, the less their latency is
+// felt; but fewer than kStages - 1 may be unseen, or the multiplying warps, which give a slot back
+// one step late, and the loading ones would wait for each other.
 template <class TheRing>
 class LateArrival {
  public:
-  static constexpr unsigned kLag = 2;
+  static constexpr unsigned kLag = std::min(4, TheRing::kStages - 2);
   __device__ explicit LateArrival(const TheRing& ring) : ring_(ring) {}
 
   // The copies of this step have been issued.
