@@ -130,7 +130,8 @@ PgdResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
   const WorstPoints worst = worst_points(victims.images);
   const Device device = victims.images.device();
   for (int restart = 0; restart < a.restarts; ++restart) {
-    std::vector<int32_t> rows = resisting(all_rows(victims.size()), worst);
+    std::vector<int32_t> rows =
+        rounded_up(resisting(all_rows(victims.size()), worst), victims.size(), device);
     Tensor at = index_of(rows, device);
     Victims v = victims.rows(rows);
     Tensor x = start_point(v, a, restart);
@@ -146,7 +147,8 @@ PgdResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
       x = ball_step(x, p.gradient, v.images, ball_of(a), velocity);
       // Fooled images leave the batch when they are a quarter of it.
       if (4 * (v.size() - left.to_vector<int32_t>()[0]) < v.size()) continue;
-      const std::vector<int32_t> still = resisting(rows, worst);
+      const std::vector<int32_t> still = rounded_up(resisting(rows, worst), v.size(), device);
+      if (std::ssize(still) == v.size()) continue;
       const Tensor kept = index_of(still, device);
       v = v.rows(still);
       x = gather_rows(x, kept);

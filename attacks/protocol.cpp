@@ -62,14 +62,16 @@ void measure_distance(const Victims& v, const Tensor& adversarial, std::vector<S
 // succeed, or where nothing has been kept yet.
 void run_attack(const Model& model, const Victims& v, const NamedAttack& attack, int number,
                 const std::vector<int32_t>& rows, ProtocolResult& result) {
-  const PgdResult found = pgd(model, v.rows(rows), attack.settings);
+  const std::vector<int32_t> attacked = rounded_up(rows, v.size(), v.images.device());
+  const PgdResult found = pgd(model, v.rows(attacked), attack.settings);
   result.forwards += found.forwards;
   result.backwards += found.backwards;
   // Rows of the points so far, followed by those found now.
   std::vector<int32_t> kept(static_cast<size_t>(v.size()));
   std::iota(kept.begin(), kept.end(), 0);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    SampleResult& sample = result.samples[static_cast<size_t>(rows[i])];
+  for (size_t i = 0; i < attacked.size(); ++i) {
+    if (!std::binary_search(rows.begin(), rows.end(), attacked[i])) continue;
+    SampleResult& sample = result.samples[static_cast<size_t>(attacked[i])];
     const int at = found.fooled_at[i];
     sample.resisted[static_cast<size_t>(number)] = at < 0;
     const bool first_success = at >= 0 && sample.fooled_by < 0;
@@ -78,7 +80,8 @@ void run_attack(const Model& model, const Victims& v, const NamedAttack& attack,
       sample.iteration = at;
     }
     if (first_success || (number == 0 && at < 0))
-      kept[static_cast<size_t>(rows[i])] = static_cast<int32_t>(v.size() + static_cast<int64_t>(i));
+      kept[static_cast<size_t>(attacked[i])] =
+          static_cast<int32_t>(v.size() + static_cast<int64_t>(i));
   }
   result.adversarial = gather_rows(concat({result.adversarial, found.adversarial}, 0),
                                    index_of(kept, v.images.device()));

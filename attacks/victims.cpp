@@ -1,5 +1,8 @@
 #include "attacks/victims.h"
 
+#include <algorithm>
+#include <bit>
+
 #include "attacks/model.h"
 #include "attacks/threat_model.h"
 #include "engine/ops/loss.h"
@@ -8,6 +11,31 @@
 namespace moat::attacks {
 
 using namespace engine;
+
+namespace {
+
+// The least 2^k or 3 · 2^k that is not below n.
+int64_t round_up(int64_t n) {
+  const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
+  return power / 4 * 3 >= n ? power / 4 * 3 : power;
+}
+
+}  // namespace
+
+std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all, Device device) {
+  if (device.is_cpu() || rows.empty()) return rows;
+  int64_t others = std::min(round_up(std::ssize(rows)), all) - std::ssize(rows);
+  std::vector<int32_t> kept;
+  auto next = rows.begin();
+  for (int32_t row = 0; row < all; ++row)
+    if (next != rows.end() && *next == row) {
+      kept.push_back(*next++);
+    } else if (others > 0) {
+      kept.push_back(row);
+      --others;
+    }
+  return kept;
+}
 
 Tensor index_of(const std::vector<int32_t>& rows, Device device) {
   return Tensor::from(rows, {static_cast<int64_t>(rows.size())}, device);

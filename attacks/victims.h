@@ -18,6 +18,12 @@ struct Victims {
   Victims rows(const std::vector<int32_t>& index) const;
 };
 
+// `rows` (ascending, of `all`); on a GPU with as many of the other rows as make their number 2^k or
+// 3 · 2^k, where there are enough: its convolution library compiles kernels for every number of
+// images anew, which takes longer than the images do. Whoever calls ignores the others.
+std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all,
+                                engine::Device device);
+
 // int32 tensor of row numbers.
 engine::Tensor index_of(const std::vector<int32_t>& rows, engine::Device device = {});
 

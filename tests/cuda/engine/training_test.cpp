@@ -1,9 +1,12 @@
+#include <bit>
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "attacks/pgd.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
+#include "engine/ops/shape.h"
 #include "engine/tape.h"
 #include "tests/models_fixture.h"
 #include "train/evaluate.h"
@@ -237,6 +240,51 @@ TEST_CASE("gpu: an evaluation counts like the CPU's and does not depend on its b
   const Evaluation cpu = run(pair.cpu.model, 12);
   CHECK(one.clean_correct(set) == cpu.clean_correct(set));
   CHECK(std::abs(one.robust_correct(set) - cpu.robust_correct(set)) <= 1);
+}
+
+TEST_CASE("gpu: attacks meet the model with few numbers of images", "[gpu][attacks]") {
+  const auto rounded = [](std::vector<int32_t> rows, int64_t all) {
+    return attacks::rounded_up(rows, all, kGpu);
+  };
+  CHECK(rounded({}, 9).empty());
+  CHECK(rounded({4}, 9) == std::vector<int32_t>{4});
+  CHECK(rounded({1, 2, 5, 7, 8}, 9) == std::vector<int32_t>{0, 1, 2, 5, 7, 8});
+  CHECK(rounded({0, 1, 2, 3, 4, 5, 6}, 9) == std::vector<int32_t>{0, 1, 2, 3, 4, 5, 6, 7});
+  CHECK(rounded({0, 1, 2, 3, 4}, 5).size() == 5);  // no others left
+  CHECK(attacks::rounded_up({1, 2, 5, 7, 8}, 9, {}).size() == 5);
+
+  // A model that one image after another fools, the last one first, as soon as its pixel is below
+  // 1/4.
+  std::vector<int64_t> sizes;
+  const attacks::Model model{
+      .forward =
+          [&](const Tensor& images, attacks::Gate) {
+            sizes.push_back(images.dim(0));
+            const Tensor pixel = reshape(images, {images.dim(0), 1});
+            return attacks::Outputs{concat({affine(pixel, -1, 0.25), affine(pixel, 1, -0.25)}, 1),
+                                    {}};
+          },
+      .routed = false};
+  constexpr int kImages = 11;
+  std::vector<float> pixels;
+  std::vector<int32_t> ids;
+  for (int i = 0; i < kImages; ++i) {
+    pixels.push_back(0.5f - 0.02f * static_cast<float>(i));
+    ids.push_back(i);
+  }
+  const attacks::Victims victims{Tensor::from(pixels, {kImages, 1, 1, 1}, kGpu),
+                                 Tensor::from(std::vector<int32_t>(kImages, 1), {kImages}, kGpu),
+                                 Tensor::from(ids, {kImages}, kGpu),
+                                 {}};
+  const attacks::PgdResult found = attacks::pgd(
+      model, victims,
+      {.threat = {Norm::linf, 0.5}, .steps = 30, .step = 0.02, .start = attacks::Start::center});
+  for (size_t i = 1; i < found.fooled_at.size(); ++i)
+    CHECK(found.fooled_at[i] == found.fooled_at[i - 1] - 1);
+  CHECK(sizes.back() == 1);
+  for (const int64_t size : sizes)
+    CHECK((size == kImages || std::has_single_bit(static_cast<uint64_t>(size)) ||
+           (size % 3 == 0 && std::has_single_bit(static_cast<uint64_t>(size / 3)))));
 }
 
 }  // namespace moat::tests
