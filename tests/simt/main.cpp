@@ -18,6 +18,8 @@ int main(int argc, char** argv) {
                   "that a thread is interrupted before a memory access") |
               Opt(options.guard_device_memory)["--guard"](
                   "end with a report when host code touches device memory") |
+              Opt(options.late_streams)["--late-streams"](
+                  "work on a stream is done as late as can be: when something waits for it") |
               Opt(options.multiprocessors, "count")["--multiprocessors"]("of the device"));
   if (const int error = session.applyCommandLine(argc, argv)) return error;
   const std::map<std::string, simt::Schedule> schedules{{"fifo", simt::Schedule::fifo},

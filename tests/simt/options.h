@@ -20,6 +20,7 @@ struct Options {
   int multiprocessors = 3;  // what the device says it has
   int most_reports = 8;     // per launch
   size_t device_memory = size_t{32} << 30;  // bytes: cudaMalloc fails beyond
+  bool late_streams = false;                // work on a stream waits until something waits for it
   bool guard_device_memory = false;         // host code that touches device memory ends the program
 };
 Options& options();

@@ -62,7 +62,11 @@ cudaError_t copy_async(const Copy& c, cudaStream_t stream) {
   if (const cudaError_t error = may_enqueue(stream)) return error;
   if (c.bytes == 0) return cudaSuccess;
   if (!is_legal(c)) return cudaErrorInvalidValue;
-  if (!is_capturing(stream)) return run(c), cudaSuccess;
+  if (!is_capturing(stream)) {
+    do_or_put_off(stream, [c] { run(c); });
+    if (stream && !may_be_recorded(c)) finish(stream);  // host memory that is not page-locked
+    return cudaSuccess;
+  }
   if (!may_be_recorded(c)) {
     stream->capture->is_invalidated = true;
     return cudaErrorStreamCaptureUnsupported;
@@ -86,7 +90,8 @@ cudaError_t fill_async(void* address, int byte, size_t bytes, cudaStream_t strea
   if (const cudaError_t error = may_enqueue(stream)) return error;
   if (bytes == 0) return cudaSuccess;
   if (!is_allocated(address, bytes)) return cudaErrorInvalidValue;
-  if (!is_capturing(stream)) return fill(address, byte, bytes), cudaSuccess;
+  if (!is_capturing(stream))
+    return do_or_put_off(stream, [=] { fill(address, byte, bytes); }), cudaSuccess;
   add_node(stream, cudaGraphNodeTypeMemset, [=] {
     if (!is_allocated(address, bytes)) fail_in_graph("cudaMemsetAsync", address);
     fill(address, byte, bytes);

@@ -224,12 +224,14 @@ cudaError_t launch_checked(const cudaLaunchConfig_t& config, const KernelCall& c
                              : std::max(limit->second, kSharedWithoutAsking);
   if (job.shared_bytes > allowed) return cudaErrorInvalidValue;
   if (const cudaError_t error = may_enqueue(config.stream)) return error;
-  if (!is_capturing(config.stream)) return run_grid(job), cudaSuccess;
-  add_node(config.stream, cudaGraphNodeTypeKernel,
-           [job, arguments = std::make_shared<KeptArguments>(call)]() mutable {
-             job.call.arguments = arguments->get();
-             run_grid(job);
-           });
+  const auto kept = [job, arguments = std::make_shared<KeptArguments>(call)]() mutable {
+    job.call.arguments = arguments->get();
+    run_grid(job);
+  };
+  if (is_capturing(config.stream))
+    add_node(config.stream, cudaGraphNodeTypeKernel, kept);
+  else
+    do_or_put_off(config.stream, kept);
   return cudaSuccess;
 }
 

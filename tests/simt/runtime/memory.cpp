@@ -137,6 +137,7 @@ cudaError_t allocate_device(void** address, size_t bytes) {
 cudaError_t release_device(void* address) {
   if (address == nullptr) return cudaSuccess;
   if (const cudaError_t error = may_copy_synchronously()) return error;
+  finish(nullptr);
   const auto found = live.find(reinterpret_cast<uintptr_t>(address));
   if (found == live.end()) return cudaErrorInvalidValue;
   close_range(found->first, found->second);
@@ -166,6 +167,7 @@ cudaError_t allocate_page_locked(void** address, size_t bytes) {
 cudaError_t release_page_locked(void* address) {
   if (address == nullptr) return cudaSuccess;
   if (const cudaError_t error = may_copy_synchronously()) return error;
+  finish(nullptr);
   if (page_locked.erase(reinterpret_cast<uintptr_t>(address)) == 0) return cudaErrorInvalidValue;
   std::free(address);
   return cudaSuccess;

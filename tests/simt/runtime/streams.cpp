@@ -1,10 +1,12 @@
-// Streams, events and the last error. What is enqueued has been done when the call returns, so that
-// streams and events matter for what CUDA forbids, and for graphs.
+// Streams, events and the last error. What is enqueued has been done when the call returns, unless
+// streams are late; events matter for that, for what CUDA forbids, and for graphs.
 
 #include "tests/simt/runtime/streams.h"
 
 #include <algorithm>
 #include <unordered_set>
+
+#include "tests/simt/options.h"
 
 namespace simt {
 
@@ -22,17 +24,29 @@ void merge(const Progress& from, Progress& to) {
 
 cudaError_t make_stream(cudaStream_t* stream, unsigned flags) {
   if (!stream || flags > cudaStreamNonBlocking) return cudaErrorInvalidValue;
-  streams.insert(*stream = new CUstream_st{flags, nullptr});
+  streams.insert(*stream = new CUstream_st{flags});
   return cudaSuccess;
 }
 
 cudaError_t destroy(cudaStream_t stream) {
   if (stream == nullptr || !is_stream(stream)) return cudaErrorInvalidResourceHandle;
+  finish(stream);
   if (stream->capture) stream->capture->is_invalidated = true;
   abandon_capture(stream);
   streams.erase(stream);
   delete stream;
   return cudaSuccess;
+}
+
+// What the event comes after, and perhaps more.
+void finish_until(cudaEvent_t event) {
+  if (event->stream && is_stream(event->stream)) finish(event->stream);
+}
+
+// Waits, unless that is an error.
+cudaError_t finished(cudaError_t error, cudaStream_t stream) {
+  if (error == cudaSuccess) finish(stream);
+  return error;
 }
 
 // A stream that waits for an event of a capture records into the same capture from then on.
@@ -44,6 +58,7 @@ cudaError_t wait(cudaStream_t stream, cudaEvent_t event) {
   };
   const std::shared_ptr<Capture> from = event->capture;
   if (!from) {
+    finish_until(event);
     if (!is_capturing(stream) || !event->is_recorded) return cudaSuccess;
     return invalidate(stream->capture, cudaErrorStreamCaptureIsolation);
   }
@@ -62,6 +77,7 @@ cudaError_t record(cudaEvent_t event, cudaStream_t stream) {
   if (!is_event(event)) return cudaErrorInvalidResourceHandle;
   if (const cudaError_t error = may_enqueue(stream)) return error;
   event->is_recorded = true;
+  event->stream = stream;
   event->time = std::chrono::steady_clock::now();
   event->capture = stream ? stream->capture : nullptr;
   if (event->capture) event->progress = event->capture->streams[stream];
@@ -70,7 +86,7 @@ cudaError_t record(cudaEvent_t event, cudaStream_t stream) {
 
 cudaError_t may_ask(cudaEvent_t event) {
   if (!is_event(event)) return cudaErrorInvalidResourceHandle;
-  if (!event->capture) return cudaSuccess;
+  if (!event->capture) return finish_until(event), cudaSuccess;
   event->capture->is_invalidated = true;
   return cudaErrorCapturedEvent;
 }
@@ -98,6 +114,22 @@ cudaError_t remember(cudaError_t error) {
   return error;
 }
 
+void do_or_put_off(cudaStream_t stream, std::function<void()> work) {
+  if (stream && options().late_streams) return stream->put_off.push_back(std::move(work));
+  if (stream == nullptr)  // waits for the others, but for those that ask it not to
+    for (const cudaStream_t each : streams)
+      if (each->flags != cudaStreamNonBlocking) finish(each);
+  work();
+}
+
+void finish(cudaStream_t stream) {
+  if (stream == nullptr) {
+    for (const cudaStream_t each : streams) finish(each);
+    return;
+  }
+  for (const auto& work : std::exchange(stream->put_off, {})) work();
+}
+
 bool is_stream(cudaStream_t stream) { return stream == nullptr || streams.count(stream) > 0; }
 
 }  // namespace simt
@@ -118,11 +150,11 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Turn turn(simt::host_mutex());
-  return remember(simt::may_wait_for(stream));
+  return remember(simt::finished(simt::may_wait_for(stream), stream));
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
   const Turn turn(simt::host_mutex());
-  return remember(simt::may_wait_for(stream));
+  return remember(simt::finished(simt::may_wait_for(stream), stream));
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const Turn turn(simt::host_mutex());
@@ -164,7 +196,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 
 cudaError_t cudaDeviceSynchronize() {
   const Turn turn(simt::host_mutex());
-  return remember(simt::may_wait());
+  return remember(simt::finished(simt::may_wait(), nullptr));
 }
 cudaError_t cudaGetLastError() { return std::exchange(simt::last_error, cudaSuccess); }
 cudaError_t cudaPeekAtLastError() { return simt::last_error; }

@@ -1,6 +1,7 @@
 #pragma once
 
-// What the host enqueues is run at once, or becomes a node of the graph that its stream records.
+// What the host enqueues is run at once or, with options().late_streams, when something waits for
+// it, or becomes a node of the graph that its stream records.
 
 #include <chrono>
 #include <functional>
@@ -48,6 +49,10 @@ bool is_stream(cudaStream_t stream);  // nullptr is the default stream
 cudaError_t may_enqueue(cudaStream_t stream);
 bool is_capturing(cudaStream_t stream);
 void add_node(cudaStream_t stream, cudaGraphNodeType type, std::function<void()> run);
+// Work on a stream that records nothing: done at once, or with options().late_streams put off until
+// something waits for the stream.
+void do_or_put_off(cudaStream_t stream, std::function<void()> work);
+void finish(cudaStream_t stream);  // what has been put off; of nullptr, of all streams
 // What a call that waits must ask first, because recorded work has not been done; the answers
 // invalidate the captures concerned. For the device; for one stream; for a synchronous copy, which
 // no capture of this thread survives; and for what may wait inside CUDA, which is legal in relaxed
@@ -64,7 +69,7 @@ cudaError_t enqueue(cudaStream_t stream, cudaGraphNodeType type, Work work) {
   if (is_capturing(stream))
     add_node(stream, type, std::move(work));
   else
-    work();
+    do_or_put_off(stream, std::move(work));
   return cudaSuccess;
 }
 
@@ -72,12 +77,14 @@ cudaError_t enqueue(cudaStream_t stream, cudaGraphNodeType type, Work work) {
 
 struct CUstream_st {
   unsigned flags;
-  std::shared_ptr<simt::Capture> capture;
+  std::shared_ptr<simt::Capture> capture = {};
+  std::vector<std::function<void()>> put_off = {};
 };
 
 struct CUevent_st {
   unsigned flags;
   bool is_recorded = false;
+  cudaStream_t stream = nullptr;  // that it was recorded on
   std::chrono::steady_clock::time_point time;
   std::shared_ptr<simt::Capture> capture;  // that it was recorded in, and where
   simt::Progress progress;

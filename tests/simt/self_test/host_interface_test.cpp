@@ -55,6 +55,50 @@ TEST_CASE("simt: events have the order of their records", "[simt][streams]") {
   REQUIRE(cudaStreamDestroy(stream) == cudaSuccess);
 }
 
+TEST_CASE("simt: late streams work when something waits for them", "[simt][streams]") {
+  const Options before = options();
+  options().late_streams = true;
+  const Ints values(2);
+  int* staged = nullptr;
+  REQUIRE(cudaMallocHost(reinterpret_cast<void**>(&staged), 2 * sizeof(int)) == cudaSuccess);
+  cudaStream_t stream = nullptr, other = nullptr;
+  cudaEvent_t event = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  REQUIRE(cudaStreamCreate(&other) == cudaSuccess);
+  REQUIRE(cudaEventCreate(&event) == cudaSuccess);
+  using Values = std::vector<int>;
+
+  add(stream, values, 2, 10);
+  REQUIRE(values.host() == Values{0, 1});  // the default stream does not wait for this one
+  REQUIRE(cudaStreamSynchronize(other) == cudaSuccess);
+  REQUIRE(values.host() == Values{0, 1});
+  REQUIRE(cudaStreamSynchronize(stream) == cudaSuccess);
+  REQUIRE(values.host() == Values{10, 11});
+
+  staged[0] = staged[1] = 5;
+  REQUIRE(cudaMemcpyAsync(values, staged, 8, cudaMemcpyHostToDevice, stream) == cudaSuccess);
+  staged[1] = 6;  // too early
+  REQUIRE(cudaEventRecord(event, stream) == cudaSuccess);
+  add(other, values, 2, 100);
+  REQUIRE(values.host() == Values{110, 111});  // but for the blocking one
+  REQUIRE(cudaStreamWaitEvent(other, event) == cudaSuccess);
+  REQUIRE(values.host() == Values{5, 6});
+
+  int pageable[2] = {7, 7};
+  REQUIRE(cudaMemcpyAsync(values, pageable, 8, cudaMemcpyHostToDevice, stream) == cudaSuccess);
+  pageable[0] = 0;
+  add(stream, values, 2, 1);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+  REQUIRE(values.host() == Values{8, 8});
+
+  add(stream, values, 2, 1);
+  REQUIRE(cudaFreeHost(staged) == cudaSuccess);  // waits for everything
+  REQUIRE(values.host() == Values{9, 9});
+  REQUIRE(cudaEventDestroy(event) == cudaSuccess);
+  for (const cudaStream_t each : {stream, other}) REQUIRE(cudaStreamDestroy(each) == cudaSuccess);
+  options() = before;
+}
+
 TEST_CASE("simt: device memory has a limit", "[simt][memory]") {
   const Options before = options();
   size_t free = 0, total = 0, left = 0;
