@@ -24,7 +24,7 @@ CaseMeasurement measure(const Case& subject, const CaseOptions& options) {
   const Work work = subject.prepare(options);
   // On a GPU the first run makes the libraries' plans, the second records the step.
   for (int i = 0; i < (options.device.is_cpu() ? 1 : 2); ++i) work.run();
-  CaseMeasurement m{.images = work.images, .flops = 2 * work.macs};
+  CaseMeasurement m{.seconds = {}, .images = work.images, .flops = 2 * work.macs};
   for (int i = 0; i < options.repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     work.run();
