@@ -181,11 +181,11 @@ bool fits_tiles(const ConvProduct& a) {
 
 bool fits_window(const ConvProduct& a) {
   const Conv2dGeometry& g = a.geometry;
-  constexpr int kMostChannels = 64, kMostPositions = INT32_MAX / 2;
+  constexpr int kMostChannels = 64, kMostWidth = 8192, kMostPositions = INT32_MAX / 2;
   const auto alignment = [](int channels) { return channels % 8 == 0 ? 16 : 2; };
   if (g.dtype != Dtype::bf16 || a.n <= 0 || a.experts <= 0 || g.stride != 1 || g.r != g.s ||
-      g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels ||
-      !is_aligned(a.from, alignment(a.from_shape.channels)) ||
+      g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels || g.r > kMostTaps ||
+      g.width > kMostWidth || !is_aligned(a.from, alignment(a.from_shape.channels)) ||
       !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4))
     return false;
   const Window w = window_of(a);

@@ -215,6 +215,9 @@ TEST_CASE("cuda: windows are for thin layers", "[cuda][grouped_conv2d_sm90]") {
   CHECK(!fits(square(32, 64, 72, 3, 1, 1)));
   CHECK(!fits(square(32, 64, 64, 3, 2, 1)));
   CHECK(!fits(square(32, 64, 64, 3, 1, 0)));
+  // Bytes that an int does not hold.
+  CHECK(!fits(square(1100, 8, 8, 1001, 1, 500)));
+  CHECK(!fits({1, 1 << 27, 8, 8, 3, 3, 1, 1, Dtype::f64}));
   CHECK(!fits(square(512, 64, 64, 3, 1, 1)));       // a window is larger than shared memory
   CHECK(!fits(square(1024, 8, 8, 1, 1, 0), 1024));  // too many positions to count
 }
