@@ -44,10 +44,7 @@ Work replayed(const std::shared_ptr<RandomLearner>& on, double passes,
               const std::function<void(RandomLearner&)>& function) {
   const auto r =
       std::make_shared<Replayed>(on->learner.model.device(), [on, function] { function(*on); });
-  const int64_t images = on->set.size();
-  return {[r] { r->run(); }, images,
-          static_cast<double>(images * on->learner.model.cost().executed()) * passes,
-          [r] { return r->nodes(); }};
+  return {[r] { r->run(); }, on->set.size(), on->macs(passes), [r] { return r->nodes(); }};
 }
 
 Tensor losses(RandomLearner& on, const Tensor& images) {

@@ -36,6 +36,10 @@ train::StepSettings RandomLearner::step() const {
           .router_learning_rate = 0.01};
 }
 
+double RandomLearner::macs(double passes) const {
+  return passes * static_cast<double>(set.size() * learner.model.cost().executed());
+}
+
 std::shared_ptr<RandomLearner> on_random_images(const std::string& preset, const std::string& model,
                                                 const CaseOptions& options) {
   return std::make_shared<RandomLearner>(

@@ -19,6 +19,7 @@ struct RandomLearner {
   RandomLearner(const std::string& preset, const std::string& model, data::ImageSet images,
                 const CaseOptions& options);
   train::StepSettings step() const;
+  double macs(double passes) const;  // multiply-accumulates of so many forward passes of the batch
 };
 
 // On options.batch random images of 32x32x3, ten classes.

@@ -24,12 +24,14 @@ struct Recorded {
       : on(std::move(learner)), step(on->learner, method) {}
 };
 
+// `run` is a repeat.
+Work work_of(const std::shared_ptr<Recorded>& r, double passes, std::function<void()> run) {
+  return {std::move(run), r->on->set.size(), r->on->macs(passes), [r] { return r->step.nodes(); }};
+}
+
 Work one_step(std::shared_ptr<RandomLearner> on, train::Step method, double passes) {
   const auto r = std::make_shared<Recorded>(std::move(on), method);
-  const int64_t images = r->on->set.size();
-  return {[r] { r->step.run(r->on->batch, r->on->step()); }, images,
-          static_cast<double>(images * r->on->learner.model.cost().executed()) * passes,
-          [r] { return r->step.nodes(); }};
+  return work_of(r, passes, [r] { r->step.run(r->on->batch, r->on->step()); });
 }
 
 Work digits_epoch(const CaseOptions& options) {
@@ -37,15 +39,12 @@ Work digits_epoch(const CaseOptions& options) {
       std::make_shared<RandomLearner>("digits-at", "digits-resnet",
                                       data::load({}, data::Split::train), options),
       train::at_step);
-  Work work = one_step(r->on, train::at_step, at_passes(options.attack_steps));
-  work.run = [r, options] {
+  return work_of(r, at_passes(options.attack_steps), [r, options] {
     const data::Loader loader(r->on->set,
                               {.batch = options.batch, .seed = 0, .device = options.device});
     data::Epoch batches = loader.epoch(0);
     for (const data::Batch& batch : batches) r->step.run(batch, r->on->step());
-  };
-  work.launches = [r] { return r->step.nodes(); };
-  return work;
+  });
 }
 
 Work advmoe(const CaseOptions& options, bool masked) {
