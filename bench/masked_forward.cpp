@@ -30,7 +30,7 @@ class MaskedNet {
   models::Prediction forward(const Tensor& images, Mode mode, bool gate_is_open) {
     const Tensor x = div(sub(images, at("normalize.mean")), at("normalize.std"));
     models::Prediction out;
-    out.scores = net("router.", x, mode, settings_.router_blocks, Shortcuts::pad, {});
+    out.scores = net("router.", x, mode, settings_.router.blocks, Shortcuts::pad, {});
     out.scores = normed("router.score_norm", out.scores, mode, {}, Activation::none);
     out.experts = argmax(out.scores.detached(), 1);
     const int64_t n = x.dim(0);
@@ -86,18 +86,18 @@ class MaskedNet {
 
   // Expert e of a convolution with its batch norm, on the model's own tensors; kept, as the folded
   // filter is.
-  const ConvNorm& folded(const std::string& conv, const std::string& bn,
-                         const Conv2dOptions& options, int64_t e, int64_t experts) {
+  const ConvLayer& folded(const std::string& conv, const std::string& bn,
+                          const Conv2dOptions& options, int64_t e, int64_t experts) {
     const std::string name = text(conv, ".", e);
     const auto known = folded_.find(name);
     if (known != folded_.end()) return known->second;
     const Tensor bank = at(conv + ".weight").detached();
     const int64_t width = bank.dim(0) / experts;
-    ConvNorm made(bank.sliced(0, e * width, (e + 1) * width), 1, options);
-    made.norm.weight = at(bn + ".weight").detached();
-    made.norm.bias = at(bn + ".bias").detached();
-    made.norm.running_mean = at(bn + ".running_mean");
-    made.norm.running_var = at(bn + ".running_var");
+    ConvLayer made(bank.sliced(0, e * width, (e + 1) * width), 1, options);
+    made.norm->weight = at(bn + ".weight").detached();
+    made.norm->bias = at(bn + ".bias").detached();
+    made.norm->running_mean = at(bn + ".running_mean");
+    made.norm->running_var = at(bn + ".running_var");
     return folded_.emplace(name, std::move(made)).first->second;
   }
 
@@ -126,7 +126,7 @@ class MaskedNet {
   const models::ClassifierSettings& settings_;
   std::map<std::string, Tensor*> tensors_;
   Tensor identity_;  // [experts, experts]: row e is the mask of expert e
-  std::map<std::string, ConvNorm> folded_;
+  std::map<std::string, ConvLayer> folded_;
 };
 
 }  // namespace

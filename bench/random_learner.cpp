@@ -26,7 +26,7 @@ RandomLearner::RandomLearner(const std::string& preset, const std::string& model
       set(std::move(images)),
       learner(train::classifier_settings(config, set), options.seed, options.device),
       batch(data::batch_of(set).to(options.device)) {
-  learner.model.activations = engine::activation_dtype(options.precision);
+  learner.model.set_activations(engine::activation_dtype(options.precision));
 }
 
 train::StepSettings RandomLearner::step() const {

@@ -58,8 +58,8 @@ Subject open_subject(const std::string& given, const Globals& globals) {
                   models::load_model(file, engine::parse_device(device)), config_of(run)};
   subject.config.run.device = device;
   subject.config.run.precision = globals.precision.value_or("fp32");
-  subject.loaded.model.activations =
-      engine::activation_dtype(engine::parse_precision(subject.config.run.precision));
+  subject.loaded.model.set_activations(
+      engine::activation_dtype(engine::parse_precision(subject.config.run.precision)));
   return subject;
 }
 

@@ -26,24 +26,37 @@ const Tensor& stored(const std::string& name, const SafeTensors& file, const std
   return it->second;
 }
 
-// Throws unless the file holds the stem, the head and the last filters of every block of this net,
-// so that building it takes no more memory than the file did.
-void require_backed(const std::string& prefix, const ResNetShape& net, const SafeTensors& file,
-                    const std::string& origin) {
-  const auto must_hold = [&](const std::string& leaf, const Shape& shape) {
-    const Shape& given = stored(prefix + leaf, file, origin).shape();
-    require(given == shape, [&] {
-      return text(origin, ": by its architecture '", prefix, leaf, "' must be ", shape.str(),
-                  ", got ", given.str());
-    });
-  };
-  must_hold("conv1.weight", {net.stem_width, net.in_channels, 3, 3});
-  must_hold("fc.weight", {net.outputs, net.widths.back()});
-  for (size_t s = 0; s < net.blocks.size(); ++s)
-    for (int b = 0; b < net.blocks[s]; ++b) {
-      const int64_t width = net.widths[s];
-      must_hold(text("layer", s + 1, ".", b, ".conv2.weight"), {net.experts * width, width, 3, 3});
-    }
+int64_t elements(const SafeTensors& file) {
+  int64_t n = 0;
+  for (const auto& named : file.tensors) n += named.second.size();
+  return n;
+}
+
+// The normaliser that the file holds.
+void read_normaliser(ClassifierSettings& s, const std::string& prefix, const SafeTensors& file) {
+  if (s.dual) {
+    DualSettings parts = *s.dual;
+    read_normaliser(parts.standard, prefix + "standard.", file);
+    read_normaliser(parts.robust, prefix + "robust.", file);
+    s.dual = std::make_shared<const DualSettings>(parts);
+    return;
+  }
+  for (const auto& [name, values] :
+       {std::pair{"normalize.mean", &s.mean}, std::pair{"normalize.std", &s.deviation}}) {
+    const auto tensor = file.tensors.find(prefix + name);
+    if (tensor != file.tensors.end() && tensor->second.size() == s.channels)
+      *values = tensor->second.to(Dtype::f64).to_vector<double>();
+  }
+}
+
+// Built with no more parameters than the file has numbers.
+Classifier build(const ClassifierSettings& settings, const SafeTensors& file,
+                 const std::string& origin, Device device) {
+  try {
+    return Classifier(settings, 0, device, elements(file));
+  } catch (const Error& error) {
+    throw Error(text(origin, ": ", error.what()));
+  }
 }
 
 }  // namespace
@@ -92,15 +105,8 @@ LoadedModel load_model(const std::filesystem::path& path, Device device) {
                 ": a moat checkpoint holds its architecture in the metadata; this file has none");
   });
   ClassifierSettings settings = parse_architecture(it->second, path.string());
-  for (const auto& [name, values] : {std::pair{"normalize.mean", &settings.mean},
-                                     std::pair{"normalize.std", &settings.deviation}}) {
-    const auto tensor = file.tensors.find(name);
-    if (tensor != file.tensors.end() && tensor->second.size() == settings.channels)
-      *values = tensor->second.to(Dtype::f64).to_vector<double>();
-  }
-  require_backed("", net_shape(settings), file, path.string());
-  if (settings.experts > 1) require_backed("router.", router_shape(settings), file, path.string());
-  LoadedModel loaded{Classifier(settings, 0, device), file.metadata};
+  read_normaliser(settings, "", file);
+  LoadedModel loaded{build(settings, file, path.string(), device), file.metadata};
   restore(loaded.model, "", file, path.string());
   return loaded;
 }

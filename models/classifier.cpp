@@ -1,77 +1,81 @@
 #include "models/classifier.h"
 
+#include <cmath>
+
 #include "engine/ops/elementwise.h"
 #include "engine/ops/linalg.h"
+#include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
+#include "engine/ops/routing.h"
 #include "engine/ops/shape.h"
+#include "models/network_bank.h"
 
 namespace moat::models {
 
 using namespace engine;
 
+struct Dual {
+  Classifier standard, robust;
+};
+
 namespace {
 
 constexpr const char* kRouter = "router.";
-
-std::vector<int> scaled(const std::vector<int>& widths, double ratio) {
-  std::vector<int> out;
-  out.reserve(widths.size());
-  for (int width : widths) out.push_back(static_cast<int>(ratio * width));
-  return out;
-}
+// The two models of a dual one start apart.
+constexpr uint64_t kOtherSeed = 0x9E3779B97F4A7C15;
 
 Tensor per_channel(const std::vector<double>& values, double missing, int channels) {
   if (values.empty()) return Tensor::full({channels}, missing);
   return Tensor::from(std::vector<float>(values.begin(), values.end()), {channels});
 }
 
+Tensor as_f32(const Tensor& x) { return x.dtype() == Dtype::bf16 ? cast(x, Dtype::f32) : x; }
+
+// log((1 - alpha) e^p + alpha e^q), finite wherever p or q is.
+Tensor log_of_average(const Tensor& p, const Tensor& q, double alpha) {
+  if (alpha == 0 || alpha == 1) return alpha == 0 ? p : q;
+  const Tensor a = affine(p, 1, std::log(1 - alpha)), b = affine(q, 1, std::log(alpha));
+  const Tensor larger = maximum(a, b);
+  return add(larger, log(add(exp(sub(a, larger)), exp(sub(b, larger)))));
+}
+
 }  // namespace
 
-ResNetShape net_shape(const ClassifierSettings& s) {
-  return {.blocks = s.blocks,
-          .widths = scaled(s.widths, s.ratio),
-          .stem_width = s.scaled_stem ? static_cast<int>(s.ratio * s.stem_width) : s.stem_width,
-          .in_channels = s.channels,
-          .outputs = s.classes,
-          .shortcut = s.shortcut,
-          .experts = s.experts};
-}
-
-ResNetShape router_shape(const ClassifierSettings& s) {
-  return {.blocks = s.router_blocks,
-          .widths = s.router_widths,
-          .stem_width = s.router_widths.at(0),
-          .in_channels = s.channels,
-          .outputs = s.experts,
-          .shortcut = Shortcut::pad,
-          .experts = 1};
-}
-
-Classifier::Classifier(const ClassifierSettings& s, uint64_t seed, Device device)
-    : settings_(s),
-      mean_(per_channel(s.mean, 0, s.channels)),
-      deviation_(per_channel(s.deviation, 1, s.channels)) {
+Classifier::Classifier(const ClassifierSettings& s, uint64_t seed, Device device, int64_t budget)
+    : settings_(s) {
+  if (s.dual) {
+    dual_ =
+        std::make_unique<Dual>(Dual{Classifier(s.dual->standard, seed, device, budget),
+                                    Classifier(s.dual->robust, seed ^ kOtherSeed, device, budget)});
+    return;
+  }
   require(s.experts >= 1,
           [&] { return text("a model needs at least one expert, got ", s.experts); });
-  InitStream stream{.seed = seed};
-  net_.emplace(net_shape(s), s.init, stream);
+  require(s.active >= 1 && s.active <= s.experts, [&] {
+    return text("from 1 to ", s.experts, " experts can be active for an image, got ", s.active);
+  });
+  mean_ = per_channel(s.mean, 0, s.channels);
+  deviation_ = per_channel(s.deviation, 1, s.channels);
+  InitStream stream{.seed = seed, .next = 0, .budget = budget};
+  net_ = s.experts > 1 && s.experts_are == Experts::networks
+             ? std::make_unique<NetworkBank>(net_shape(s), s.experts, s.init, stream)
+             : make_net(net_shape(s), s.init, stream);
+  const Macs macs = net_->macs(s.height, s.width);  // refuses images that are too small
   if (s.experts > 1) {
-    InitStream router_stream{.seed = seed, .next = 1 << 16};
-    router_.emplace(router_shape(s), Init::uniform, router_stream);
-    if (s.score_norm) score_norm_.emplace(s.experts, BatchNorm::Affine::no);
+    InitStream router_stream{.seed = seed, .next = 1 << 16, .budget = budget};
+    router_.emplace(s.router, Router::Images{s.height, s.width, s.channels}, s.experts, macs.path,
+                    router_stream);
   }
   move_to(*this, device);
 }
 
+Classifier::~Classifier() = default;
+Classifier::Classifier(Classifier&&) noexcept = default;
+Classifier& Classifier::operator=(Classifier&&) noexcept = default;
+
 Tensor Classifier::normalized(const Tensor& images) const {
   const Tensor x = div(sub(images, mean_), deviation_);
-  return activations == x.dtype() ? x : cast(x, activations);
-}
-
-Tensor Classifier::scores_of(const Tensor& x, Mode mode) const {
-  const Tensor scores = router_->forward(x, mode, nullptr);
-  const Tensor plain = scores.dtype() == Dtype::bf16 ? cast(scores, Dtype::f32) : scores;
-  return score_norm_ ? score_norm_->forward(plain, mode) : plain;
+  return activations_ == x.dtype() ? x : cast(x, activations_);
 }
 
 Tensor Classifier::logits_along(const Tensor& x, const Tensor& experts, const Tensor& gate,
@@ -79,39 +83,102 @@ Tensor Classifier::logits_along(const Tensor& x, const Tensor& experts, const Te
   Route route{sort_by_expert(experts, settings_.experts), {}};
   const Tensor& order = route.segments.order;
   if (gate.defined()) route.gate = gather_rows(gate, order);
-  const Tensor sorted = net_->forward(gather_rows(x, order), mode, &route);
+  const Tensor sorted = net_->forward(gather_rows(x, order), {.mode = mode, .route = &route});
   return gather_rows(sorted, route.segments.inverse);
 }
 
-Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gradient) const {
+Tensor Classifier::weighted_logits(const Tensor& x, const Tensor& scores, Mode mode) const {
+  const Gate gate = topk_gate(scores, settings_.active, engine::GateForm::softmax_topk_renorm);
+  const Routing routing = route_tokens(gate.experts, settings_.experts);
+  const Tensor rows = dispatch_rows(reshape(x, {x.dim(0), -1}), routing);
+  const Route route{.segments = {{}, {}, routing.offsets}, .gate = {}};
+  const Tensor y = net_->forward(reshape(rows, {rows.dim(0), x.dim(1), x.dim(2), x.dim(3)}),
+                                 {.mode = mode, .route = &route});
+  return combine_rows(y, gate.weights, routing);
+}
+
+Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gradient,
+                               const GateSeed* noise) const {
+  if (dual_) return averaged(images, mode, gradient);
   const Tensor x = normalized(images);
   Prediction out;
   if (!router_) {
-    out.logits = net_->forward(x, mode, nullptr);
+    const bool has_token_gates = !settings_.transformer.moe.blocks.empty();
+    out.logits = net_->forward(x, {.mode = mode,
+                                   .gate = gradient,
+                                   .noise = noise,
+                                   .gates = has_token_gates ? &out.tokens : nullptr});
   } else {
-    out.scores = scores_of(x, mode);
+    out.scores = router_->scores(x, mode);
     out.experts = argmax(out.scores.detached(), 1);
-    Tensor gate;
-    if (gradient == GateGradient::open)
-      gate = straight_through_gate(out.scores, out.experts, settings_.gate);
-    out.logits = logits_along(x, out.experts, gate, mode);
+    const bool is_open = gradient == GateGradient::open;
+    if (settings_.active > 1) {
+      out.logits = weighted_logits(x, is_open ? out.scores : out.scores.detached(), mode);
+    } else {
+      const Tensor gate =
+          is_open ? straight_through_gate(out.scores, out.experts, settings_.gate) : Tensor{};
+      out.logits = logits_along(x, out.experts, gate, mode);
+    }
   }
-  if (out.logits.dtype() == Dtype::bf16) out.logits = cast(out.logits, Dtype::f32);
+  out.logits = as_f32(out.logits);
+  return out;
+}
+
+Prediction Classifier::averaged(const Tensor& images, Mode mode, GateGradient gate) const {
+  const double alpha = settings_.dual->alpha;
+  const Prediction s = dual_->standard.forward(images, mode, gate),
+                   r = dual_->robust.forward(images, mode, gate);
+  Prediction out;
+  out.logits = settings_.dual->average == Average::logits
+                   ? add(scale(s.logits, 1 - alpha), scale(r.logits, alpha))
+                   : log_of_average(log_softmax(s.logits), log_softmax(r.logits), alpha);
+  const int ways = dual_->robust.routes();
+  if (s.experts.defined() && r.experts.defined())
+    out.experts =
+        add(scale(s.experts.to(Dtype::f32), ways), r.experts.to(Dtype::f32)).to(Dtype::i32);
+  else
+    out.experts = s.experts.defined() ? s.experts : r.experts;
   return out;
 }
 
 Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mode mode) const {
-  require(is_routed(), "forward_along: a dense model has no routes");
-  const Tensor logits = logits_along(normalized(images), experts, {}, mode);
-  return logits.dtype() == Dtype::bf16 ? cast(logits, Dtype::f32) : logits;
+  require(router_.has_value(), "forward_along: a dense model and a dual one have no routes");
+  return as_f32(logits_along(normalized(images), experts, {}, mode));
 }
 
 void Classifier::visit(Visitor& v) {
+  if (dual_) {
+    v.child("standard", dual_->standard);
+    v.child("robust", dual_->robust);
+    return;
+  }
   v.buffer("normalize.mean", mean_);
   v.buffer("normalize.std", deviation_);
   net_->visit(v);
   if (router_) v.child("router", *router_);
-  if (score_norm_) v.child("router.score_norm", *score_norm_);
+}
+
+bool Classifier::is_routed() const { return routes() > 1; }
+
+int Classifier::routes() const {
+  return dual_ ? dual_->standard.routes() * dual_->robust.routes() : settings_.experts;
+}
+
+bool Classifier::can_be_recorded() const {
+  if (dual_) return dual_->standard.can_be_recorded() && dual_->robust.can_be_recorded();
+  return settings_.experts == 1 || settings_.experts_are == Experts::convolutions;
+}
+
+Device Classifier::device() const { return dual_ ? dual_->standard.device() : mean_.device(); }
+
+Classifier& Classifier::standard() {
+  require(dual_ != nullptr, "only a dual model has a standard and a robust one");
+  return dual_->standard;
+}
+
+Classifier& Classifier::robust() {
+  require(dual_ != nullptr, "only a dual model has a standard and a robust one");
+  return dual_->robust;
 }
 
 std::vector<NamedTensor> Classifier::router_parameters() {
@@ -129,11 +196,22 @@ std::vector<NamedTensor> Classifier::expert_parameters() {
 }
 
 Classifier::Cost Classifier::cost() const {
+  if (dual_) {
+    const Cost s = dual_->standard.cost(), r = dual_->robust.cost();
+    return {s.path + r.path, s.router + r.router, s.all_experts + r.all_experts};
+  }
   const Macs net = net_->macs(settings_.height, settings_.width);
-  Cost cost{.path = net.path, .router = 0, .all_experts = net.all_experts};
-  if (router_) cost.router = router_->macs(settings_.height, settings_.width).path;
-  cost.all_experts += cost.router;
-  return cost;
+  const int64_t router = router_ ? router_->macs() : 0;
+  return {.path = net.path * settings_.active,
+          .router = router,
+          .all_experts = net.all_experts + router};
+}
+
+void Classifier::set_activations(Dtype dtype) {
+  activations_ = dtype;
+  if (!dual_) return;
+  dual_->standard.set_activations(dtype);
+  dual_->robust.set_activations(dtype);
 }
 
 }  // namespace moat::models

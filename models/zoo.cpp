@@ -16,43 +16,185 @@ ClassifierSettings resnet(const std::string& name, std::vector<int> blocks,
   return s;
 }
 
-ClassifierSettings moe(ClassifierSettings s, const std::string& name,
-                       std::vector<int> router_blocks, std::vector<int> router_widths) {
-  s.name = name;
-  s.experts = 2;
-  s.ratio = 0.5;
-  s.router_blocks = std::move(router_blocks);
-  s.router_widths = std::move(router_widths);
+ClassifierSettings bottleneck(ClassifierSettings s) {
+  s.block = Block::bottleneck;
   return s;
 }
 
-// Stem at full width, straight-through gradient on raw scores without a norm, initial filters
-// counted over the whole bank: what the AdvMoE release does.
-ClassifierSettings as_released(ClassifierSettings s, const std::string& name) {
+ClassifierSettings wide_resnet(const std::string& name, int depth, int factor) {
+  const int blocks = (depth - 4) / 6;
+  ClassifierSettings s =
+      resnet(name, {blocks, blocks, blocks}, {16 * factor, 32 * factor, 64 * factor});
+  s.family = Family::wide_resnet;
+  s.stem_width = 16;
+  return s;
+}
+
+ClassifierSettings vgg(const std::string& name, std::vector<int> convolutions) {
+  ClassifierSettings s = resnet(name, std::move(convolutions), {64, 128, 256, 512, 512});
+  s.family = Family::vgg;
+  return s;
+}
+
+ClassifierSettings densenet(const std::string& name, std::vector<int> layers, int growth) {
+  const std::vector<int> growths(layers.size(), growth);
+  ClassifierSettings s = resnet(name, std::move(layers), growths);
+  s.family = Family::densenet;
+  s.stem_width = 2 * growth;
+  return s;
+}
+
+ClassifierSettings vit(const std::string& name, int width, int heads, int patch, int side) {
+  constexpr int kDepth = 12;
+  ClassifierSettings s =
+      resnet("vit-" + name + "-patch" + std::to_string(patch) + "-" + std::to_string(side),
+             {kDepth}, {width});
+  s.family = Family::vit;
+  s.transformer.patch = patch;
+  s.transformer.heads = heads;
+  s.height = s.width = side;
+  return s;
+}
+
+// V-MoE: eight experts, two for a token, in every other block from the second.
+ClassifierSettings token_moe(ClassifierSettings s) {
+  s.name = "v-moe" + s.name.substr(std::string("vit").size());
+  s.transformer.activation = engine::ExpertActivation::gelu_tanh;
+  for (int b = 1; b < s.blocks.at(0); b += 2) s.transformer.moe.blocks.push_back(b);
+  return s;
+}
+
+// For images of 224 x 224 in 1000 classes.
+ClassifierSettings imagenet(ClassifierSettings s, const std::string& name) {
   s.name = name;
-  s.scaled_stem = false;
-  s.score_norm = false;
+  s.stem = Stem::imagenet;
+  s.height = s.width = 224;
+  s.classes = 1000;
+  return s;
+}
+
+// Two experts of half width and AdvMoE's router, a CIFAR ResNet-20.
+ClassifierSettings moe(ClassifierSettings s) {
+  s.name = "moe-" + s.name;
+  s.experts = 2;
+  s.ratio = 0.5;
+  s.router.blocks = {3, 3, 3};
+  s.router.widths = {16, 32, 64};
+  return s;
+}
+
+// What the AdvMoE release does: straight-through gradient on raw scores without a norm, initial
+// filters counted over the whole bank, a residual net's stem at full width, a wide one's
+// transitions without their norm, a DenseNet's experts at full width, a router that sees every
+// pixel.
+ClassifierSettings as_released(ClassifierSettings s) {
+  s.name += "-released";
+  s.router.score_norm = false;
+  s.router.pool = 1;
   s.gate = GateForm::raw;
   s.init = Init::kaiming_bank;
+  if (s.family == Family::resnet && s.stem == Stem::cifar) s.scaled_stem = false;
+  if (s.family == Family::wide_resnet) s.transition = Transition::raw;
+  if (s.family == Family::densenet) s.ratio = 1;
+  return s;
+}
+
+// Four whole networks; which one sees an image is a fixed random linear map of its pixels.
+ClassifierSettings networks(ClassifierSettings s) {
+  s.name = "networks-" + s.name;
+  s.experts = 4;
+  s.experts_are = Experts::networks;
+  s.router = {.score_norm = false, .trained = false};
+  return s;
+}
+
+// The bundled digits.
+ClassifierSettings on_digits(ClassifierSettings s) {
+  s.height = s.width = 8;
+  s.channels = 1;
   return s;
 }
 
 std::vector<ZooRow> make_zoo() {
-  const auto digits = resnet("digits-resnet", {2, 2, 2}, {16, 32, 64});
-  const auto resnet18 = resnet("resnet18", {2, 2, 2, 2}, {64, 128, 256, 512});
-  const auto moe18 = moe(resnet18, "moe-resnet18", {3, 3, 3}, {16, 32, 64});
+  const auto digits = on_digits(resnet("digits-resnet", {2, 2, 2}, {16, 32, 64}));
+  auto digits_moe = moe(digits);
+  digits_moe.name = "digits-moe-resnet";
+  digits_moe.router.blocks = {1, 1, 1};
+  digits_moe.router.widths = {8, 16, 32};
+  auto digits_networks = networks(digits);
+  digits_networks.name = "digits-networks-resnet";
   auto resnet20 = resnet("resnet20", {3, 3, 3}, {16, 32, 64});
   resnet20.shortcut = Shortcut::pad;
+  const auto resnet18 = resnet("resnet18", {2, 2, 2, 2}, {64, 128, 256, 512});
+  const auto resnet34 = resnet("resnet34", {3, 4, 6, 3}, {64, 128, 256, 512});
+  const auto resnet50 = bottleneck(resnet("resnet50", {3, 4, 6, 3}, {64, 128, 256, 512}));
+  const auto wrn = wide_resnet("wrn-28-10", 28, 10);
+  const auto vgg16 = vgg("vgg16", {2, 2, 3, 3, 3});
+  const auto densenet40 = densenet("densenet40", {6, 6, 6}, 12);
+  const auto densenet121 =
+      imagenet(densenet("densenet121", {6, 12, 24, 16}, 32), "densenet121-imagenet");
+  auto digits_vit = on_digits(vit("tiny", 32, 2, 2, 8));
+  digits_vit.name = "digits-vit";
+  digits_vit.blocks = {4};
+  auto digits_token_moe = token_moe(digits_vit);
+  digits_token_moe.name = "digits-v-moe";
+  digits_token_moe.transformer.moe.experts = 4;
+  const auto thousand = [](ClassifierSettings s) {
+    s.classes = 1000;
+    return s;
+  };
+  const auto vit_small_224 = thousand(vit("small", 384, 6, 16, 224));
+  const auto vit_base_224 = thousand(vit("base", 768, 12, 16, 224));
+  const auto vit_base_32_224 = thousand(vit("base", 768, 12, 32, 224));
+  const auto resnet18_imagenet = imagenet(resnet18, "resnet18-imagenet");
+  const auto resnet50_imagenet = imagenet(resnet50, "resnet50-imagenet");
+  const auto wrn_imagenet = imagenet(wrn, "wrn-28-10-imagenet");
   return {
       {digits, "small residual net for the bundled digits"},
-      {moe(digits, "digits-moe-resnet", {1, 1, 1}, {8, 16, 32}),
-       "its mixture of experts: 2 experts of half width, one image-level router"},
+      {digits_moe, "its mixture of experts: 2 experts of half width, one image-level router"},
+      {digits_networks, "4 such nets, chosen by a fixed random linear map (RT-ER)"},
+      {digits_vit, "small vision transformer for the digits"},
+      {digits_token_moe, "the same with mixtures of 4 experts in every other block"},
       {resnet20, "CIFAR ResNet-20 with option-A shortcuts (He et al. 2016)"},
       {resnet18, "CIFAR ResNet-18"},
-      {resnet("resnet34", {3, 4, 6, 3}, {64, 128, 256, 512}), "CIFAR ResNet-34"},
-      {moe18, "MoE-ResNet-18: 2 experts of half width in every block, ResNet-20 router"},
-      {as_released(moe18, "moe-resnet18-released"),
-       "the same as the AdvMoE release builds it: full-width stem, raw straight-through gate"},
+      {resnet34, "CIFAR ResNet-34"},
+      {resnet50, "CIFAR ResNet-50"},
+      {wrn, "wide residual net WRN-28-10"},
+      {vgg16, "VGG-16 with batch norm"},
+      {densenet40, "DenseNet-BC of 40 layers, growth 12"},
+      {moe(resnet18), "MoE-ResNet-18: 2 experts of half width in every block, ResNet-20 router"},
+      {as_released(moe(resnet18)), "the same as the AdvMoE release builds it"},
+      {moe(resnet34), "MoE-ResNet-34"},
+      {moe(resnet50), "MoE-ResNet-50"},
+      {moe(wrn), "MoE-WRN-28-10"},
+      {as_released(moe(wrn)), "the same as the AdvMoE release builds it"},
+      {moe(vgg16), "MoE-VGG-16"},
+      {as_released(moe(vgg16)), "the same as the AdvMoE release builds it"},
+      {moe(densenet40), "MoE-DenseNet-BC-40"},
+      {as_released(moe(densenet40)), "the same with experts of full width (the release fails)"},
+      {networks(resnet18), "4 ResNet-18, chosen by a fixed random linear map (RT-ER)"},
+      {resnet18_imagenet, "ResNet-18 for images of 224 x 224"},
+      {resnet50_imagenet, "ResNet-50 for images of 224 x 224"},
+      {wrn_imagenet, "WRN-28-10 for images of 224 x 224"},
+      {densenet121, "DenseNet-121 for images of 224 x 224"},
+      {moe(resnet18_imagenet), "MoE-ResNet-18 for images of 224 x 224"},
+      {as_released(moe(resnet18_imagenet)), "the same with a router that sees every pixel"},
+      {moe(resnet50_imagenet), "MoE-ResNet-50 for images of 224 x 224"},
+      {moe(wrn_imagenet), "MoE-WRN-28-10 for images of 224 x 224"},
+      {moe(densenet121), "MoE-DenseNet-121 for images of 224 x 224"},
+      {vit("tiny", 192, 3, 4, 32), "ViT-Ti with patches of 4 for images of 32 x 32"},
+      {vit("small", 384, 6, 4, 32), "ViT-S with patches of 4 for images of 32 x 32"},
+      {vit("tiny", 192, 3, 8, 64), "ViT-Ti with patches of 8 for images of 64 x 64"},
+      {vit("small", 384, 6, 8, 64), "ViT-S with patches of 8 for images of 64 x 64"},
+      {vit("base", 768, 12, 4, 32), "ViT-B with patches of 4 for images of 32 x 32"},
+      {vit_small_224, "ViT-S/16 for images of 224 x 224"},
+      {vit_base_224, "ViT-B/16 for images of 224 x 224"},
+      {vit_base_32_224, "ViT-B/32 for images of 224 x 224"},
+      {token_moe(vit("tiny", 192, 3, 4, 32)), "V-MoE-Ti: 8 experts, 2 a token, every other block"},
+      {token_moe(vit("small", 384, 6, 4, 32)), "V-MoE-S for images of 32 x 32"},
+      {token_moe(vit("small", 384, 6, 8, 64)), "V-MoE-S for images of 64 x 64"},
+      {token_moe(vit_small_224), "V-MoE-S/16 for images of 224 x 224"},
+      {token_moe(vit_base_32_224), "V-MoE-B/32 for images of 224 x 224"},
   };
 }
 

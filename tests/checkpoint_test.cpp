@@ -42,7 +42,7 @@ TEST_CASE("checkpoint: what was saved comes back bit for bit", "[checkpoint]") {
   ClassifierSettings padded = tiny_moe(3);
   padded.shortcut = models::Shortcut::pad;
   padded.gate = models::GateForm::raw;
-  padded.score_norm = false;
+  padded.router.score_norm = false;
   ClassifierSettings wide_stem = tiny_moe(2);
   wide_stem.scaled_stem = false;
   const TemporaryFolder folder;

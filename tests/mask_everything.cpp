@@ -80,8 +80,8 @@ models::Prediction MaskEverything::forward(const Tensor& images, Mode mode,
                                            models::GateGradient gradient) const {
   const Tensor x = div(sub(images, at("normalize.mean")), at("normalize.std"));
   models::Prediction out;
-  out.scores = net("router.", settings_.router_blocks, 1, x, mode, {});
-  if (settings_.score_norm) out.scores = normed("router.score_norm", out.scores, mode);
+  out.scores = net("router.", settings_.router.blocks, 1, x, mode, {});
+  if (settings_.router.score_norm) out.scores = normed("router.score_norm", out.scores, mode);
   out.experts = argmax(out.scores.detached(), 1);
   Chosen chosen{out.experts, {}};
   if (gradient == models::GateGradient::open) {

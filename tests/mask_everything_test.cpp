@@ -44,7 +44,7 @@ Tensor or_zeros(const Tensor& gradient, const Tensor& like) {
 
 void convert(Classifier& model, Dtype dtype) {
   for (const NamedTensor& t : state_of(model)) *t.value = t.value->to(dtype);
-  model.activations = dtype;
+  model.set_activations(dtype);
 }
 
 Tensor loss_of(const models::Prediction& p, const Tensor& labels) {
@@ -61,7 +61,7 @@ struct Case {
 
 ClassifierSettings with(ClassifierSettings s, GateForm gate, bool score_norm) {
   s.gate = gate;
-  s.score_norm = score_norm;
+  s.router.score_norm = score_norm;
   return s;
 }
 

@@ -18,8 +18,8 @@ inline models::ClassifierSettings tiny_moe(int experts) {
   s.stem_width = 8;
   s.experts = experts;
   s.ratio = 0.5;
-  s.router_blocks = {1, 1};
-  s.router_widths = {4, 8};
+  s.router.blocks = {1, 1};
+  s.router.widths = {4, 8};
   s.height = s.width = 8;
   s.classes = 5;
   return s;
@@ -28,8 +28,8 @@ inline models::ClassifierSettings tiny_moe(int experts) {
 inline models::ClassifierSettings tiny_dense() {
   models::ClassifierSettings s = tiny_moe(1);
   s.ratio = 1;
-  s.router_blocks.clear();
-  s.router_widths.clear();
+  s.router.blocks.clear();
+  s.router.widths.clear();
   return s;
 }
 
@@ -72,7 +72,7 @@ inline void stir(models::Classifier& model) {
 inline void balance_router(models::Classifier& model, const engine::Tensor& images,
                            const std::vector<double>& push, engine::Mode mode) {
   using engine::Tensor;
-  const bool normed = model.settings().score_norm;
+  const bool normed = model.settings().router.score_norm;
   if (normed && mode == engine::Mode::train) return;
   for (const engine::NamedTensor& t : engine::state_of(model)) {
     if (t.name != (normed ? "router.score_norm.running_mean" : "router.fc.bias")) continue;

@@ -203,7 +203,7 @@ TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[t
 
 TEST_CASE("descend: what is not finite stops the step before anything moves", "[train]") {
   models::ClassifierSettings s = tiny_moe(2);
-  s.score_norm = false;
+  s.router.score_norm = false;
   const TrainSettings settings;
   const auto spoiled = [&](const std::string& name, float value, Step method) {
     Learner learner(s, 2);

@@ -68,7 +68,7 @@ ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
 }
 
 ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
-  const auto experts = static_cast<size_t>(on.model.settings().experts);
+  const auto experts = static_cast<size_t>(on.model.routes());
   if (experts < 2) return nullptr;
   const size_t classes = on.set.class_names.size();
   using Counts = std::vector<int64_t>;

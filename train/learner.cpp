@@ -8,7 +8,7 @@ Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed, engi
       forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate) {
         return model.forward(images, mode, gate);
       }) {
-  if (model.is_routed()) router.emplace(model.router_parameters());
+  if (!model.router_parameters().empty()) router.emplace(model.router_parameters());
 }
 
 std::vector<engine::FlatParameters*> Learner::groups() {

@@ -17,7 +17,8 @@ RecordedStep::Key RecordedStep::key_of(const data::Batch& batch, const StepSetti
 }
 
 StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& settings) {
-  if (!can_record_graphs(batch.images.device())) return read(step_(learner_, batch, settings));
+  if (!can_record_graphs(batch.images.device()) || !learner_.model.can_be_recorded())
+    return read(step_(learner_, batch, settings));
   const Key key = key_of(batch, settings);
   const auto old = [&](const auto& recording) { return recording->key.epoch != key.epoch; };
   std::erase_if(recordings_, old);

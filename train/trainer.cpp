@@ -59,7 +59,7 @@ class Run {
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {
-    if (config.run.precision == "bf16") learner_.model.activations = Dtype::bf16;
+    if (config.run.precision == "bf16") learner_.model.set_activations(Dtype::bf16);
   }
 
   Learner& learner() { return learner_; }
@@ -242,9 +242,12 @@ models::ClassifierSettings classifier_settings(const Config& config, const data:
   });
   if (config.model.experts > 0) s.experts = config.model.experts;
   if (config.model.ratio > 0) s.ratio = config.model.ratio;
+  if (config.model.active > 0) s.active = config.model.active;
+  if (config.model.router_pool > 0) s.router.pool = config.model.router_pool;
+  if (!is_moe) s.kept = config.model.kept;
   if (is_moe && s.gate == models::GateForm::softmax && config.model.gate == "straight-through")
     s.gate = models::GateForm::raw;
-  s.score_norm = s.score_norm && config.model.score_norm;
+  s.router.score_norm = s.router.score_norm && config.model.score_norm;
   s.height = set.height;
   s.width = set.width;
   s.channels = set.channels;

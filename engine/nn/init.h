@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "engine/random.h"
 #include "engine/tensor.h"
 
@@ -10,10 +12,12 @@ namespace moat::engine {
 struct InitStream {
   uint64_t seed = 0;
   uint32_t next = 0;
+  // Elements that may still be drawn: a model rebuilt from a file takes no more than the file has.
+  int64_t budget = std::numeric_limits<int64_t>::max();
   RandomKey take() { return {.seed = seed, .purpose = Purpose::initialise, .stream = next++}; }
 };
 
-// Rows are the first axis (output channels).
+// Rows are the first axis (output channels). Throw when the stream's budget is spent.
 Tensor init_normal(const Shape& shape, double deviation, InitStream& init);
 Tensor init_uniform(const Shape& shape, double bound, InitStream& init);
 

@@ -1,5 +1,7 @@
 #include "engine/nn/layers.h"
 
+#include "engine/nn/filter_choice.h"
+#include "engine/ops/elementwise.h"
 #include "engine/ops/linalg.h"
 #include "engine/tape.h"
 
@@ -32,46 +34,63 @@ void Linear::visit(Visitor& v) {
   v.parameter("bias", bias);
 }
 
-ConvNorm::ConvNorm(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options)
-    : filter(std::move(filter_bank)),
-      norm(to_int(filter.dim(0)) / expert_count),
-      options(conv_options),
-      experts(expert_count) {}
-
-void ConvNorm::visit(Visitor& v, const std::string& conv_name, const std::string& norm_name) {
-  v.parameter(conv_name + ".weight", filter);
-  v.child(norm_name, norm);
+ConvLayer::ConvLayer(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options,
+                     Norm followed_by)
+    : filter(std::move(filter_bank)), options(conv_options), experts(expert_count) {
+  if (followed_by == Norm::batch) norm.emplace(to_int(filter.dim(0)) / expert_count);
 }
 
-Tensor ConvNorm::forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
-                         Activation activation) const {
-  require(experts == 1 || route, "ConvNorm: a convolution with several experts needs a route");
+void ConvLayer::visit(Visitor& v, const std::string& conv_name, const std::string& norm_name) {
+  v.parameter(conv_name + ".weight", filter);
+  v.parameter(conv_name + ".scores", choice.scores);
+  if (norm) v.child(norm_name, *norm);
+}
+
+Tensor ConvLayer::chosen_filter() const {
+  return choice.scores.defined() ? keep_filters(filter, choice.scores, choice.kept) : filter;
+}
+
+bool ConvLayer::is_constant() const {
+  return !is_differentiated(filter) && !(norm && is_differentiated(norm->weight)) &&
+         !(norm && is_differentiated(norm->bias)) &&
+         !(choice.scores.defined() && is_differentiated(choice.scores));
+}
+
+Tensor ConvLayer::forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
+                          Activation activation) const {
+  require(experts == 1 || route, "ConvLayer: a convolution with several experts needs a route");
   const bool routed = experts > 1;
-  const bool constant = !is_differentiated(filter) && !is_differentiated(norm.weight) &&
-                        !is_differentiated(norm.bias);
-  if (mode == Mode::eval && constant) {
+  if (mode == Mode::eval && is_constant()) {
     const PackedConv2d& weights = packed(to_int(x.dim(1)), to_int(x.dim(2)), x.dtype());
     return routed ? grouped_conv2d_packed(x, weights, route->segments, route->gate, residual,
                                           activation)
                   : conv2d_packed(x, weights, residual, activation);
   }
-  const Tensor y = routed ? grouped_conv2d(x, filter, route->segments, route->gate, options)
-                          : conv2d(x, filter, options);
-  return norm.forward(y, mode, residual, activation);
+  Tensor y = routed ? grouped_conv2d(x, filter, route->segments, route->gate, options)
+                    : conv2d(x, chosen_filter(), options);
+  if (norm) return norm->forward(y, mode, residual, activation);
+  if (residual.defined()) y = add(y, residual);
+  return activation == Activation::relu ? relu(y) : y;
 }
 
-const PackedConv2d& ConvNorm::packed(int height, int width, Dtype dtype) const {
-  const std::vector<uint64_t> versions = {filter.version(), norm.weight.version(),
-                                          norm.bias.version(), norm.running_mean.version(),
-                                          norm.running_var.version()};
+const PackedConv2d& ConvLayer::packed(int height, int width, Dtype dtype) const {
+  std::vector<uint64_t> versions = {filter.version()};
+  if (norm)
+    for (const Tensor* t : {&norm->weight, &norm->bias, &norm->running_mean, &norm->running_var})
+      versions.push_back(t->version());
+  if (choice.scores.defined()) versions.push_back(choice.scores.version());
   const PackedConv2d& known = folded_.packed;
   if (folded_.versions == versions && known.height == height && known.width == width &&
       known.dtype == dtype)
     return known;
   const NoTapeScope not_recorded;
-  const FoldedConv folded = fold_batch_norm(filter, norm.weight, norm.bias, norm.running_mean,
-                                            norm.running_var, norm.options);
-  folded_ = {versions,
+  FoldedConv folded{chosen_filter(), {}};
+  if (norm)
+    folded = fold_batch_norm(folded.filter, norm->weight, norm->bias, norm->running_mean,
+                             norm->running_var, norm->options);
+  else
+    folded.bias = Tensor::zeros({filter.dim(0)}, filter.dtype(), filter.device());
+  folded_ = {std::move(versions),
              pack_conv2d(folded.filter, folded.bias, options, height, width, dtype, experts)};
   return folded_.packed;
 }

@@ -42,22 +42,36 @@ struct Linear : Module {
   void visit(Visitor& v) override;
 };
 
-// Convolution, batch norm, optional residual, activation: the unit residual nets are made of. With
-// experts > 1 the filter bank holds one filter per expert and forward() needs a route.
-class ConvNorm {
+// How many of a convolution's filters count: those of the largest scores (Sehwag et al. 2020,
+// HYDRA, with whole filters in place of weights).
+struct FilterChoice {
+  Tensor scores;  // [c_out], trained; undefined when all filters count
+  int kept = 0;
+};
+
+// A convolution and what follows it: batch norm unless there is none, optional residual,
+// activation. With experts > 1 the filter bank holds one filter per expert and forward() needs a
+// route.
+class ConvLayer {
  public:
   Tensor filter;  // [experts · width, r, s, c_in]
-  BatchNorm norm;
+  std::optional<BatchNorm> norm;
   Conv2dOptions options;
   int experts = 1;
+  FilterChoice choice;  // of a layer with one expert
 
-  ConvNorm(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options);
+  enum class Norm { batch, none };
+  ConvLayer(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options,
+            Norm followed_by = Norm::batch);
 
   Tensor forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
                  Activation activation) const;
+  // The scores are named conv_name.scores; a layer without a norm ignores norm_name.
   void visit(Visitor& v, const std::string& conv_name, const std::string& norm_name);
 
  private:
+  Tensor chosen_filter() const;
+  bool is_constant() const;
   const PackedConv2d& packed(int height, int width, Dtype dtype) const;
 
   // Derived from the tensors above and rebuilt whenever one of them has been written.

@@ -1,0 +1,49 @@
+#include "models/settings.h"
+
+namespace moat::models {
+
+NetShape net_shape(const ClassifierSettings& s) {
+  NetShape shape{
+      .family = s.family,
+      .blocks = s.blocks,
+      .widths = {},
+      .stem_width = s.scaled_stem ? static_cast<int>(s.ratio * s.stem_width) : s.stem_width,
+      .block = s.block,
+      .stem = s.stem,
+      .shortcut = s.shortcut,
+      .transition = s.transition,
+      .in_channels = s.channels,
+      .height = s.height,
+      .width = s.width,
+      .outputs = s.classes,
+      .experts = s.experts_are == Experts::convolutions ? s.experts : 1,
+      .kept = s.kept,
+      .transformer = s.transformer};
+  for (int width : s.widths) shape.widths.push_back(static_cast<int>(s.ratio * width));
+  return shape;
+}
+
+ClassifierSettings dual_of(const std::string& name, const DualSettings& parts) {
+  ClassifierSettings s;
+  s.name = name;
+  s.dual = std::make_shared<const DualSettings>(parts);
+  s.height = parts.standard.height;
+  s.width = parts.standard.width;
+  s.channels = parts.standard.channels;
+  s.classes = parts.standard.classes;
+  return s;
+}
+
+ClassifierSettings dense_twin(ClassifierSettings s) {
+  if (s.dual) return dense_twin(s.dual->standard);
+  s.experts = s.active = 1;
+  s.experts_are = Experts::convolutions;
+  s.ratio = s.kept = 1;
+  s.scaled_stem = true;
+  s.transition = Transition::activated;
+  s.router = {};
+  s.transformer.moe = {};
+  return s;
+}
+
+}  // namespace moat::models

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <vector>
+
+#include "models/conv_net.h"
+
+namespace moat::models {
+
+// VGG with batch norm (Simonyan & Zisserman 2015) as it is used on CIFAR-10 and in the AdvMoE
+// release: stages of 3x3 convolutions, a max-pool between stages, averaged to 2x2, then three
+// linear layers with 256 hidden units and no dropout. Every convolution but the first is an MoE
+// convolution when the net has experts. Tensors are named as in torchvision: features.N,
+// classifier.N.
+class Vgg : public Net {
+ public:
+  Vgg(const NetShape& shape, Init init, engine::InitStream& stream);
+
+  engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  void visit(engine::Visitor& v) override;
+  Macs macs(int height, int width) const override;
+
+ private:
+  std::vector<std::vector<engine::ConvLayer>> stages_;
+  std::vector<engine::Linear> head_;
+};
+
+}  // namespace moat::models

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "models/conv_net.h"
+
+namespace moat::models {
+
+// A wide residual net (Zagoruyko & Komodakis 2016): pre-activation blocks, norm and ReLU in front
+// of each convolution, stages with strides 1, 2, 2, …, norm, ReLU, global average pool, linear
+// head. Every convolution behind the stem is an MoE convolution when the net has experts. Tensors
+// are named as in RobustBench: block1.layer.0.conv1, …, convShortcut.
+class WideResNet : public Net {
+ public:
+  WideResNet(const NetShape& shape, Init init, engine::InitStream& stream);
+
+  engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  void visit(engine::Visitor& v) override;
+  Macs macs(int height, int width) const override;
+
+ private:
+  struct PreActivationBlock {
+    engine::BatchNorm norm;                     // bn1
+    engine::ConvLayer conv1, conv2;             // conv1 with bn2, conv2 without a norm
+    std::optional<engine::ConvLayer> shortcut;  // 1x1, where the shape changes
+    engine::Tensor forward(const engine::Tensor& x, const Pass& pass, Transition transition) const;
+  };
+  NetShape shape_;
+  std::optional<StemLayers> stem_;
+  std::vector<std::vector<PreActivationBlock>> stages_;
+  std::optional<engine::BatchNorm> norm_;
+  engine::Linear head_;
+};
+
+}  // namespace moat::models
