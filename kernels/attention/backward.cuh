@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kRowProductWarps* kWarp)
     products[(image_token / a.tokens * a.heads + head) * a.tokens + image_token % a.tokens] = sum;
 }
 
-// What a query's row of scores needs: log2 of the sum of its exponentials, and D. Behind the last
-// query infinity, which makes every probability 0.
+// What a query's row of scores needs: log2 of the sum of its exponentials, and D. Zeros behind the
+// last query, whose probabilities are then finite, and meet nothing but zeros.
 template <class C>
 struct QueryNumbers {
   const C *log_sum_exp, *products;
@@ -41,13 +41,13 @@ struct QueryNumbers {
         products(d + at.image_head * a.tokens),
         tokens(a.tokens) {}
   __device__ C log2_sum(int token) const {
-    return token < tokens ? log_sum_exp[token] * static_cast<C>(kLog2E) : static_cast<C>(INFINITY);
+    return token < tokens ? log_sum_exp[token] * static_cast<C>(kLog2E) : C(0);
   }
   __device__ C product(int token) const { return token < tokens ? products[token] : C(0); }
 };
 
 template <class P>
-__global__ void __launch_bounds__(P::kThreads)
+__global__ void __launch_bounds__(P::kThreads, 2)
     query_gradient_kernel(AttentionGrad a, const typename P::Sum* products, typename P::Sum scale,
                           Access access) {
   using T = typename P::Value;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(P::kThreads)
 }
 
 template <class P>
-__global__ void __launch_bounds__(P::kThreads)
+__global__ void __launch_bounds__(P::kThreads, 2)
     key_gradient_kernel(AttentionGrad a, const typename P::Sum* products, typename P::Sum scale,
                         Access access) {
   using T = typename P::Value;

@@ -11,7 +11,7 @@
 namespace moat::kernels::attention_tiles {
 
 template <class P>
-__global__ void __launch_bounds__(P::kThreads)
+__global__ void __launch_bounds__(P::kThreads, 2)
     forward_kernel(Attention a, typename P::Sum scale, Access access) {
   using T = typename P::Value;
   using C = typename P::Sum;

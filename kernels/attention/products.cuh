@@ -60,10 +60,10 @@ struct FmaProducts {
     }
   }
 
-  // sums += scores · others. A row's lanes tell each other its scores through `scratch`.
+  // sums += scores · others. A row's lanes tell each other its scores through `scratch`; between
+  // two such products the block must have waited.
   static __device__ void accumulate(Wide& sums, const Scores& scores, const T* others, int width,
                                     T* scratch) {
-    __syncwarp();  // the scores of the product before have been read
 #pragma unroll
     for (int i = 0; i < kMyRows; ++i)
 #pragma unroll

@@ -162,6 +162,23 @@ TEST_CASE("cuda: attention gives the same bits twice, at any address and in any 
   check_bits.template operator()<Bf16>();
 }
 
+TEST_CASE("cuda: attention of scores of -1e4, which rows of zeros are far above",
+          "[cuda][attention]") {
+  const auto check_finite = [&]<class T>() {
+    const Extents e{1, 70, 1, 8};
+    auto qkv = random_values<T>(3 * e.values(), 1);
+    for (size_t t = 0; t < 70; ++t) {
+      qkv[24 * t] = T(200.f);       // q
+      qkv[24 * t + 8] = T(-160.f);  // k
+    }
+    const Results<T> got = on_device(e, qkv, random_values<T>(e.values(), 2));
+    for (const T y : got.y) REQUIRE(std::abs(float(y)) < 4);
+    for (const T d : got.d_qkv) REQUIRE(std::isfinite(float(d)));
+  };
+  check_finite.template operator()<float>();
+  check_finite.template operator()<Bf16>();
+}
+
 TEST_CASE("cuda: attention of scores of 1e4 and of NaN", "[cuda][attention]") {
   const Extents e{1, 70, 1, 4};
   auto qkv = random_values<float>(3 * e.values(), 1);
