@@ -11,8 +11,8 @@ using tests::OpCase;
 // Every op by its families, so that one family's inputs are in memory at a time.
 constexpr auto kFamilies = {tests::elementwise_cases, tests::shape_cases,  tests::reduce_cases,
                             tests::linalg_cases,      tests::vision_cases, tests::norm_cases,
-                            tests::loss_cases,        tests::moe_cases,    tests::routing_cases,
-                            tests::ball_cases};
+                            tests::attention_cases,   tests::loss_cases,   tests::moe_cases,
+                            tests::routing_cases,     tests::ball_cases};
 
 std::string name_of(const OpCase& op_case) { return "op " + op_case.name + " float32"; }
 

@@ -41,8 +41,9 @@ Tensor rand_ints(const Shape& shape, int low, int high, uint32_t stream) {
 
 std::vector<OpCase> all_cases(Scale scale) {
   std::vector<OpCase> out;
-  for (auto family : {elementwise_cases, shape_cases, reduce_cases, linalg_cases, vision_cases,
-                      norm_cases, loss_cases, moe_cases, routing_cases, ball_cases})
+  for (auto family :
+       {elementwise_cases, shape_cases, reduce_cases, linalg_cases, vision_cases, norm_cases,
+        attention_cases, loss_cases, moe_cases, routing_cases, ball_cases})
     for (OpCase& c : family(scale)) out.push_back(std::move(c));
   return out;
 }

@@ -57,6 +57,7 @@ std::vector<OpCase> reduce_cases(Scale scale);
 std::vector<OpCase> linalg_cases(Scale scale);
 std::vector<OpCase> vision_cases(Scale scale);
 std::vector<OpCase> norm_cases(Scale scale);
+std::vector<OpCase> attention_cases(Scale scale);
 std::vector<OpCase> loss_cases(Scale scale);
 std::vector<OpCase> grouped_conv_cases(Scale scale);
 std::vector<OpCase> moe_cases(Scale scale);

@@ -20,6 +20,7 @@ TEST_CASE("ops: reduce") { check_all(reduce_cases(Scale::test)); }
 TEST_CASE("ops: linalg") { check_all(linalg_cases(Scale::test)); }
 TEST_CASE("ops: vision") { check_all(vision_cases(Scale::test)); }
 TEST_CASE("ops: norm") { check_all(norm_cases(Scale::test)); }
+TEST_CASE("ops: attention") { check_all(attention_cases(Scale::test)); }
 TEST_CASE("ops: loss") { check_all(loss_cases(Scale::test)); }
 TEST_CASE("ops: moe") { check_all(moe_cases(Scale::test)); }
 TEST_CASE("ops: routing") { check_all(routing_cases(Scale::test)); }

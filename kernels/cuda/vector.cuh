@@ -36,6 +36,16 @@ __device__ void store(T* to, const Vector<T, N>& vector) {
            std::bit_cast<uint4>(vector));  // nvcc splits a plain store
 }
 
+// As load, from any address of a T: for sums whose order must not depend on where values lie.
+template <int N, class T>
+__device__ Vector<T, N> load_anywhere(const T* from) {
+  if (reinterpret_cast<uintptr_t>(from) % sizeof(Vector<T, N>) == 0) return load<N>(from);
+  Vector<T, N> vector;
+#pragma unroll
+  for (int n = 0; n < N; ++n) vector.values[n] = from[n];
+  return vector;
+}
+
 // As store, to any address of a T: where a result goes must not choose N, on which the order of
 // sums depends that are computed beside it.
 template <class T, int N>

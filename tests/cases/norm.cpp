@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "engine/ops/layer_norm.h"
+
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -84,6 +86,41 @@ OpCase norm_case(const Row& row) {
           .bytes = (row.mode == Mode::train ? 12.0 : 8.0) * static_cast<double>(row.shape.count())};
 }
 
+// x, gamma, beta; the last two undefined for a norm without affine.
+Tensors layer_norm_reference(const Tensors& in) {
+  const Tensor &x = in[0], y = Tensor::empty(x.shape(), Dtype::f64);
+  const int64_t width = x.shape().back();
+  for (int64_t at = 0; at < x.size(); at += width) {
+    double mean = 0, var = 0;
+    for (int64_t j = 0; j < width; ++j) mean += f64(x)[at + j] / double(width);
+    for (int64_t j = 0; j < width; ++j)
+      var += (f64(x)[at + j] - mean) * (f64(x)[at + j] - mean) / double(width);
+    for (int64_t j = 0; j < width; ++j) {
+      const double v = (f64(x)[at + j] - mean) / std::sqrt(var + 1e-6);
+      f64(y)[at + j] = in[1].defined() ? v * f64(in[1])[j] + f64(in[2])[j] : v;
+    }
+  }
+  return {y};
+}
+
+OpCase layer_norm_case(const Shape& shape, Parts parts) {
+  const Shape width = {shape.back()};
+  const bool affine = parts == Parts::affine;
+  return {
+      .name = "layer_norm " + shape.str() + (affine ? " affine" : " plain"),
+      .inputs = {randn(shape, 1), affine ? randn(width, 2) : Tensor{},
+                 affine ? randn(width, 3) : Tensor{}},
+      .op = [](const Tensors& in) -> Tensors { return {engine::layer_norm(in[0], in[1], in[2])}; },
+      .reference = layer_norm_reference,
+      .differentiable = affine ? std::vector<int>{0, 1, 2} : std::vector<int>{0},
+      .keep_float32 = {1, 2},
+      // As for batch_norm.
+      .f32 = 3e-6,
+      .bf16 = 0.004,
+      .gradient = 1e-6,
+      .bytes = 8.0 * static_cast<double>(shape.count())};
+}
+
 }  // namespace
 
 std::vector<OpCase> norm_cases(Scale scale) {
@@ -106,6 +143,15 @@ std::vector<OpCase> norm_cases(Scale scale) {
   }
   if (scale == Scale::test) out.push_back(norm_case({Mode::eval, {1, 3}, Parts::affine, relu}));
   if (scale == Scale::test) out.push_back(norm_case({Mode::eval, {0, 4}, Parts::affine, relu}));
+  if (scale == Scale::bench) {
+    for (const Shape& shape : {Shape{128, 65, 192}, {64, 197, 384}})
+      out.push_back(layer_norm_case(shape, Parts::affine));
+    return out;
+  }
+  // Some rows, two blocks of them, rows longer than what a warp takes, a row, no row, a value.
+  for (const Shape& shape : {Shape{3, 5, 24}, {130, 7}, {2, 2056}, {33}, {0, 4}})
+    for (Parts parts : {Parts::plain, Parts::affine}) out.push_back(layer_norm_case(shape, parts));
+  out.push_back(layer_norm_case({4, 1}, Parts::affine));
   return out;
 }
 

@@ -41,6 +41,26 @@ class DeviceArray {
   size_t count_;
 };
 
+// As above, `shift` values behind an aligned address.
+template <class T>
+class ShiftedArray {
+ public:
+  ShiftedArray(size_t count, size_t shift) : array_(count + shift), shift_(shift) {}
+  ShiftedArray(std::vector<T> values, size_t shift)
+      : array_((values.insert(values.begin(), shift, T()), values)), shift_(shift) {}
+
+  T* data() const { return array_.data() + shift_; }
+  std::vector<T> host() const {
+    std::vector<T> values = array_.host();
+    values.erase(values.begin(), values.begin() + static_cast<int64_t>(shift_));
+    return values;
+  }
+
+ private:
+  DeviceArray<T> array_;
+  size_t shift_;
+};
+
 // The number formats that kernels take, and their unit roundoff.
 template <class T>
 inline constexpr kernels::Dtype dtype_of = kernels::Dtype::i32;

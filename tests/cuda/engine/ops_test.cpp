@@ -30,6 +30,7 @@ TEST_CASE("gpu: convolutions and pools equal the CPU's", "[gpu][ops]") {
   check_family(vision_cases);
 }
 TEST_CASE("gpu: norms equal the CPU's", "[gpu][ops]") { check_family(norm_cases); }
+TEST_CASE("gpu: attention equals the CPU's", "[gpu][ops]") { check_family(attention_cases); }
 TEST_CASE("gpu: losses equal the CPU's", "[gpu][ops]") { check_family(loss_cases); }
 TEST_CASE("gpu: grouped convolutions equal the CPU's", "[gpu][ops]") {
   check_family(grouped_conv_cases);

@@ -1,0 +1,105 @@
+#include "kernels/attention/attention.h"
+
+#include <cmath>
+
+#include "kernels/attention/backward.cuh"
+#include "kernels/attention/forward.cuh"
+#include "kernels/cuda.cuh"
+#include "kernels/cuda/stretch.cuh"
+
+namespace moat::kernels {
+
+namespace attention_tiles {
+
+namespace {
+
+template <class Args>
+bool is_valid(const Args& a) {
+  return a.batch >= 0 && a.tokens >= 0 && a.heads >= 1 && a.head_width >= 1 &&
+         a.head_width <= kMostHeadWidth;
+}
+
+// f.operator()<P>() with the products for a number format and width.
+template <class F>
+Status with_products(Dtype dtype, int head_width, F&& f) {
+  const auto with_width = [&]<int kWidth>() {
+    switch (dtype) {
+      case Dtype::f64:
+        return f.template operator()<FmaProducts<double, kWidth>>();
+      case Dtype::f32:
+        return f.template operator()<FmaProducts<float, kWidth>>();
+      case Dtype::bf16:
+        return f.template operator()<MmaProducts<kWidth>>();
+      default:
+        return Status::unsupported;
+    }
+  };
+  return head_width <= 64 ? with_width.template operator()<64>()
+                          : with_width.template operator()<kMostHeadWidth>();
+}
+
+// Whether all rows of a head can be moved in chunks of 16 bytes.
+template <class Args>
+Access access_of(const Args& a, std::initializer_list<const void*> pointers) {
+  bool chunks = a.head_width * size_of(a.dtype) % 16 == 0;
+  for (const void* p : pointers) chunks &= reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  return chunks ? Access::chunks : Access::values;
+}
+
+// A block per tile of rows of each head.
+template <class P, int kOwnTiles, class Args>
+Grid grid_of(const Args& a) {
+  const int64_t tiles = (a.tokens + P::kRows - 1) / P::kRows;
+  return {blocks_of(int64_t{a.batch} * a.heads * tiles, 1), dim3(P::kThreads),
+          SharedTiles<P, kOwnTiles>::bytes()};
+}
+
+// Of the scores.
+template <class P, class Args>
+typename P::Sum scale_of(const Args& a) {
+  return static_cast<typename P::Sum>(1 / std::sqrt(static_cast<double>(a.head_width)));
+}
+
+}  // namespace
+
+}  // namespace attention_tiles
+
+size_t attention_workspace(Cuda, const Attention&) { return 0; }
+
+Status attention(Cuda on, const Attention& a) {
+  using namespace attention_tiles;
+  if (!is_valid(a)) return Status::bad_args;
+  return with_products(a.dtype, a.head_width, [&]<class P>() {
+    return launch(on, grid_of<P, 1>(a), forward_kernel<P>, a, scale_of<P>(a),
+                  access_of(a, {a.qkv, a.y}));
+  });
+}
+
+size_t attention_grad_workspace(Cuda, const AttentionGrad& a) {
+  if (!attention_tiles::is_valid(a)) return 0;
+  return static_cast<size_t>(int64_t{a.batch} * a.heads * a.tokens) *
+         (a.dtype == Dtype::f64 ? sizeof(double) : sizeof(float));
+}
+
+Status attention_grad(Cuda on, const AttentionGrad& a) {
+  using namespace attention_tiles;
+  if (!is_valid(a)) return Status::bad_args;
+  if (on.workspace_bytes < attention_grad_workspace(on, a)) return Status::small_workspace;
+  return with_products(a.dtype, a.head_width, [&]<class P>() {
+    auto* products = static_cast<typename P::Sum*>(on.workspace);
+    const Access access = access_of(a, {a.qkv, a.d_y, a.d_qkv});
+    Status status = launch(on,
+                           {blocks_of(int64_t{a.batch} * a.tokens * a.heads, kRowProductWarps),
+                            dim3(kRowProductWarps * kWarp)},
+                           row_products_kernel<typename P::Value>, a, products);
+    if (status == Status::ok)
+      status = launch(on, grid_of<P, 2>(a), query_gradient_kernel<P>, a, products, scale_of<P>(a),
+                      access);
+    if (status == Status::ok)
+      status =
+          launch(on, grid_of<P, 2>(a), key_gradient_kernel<P>, a, products, scale_of<P>(a), access);
+    return status;
+  });
+}
+
+}  // namespace moat::kernels

@@ -1,0 +1,157 @@
+#pragma once
+
+// The two products of attention for a block's tile of rows: with the other rows, which gives a
+// tile of scores, and of such a tile with the other rows, summed up. FmaProducts for float32 and
+// float64, MmaProducts for bfloat16 by the tensor cores. A thread holds a few rows of either
+// result, and shares them with its neighbouring kLanes lanes only.
+
+#include "kernels/cuda/vector.cuh"
+#include "kernels/cuda/warp.cuh"
+#include "kernels/ptx.cuh"
+
+namespace moat::kernels::attention_tiles {
+
+// Rows of at most kWidth values. 16 by 16 threads: thread (ty, tx) has rows ty, ty + 16, …, other
+// rows tx, tx + 16, …, and of a wide row vectors of neighbouring columns.
+template <class T, int kWidth>
+struct FmaProducts {
+  using Value = T;
+  using Sum = T;
+  static constexpr int kVector = kVectorSize<T>;
+  static constexpr int kThreads = 256, kLanes = 16;
+  static constexpr int kMyRows = (kWidth <= 64 ? 4 : 2) * 4 / static_cast<int>(sizeof(T)),
+                       kMyOthers = kMyRows, kMyColumns = kWidth / kLanes;
+  static constexpr int kRows = 16 * kMyRows, kOthers = kRows;
+  static constexpr int kPadding = kVector, kPitch = kWidth + kVector;  // odd in 16 bytes
+  static constexpr int kScratchPitch = kOthers + kVector, kScratch = kRows * kScratchPitch;
+
+  struct Scores {
+    T values[kMyRows][kMyOthers] = {};
+    __device__ T& at(int i, int j) { return values[i][j]; }
+  };
+  struct Wide {
+    T values[kMyRows][kMyColumns] = {};
+    __device__ T& at(int i, int c) { return values[i][c]; }
+    __device__ T at(int i, int c) const { return values[i][c]; }
+  };
+
+  static __device__ int lane() { return static_cast<int>(threadIdx.x) % kLanes; }
+  static __device__ int row(int i) { return static_cast<int>(threadIdx.x) / kLanes + 16 * i; }
+  static __device__ int other(int j) { return lane() + 16 * j; }
+  static __device__ int column(int c) {
+    return (c / kVector * kLanes + lane()) * kVector + c % kVector;
+  }
+
+  // scores += own · othersᵀ
+  static __device__ void multiply(Scores& scores, const T* own, const T* others, int width) {
+    for (int d = 0; d < width; d += kVector) {
+      Vector<T, kVector> a[kMyRows], b[kMyOthers];
+#pragma unroll
+      for (int i = 0; i < kMyRows; ++i) a[i] = load<kVector>(own + row(i) * kPitch + d);
+#pragma unroll
+      for (int j = 0; j < kMyOthers; ++j) b[j] = load<kVector>(others + other(j) * kPitch + d);
+#pragma unroll
+      for (int n = 0; n < kVector; ++n)
+#pragma unroll
+        for (int i = 0; i < kMyRows; ++i)
+#pragma unroll
+          for (int j = 0; j < kMyOthers; ++j)
+            scores.values[i][j] += a[i].values[n] * b[j].values[n];
+    }
+  }
+
+  // sums += scores · others. A row's lanes tell each other its scores through `scratch`; between
+  // two such products the block must have waited.
+  static __device__ void accumulate(Wide& sums, const Scores& scores, const T* others, int width,
+                                    T* scratch) {
+#pragma unroll
+    for (int i = 0; i < kMyRows; ++i)
+#pragma unroll
+      for (int j = 0; j < kMyOthers; ++j)
+        scratch[row(i) * kScratchPitch + other(j)] = scores.values[i][j];
+    __syncwarp();
+    for (int k = 0; k < kOthers; k += kVector) {
+      Vector<T, kVector> a[kMyRows];
+#pragma unroll
+      for (int i = 0; i < kMyRows; ++i) a[i] = load<kVector>(scratch + row(i) * kScratchPitch + k);
+#pragma unroll
+      for (int n = 0; n < kVector; ++n)
+#pragma unroll
+        for (int c = 0; c < kMyColumns; c += kVector) {
+          if (column(c) >= width) continue;
+          const Vector<T, kVector> b = load<kVector>(others + (k + n) * kPitch + column(c));
+#pragma unroll
+          for (int i = 0; i < kMyRows; ++i)
+#pragma unroll
+            for (int m = 0; m < kVector; ++m) sums.values[i][c + m] += a[i].values[n] * b.values[m];
+        }
+    }
+  }
+};
+
+// Four warps of 16 rows by mma.sync. Lane 4g + t has rows g and g + 8 of its warp's, and of every 8
+// other rows or columns 2t and 2t + 1. Scores are rounded to bfloat16 in place to be an operand.
+template <int kWidth>
+struct MmaProducts {
+  using Value = Bf16;
+  using Sum = float;
+  static constexpr int kThreads = 128, kLanes = 4;
+  static constexpr int kRows = 64, kOthers = kWidth <= 64 ? 64 : 32;  // as registers allow
+  static constexpr int kMyRows = 2, kMyOthers = kOthers / kLanes, kMyColumns = kWidth / kLanes;
+  static constexpr int kPadding = 16, kPitch = kWidth + 8;  // odd in 16 bytes
+  static constexpr int kScratch = 0;
+
+  template <int kColumns>
+  struct Fragments {
+    float values[kColumns / 8][4] = {};
+    __device__ float& at(int i, int j) { return values[j / 2][2 * i + j % 2]; }
+    __device__ float at(int i, int j) const { return values[j / 2][2 * i + j % 2]; }
+  };
+  using Scores = Fragments<kOthers>;
+  using Wide = Fragments<kWidth>;
+
+  static __device__ int warp_row() { return static_cast<int>(threadIdx.x) / kWarp * 16; }
+  static __device__ int lane() { return lane_index() % kLanes; }
+  static __device__ int row(int i) { return warp_row() + lane_index() / kLanes + 8 * i; }
+  static __device__ int other(int j) { return 8 * (j / 2) + 2 * lane() + j % 2; }
+  static __device__ int column(int c) { return other(c); }
+
+  static __device__ void multiply(Scores& scores, const Bf16* own, const Bf16* others, int width) {
+    const int l = lane_index();
+    const Bf16* left = own + (warp_row() + l % 16) * kPitch + l / 16 * 8;
+    const Bf16* right = others + (l / 16 * 8 + l % 8) * kPitch + l / 8 % 2 * 8;
+    for (int d = 0; d < width; d += 16) {
+      uint32_t a[4];
+      ptx::ldmatrix_x4(a, left + d);
+#pragma unroll
+      for (int j = 0; j < kOthers / 16; ++j) {
+        uint32_t b[4];
+        ptx::ldmatrix_x4(b, right + 16 * j * kPitch + d);
+        ptx::mma_m16n8k16_bf16(scores.values[2 * j], a, b[0], b[1]);
+        ptx::mma_m16n8k16_bf16(scores.values[2 * j + 1], a, b[2], b[3]);
+      }
+    }
+  }
+
+  static __device__ void accumulate(Wide& sums, const Scores& scores, const Bf16* others, int width,
+                                    float*) {
+    const int l = lane_index();
+    const Bf16* right = others + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
+#pragma unroll
+    for (int k = 0; k < kOthers / 16; ++k) {
+      const float(&low)[4] = scores.values[2 * k], (&high)[4] = scores.values[2 * k + 1];
+      const uint32_t a[4] = {ptx::pack_bf16(low[0], low[1]), ptx::pack_bf16(low[2], low[3]),
+                             ptx::pack_bf16(high[0], high[1]), ptx::pack_bf16(high[2], high[3])};
+#pragma unroll
+      for (int c = 0; c < kWidth / 16; ++c) {
+        if (16 * c >= width) continue;
+        uint32_t b[4];
+        ptx::ldmatrix_x4_trans(b, right + 16 * k * kPitch + 16 * c);
+        ptx::mma_m16n8k16_bf16(sums.values[2 * c], a, b[0], b[1]);
+        ptx::mma_m16n8k16_bf16(sums.values[2 * c + 1], a, b[2], b[3]);
+      }
+    }
+  }
+};
+
+}  // namespace moat::kernels::attention_tiles
