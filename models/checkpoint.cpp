@@ -97,18 +97,21 @@ SafeTensors to_file(Classifier& model, const Metadata& metadata) {
   return file;
 }
 
-LoadedModel load_model(const std::filesystem::path& path, Device device) {
-  const SafeTensors file = read_safetensors(path);
+LoadedModel from_file(const SafeTensors& file, const std::string& origin, Device device) {
   const auto it = file.metadata.find(kArchitecture);
   require(it != file.metadata.end(), [&] {
-    return text(path.string(),
+    return text(origin,
                 ": a moat checkpoint holds its architecture in the metadata; this file has none");
   });
-  ClassifierSettings settings = parse_architecture(it->second, path.string());
+  ClassifierSettings settings = parse_architecture(it->second, origin);
   read_normaliser(settings, "", file);
-  LoadedModel loaded{build(settings, file, path.string(), device), file.metadata};
-  restore(loaded.model, "", file, path.string());
+  LoadedModel loaded{build(settings, file, origin, device), file.metadata};
+  restore(loaded.model, "", file, origin);
   return loaded;
+}
+
+LoadedModel load_model(const std::filesystem::path& path, Device device) {
+  return from_file(read_safetensors(path), path.string(), device);
 }
 
 }  // namespace moat::models

@@ -196,7 +196,7 @@ TEST_CASE("checkpoint: an architecture far larger than its file is refused", "[c
   write_safetensors(path, file);
   const std::string error = error_of([&] { models::load_model(path); });
   CHECK(error.find("small.safetensors") != error.npos);
-  CHECK(error.find("conv1.weight") != error.npos);
+  CHECK(error.find("more parameters than its file holds") != error.npos);
 }
 
 TEST_CASE("checkpoint: a file that does not fit is one line", "[checkpoint]") {

@@ -42,11 +42,6 @@ Tensor or_zeros(const Tensor& gradient, const Tensor& like) {
   return gradient.defined() ? gradient : Tensor::zeros(like.shape(), like.dtype());
 }
 
-void convert(Classifier& model, Dtype dtype) {
-  for (const NamedTensor& t : state_of(model)) *t.value = t.value->to(dtype);
-  model.set_activations(dtype);
-}
-
 Tensor loss_of(const models::Prediction& p, const Tensor& labels) {
   return add(sum(cross_entropy(p.logits, labels)), sum(square(p.logits)));
 }

@@ -33,6 +33,76 @@ inline models::ClassifierSettings tiny_dense() {
   return s;
 }
 
+// A small instance of every family, dense and as the mixtures it comes in.
+inline std::vector<models::ClassifierSettings> small_families() {
+  using namespace models;
+  const ClassifierSettings routed = tiny_moe(2);
+  std::vector<ClassifierSettings> all;
+  const auto add = [&](const std::string& name, const ClassifierSettings& base, auto&& change) {
+    ClassifierSettings s = base;
+    s.name = name;
+    change(s);
+    all.push_back(s);
+  };
+  const auto wide = [](ClassifierSettings& s) { s.family = Family::wide_resnet; };
+  const auto vgg = [](ClassifierSettings& s) {
+    s.family = Family::vgg;
+    s.blocks = {1, 2};
+  };
+  const auto dense = [](ClassifierSettings& s) {
+    s.family = Family::densenet;
+    s.blocks = {2, 2};
+    s.widths = {6, 6};
+  };
+  const auto vit = [](ClassifierSettings& s) {
+    s.family = Family::vit;
+    s.blocks = {2};
+    s.widths = {12};
+    s.transformer.patch = 4;
+    s.transformer.heads = 2;
+  };
+  add("resnet", tiny_dense(), [](auto&) {});
+  add("moe-resnet", routed, [](auto&) {});
+  add("bottleneck", tiny_dense(), [](auto& s) { s.block = Block::bottleneck; });
+  add("moe-bottleneck", routed, [](auto& s) { s.block = Block::bottleneck; });
+  add("wide", tiny_dense(), wide);
+  add("moe-wide", routed, wide);
+  add("moe-wide-raw", routed, [&](auto& s) {
+    wide(s);
+    s.transition = Transition::raw;
+  });
+  add("vgg", tiny_dense(), vgg);
+  add("moe-vgg", routed, vgg);
+  add("densenet", tiny_dense(), dense);
+  add("moe-densenet", routed, dense);
+  add("sparse", tiny_dense(), [](auto& s) { s.kept = 0.5; });
+  add("networks", tiny_moe(3), [](auto& s) {
+    s.experts_are = Experts::networks;
+    s.router.blocks = s.router.widths = {};
+  });
+  add("weighted-networks", tiny_moe(3), [](auto& s) {
+    s.experts_are = Experts::networks;
+    s.active = 2;
+  });
+  add("weighted-convolutions", tiny_moe(3), [](auto& s) { s.active = 3; });
+  add("vit", tiny_dense(), vit);
+  add("v-moe", tiny_dense(), [&](auto& s) {
+    vit(s);
+    s.transformer.moe.blocks = {1};
+    s.transformer.moe.experts = 3;
+  });
+  add("dual", tiny_dense(), [&](auto& s) {
+    s = dual_of(s.name, {.standard = tiny_dense(), .robust = routed, .alpha = 0.3});
+  });
+  add("dual-of-probabilities", tiny_dense(), [&](auto& s) {
+    s = dual_of(s.name, {.standard = routed,
+                         .robust = tiny_moe(3),
+                         .alpha = 0.6,
+                         .average = Average::probabilities});
+  });
+  return all;
+}
+
 inline engine::Tensor row_numbers(int64_t n) {
   std::vector<int32_t> rows;
   for (int32_t i = 0; i < n; ++i) rows.push_back(i);
@@ -65,6 +135,12 @@ inline void stir(models::Classifier& model) {
                                               {.seed = 9, .stream = ++stream}, low, low + 0.8)
                            .reshaped({n}));
   }
+}
+
+// All of a model in another number format.
+inline void convert(models::Classifier& model, engine::Dtype dtype) {
+  for (const engine::NamedTensor& t : engine::state_of(model)) *t.value = t.value->to(dtype);
+  model.set_activations(dtype);
 }
 
 // Shifts the router's scores so that on these images and in this mode each expert's mean score is
