@@ -1,4 +1,7 @@
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -20,6 +23,15 @@ int fail(ExitCode code, std::string message) {
       [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7f'; }, ' ');
   std::cerr << "moat: " << message << '\n';
   return code;
+}
+
+// Threads that wait for others are to sleep and not to spin: beside a second program on the same
+// cores, spinning ones keep those they wait for from running, and both programs crawl. The OpenMP
+// runtime reads its settings when it is loaded, so the program starts once more with them.
+void let_waiting_threads_sleep(char** argv) {
+  if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
+  if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0)
+    execv("/proc/self/exe", argv);  // comes back only when it fails, and then all is as before
 }
 
 void add_commands(CLI::App& app, Globals& globals) {
@@ -60,6 +72,7 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   using namespace moat;
+  cli::let_waiting_threads_sleep(argv);
   try {
     return cli::run(argc, argv);
   } catch (const engine::UsageError& e) {

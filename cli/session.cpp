@@ -1,5 +1,6 @@
 #include "cli/session.h"
 
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "cli/table.h"
@@ -7,6 +8,7 @@
 #include "engine/hardware.h"
 #include "engine/io/file.h"
 #include "engine/io/sha256.h"
+#include "train/model_settings.h"
 #include "train/run_folder.h"
 #include "train/statistics.h"
 
@@ -60,6 +62,8 @@ Subject open_subject(const std::string& given, const Globals& globals) {
   subject.config.run.precision = globals.precision.value_or("fp32");
   subject.loaded.model.set_activations(
       engine::activation_dtype(engine::parse_precision(subject.config.run.precision)));
+  const std::string warning = train::company_warning(subject.loaded.model.settings());
+  if (!warning.empty() && !globals.quiet) std::cerr << "warning: " << warning << '\n';
   return subject;
 }
 

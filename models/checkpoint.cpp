@@ -53,7 +53,8 @@ void read_normaliser(ClassifierSettings& s, const std::string& prefix, const Saf
 Classifier build(const ClassifierSettings& settings, const SafeTensors& file,
                  const std::string& origin, Device device) {
   try {
-    return Classifier(settings, 0, device, elements(file));
+    const InitStream unwritten{.fill = InitStream::Fill::none, .budget = elements(file)};
+    return Classifier(settings, unwritten, device);
   } catch (const Error& error) {
     throw Error(text(origin, ": ", error.what()));
   }

@@ -41,12 +41,13 @@ Tensor log_of_average(const Tensor& p, const Tensor& q, double alpha) {
 
 }  // namespace
 
-Classifier::Classifier(const ClassifierSettings& s, uint64_t seed, Device device, int64_t budget)
+Classifier::Classifier(const ClassifierSettings& s, const InitStream& init, Device device)
     : settings_(s) {
   if (s.dual) {
-    dual_ =
-        std::make_unique<Dual>(Dual{Classifier(s.dual->standard, seed, device, budget),
-                                    Classifier(s.dual->robust, seed ^ kOtherSeed, device, budget)});
+    InitStream other = init;
+    other.seed ^= kOtherSeed;
+    dual_ = std::make_unique<Dual>(Dual{Classifier(s.dual->standard, init, device),
+                                        Classifier(s.dual->robust, other, device)});
     return;
   }
   require(s.experts >= 1,
@@ -56,13 +57,14 @@ Classifier::Classifier(const ClassifierSettings& s, uint64_t seed, Device device
   });
   mean_ = per_channel(s.mean, 0, s.channels);
   deviation_ = per_channel(s.deviation, 1, s.channels);
-  InitStream stream{.seed = seed, .next = 0, .budget = budget};
+  InitStream stream = init;
   net_ = s.experts > 1 && s.experts_are == Experts::networks
              ? std::make_unique<NetworkBank>(net_shape(s), s.experts, s.init, stream)
              : make_net(net_shape(s), s.init, stream);
   const Macs macs = net_->macs(s.height, s.width);  // refuses images that are too small
   if (s.experts > 1) {
-    InitStream router_stream{.seed = seed, .next = 1 << 16, .budget = budget};
+    InitStream router_stream = init;
+    router_stream.next = 1 << 16;
     router_.emplace(s.router, Router::Images{s.height, s.width, s.channels}, s.experts, macs.path,
                     router_stream);
   }

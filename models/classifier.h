@@ -22,10 +22,12 @@ struct Dual;
 // logits is restored at the end. Or two such models and their average.
 class Classifier : public engine::Module {
  public:
-  // Drawn on the CPU and moved: the same weights on every device. Throws when the model has more
-  // parameters than `budget`.
-  Classifier(const ClassifierSettings& settings, uint64_t seed, engine::Device device = {},
-             int64_t budget = engine::InitStream{}.budget);
+  // Drawn on the CPU and moved: the same weights on every device.
+  Classifier(const ClassifierSettings& settings, uint64_t seed, engine::Device device = {})
+      : Classifier(settings, engine::InitStream{.seed = seed}, device) {}
+  // Throws when each of its nets has more parameters than the stream's budget.
+  Classifier(const ClassifierSettings& settings, const engine::InitStream& init,
+             engine::Device device = {});
   ~Classifier() override;
   Classifier(Classifier&&) noexcept;
   Classifier& operator=(Classifier&&) noexcept;

@@ -10,8 +10,8 @@
 
 #include "engine/error.h"
 #include "engine/names.h"
-#include "models/zoo.h"
 #include "train/field.h"
+#include "train/model_settings.h"
 #include "train/numbers.h"
 
 namespace moat::train {
@@ -137,17 +137,8 @@ void validate(const Config& config) {
            "; train without an attack with train.method=natural");
   must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
                                                 train.epochs, ", got ", train.warmup_epochs));
-  const models::ClassifierSettings& row = models::find_model(config.model.name).settings;
-  const int experts = config.model.experts > 0 ? config.model.experts : row.experts;
-  must(row.experts > 1 || (config.model.experts <= 1 && config.model.active <= 1),
-       "model.experts needs a mixture of experts, and " + config.model.name +
-           " is dense; take the moe form of the model (moat models lists them)");
-  must(config.model.active <= experts, text("model.active must be at most the number of experts, ",
-                                            experts, ", got ", config.model.active));
-  must(config.model.kept == 1 || row.experts == 1,
-       "model.kept makes a sparse dense net, and " + config.model.name +
-           " is a mixture of experts; take its dense form or model.kept=1");
-  must(train.method != "advmoe" || (experts > 1 && row.router.trained),
+  const models::ClassifierSettings model = zoo_settings(config.model);
+  must(train.method != "advmoe" || (model.experts > 1 && model.router.trained),
        "train.method=advmoe needs a mixture of experts, and " + config.model.name +
            " has no router to train; take the moe form of the model or train.method=trades");
 }

@@ -19,7 +19,14 @@ struct ModelSettings {
   double kept = 1;      // share of the filters kept by learned scores (a sparse dense net)
   int active = 0;       // experts per image; 0: as the row
   int router_pool = 0;  // side of the squares of pixels that the router sees as one; 0: automatic
-  bool score_norm = true;          // batch norm without affine on the router's scores
+  bool score_norm = true;  // batch norm without affine on the router's scores
+  // Of nets with mixtures for tokens (V-MoE), beside experts and active:
+  std::string moe_blocks;          // every-<n> | last-<n> of every other one; empty: as the row
+  double capacity = 0;             // room of an expert relative to an even share; 0: for all
+  int group = 0;                   // images that share room and losses; 0: the batch
+  std::string priority = "order";  // whose choices find room first: order | best-gate
+  double noise = 1;                // deviation of the training noise times the number of experts
+  double importance = 0.005, load = 0.005;  // weights of the auxiliary losses
   std::string normalize = "none";  // none | data: the model's own normaliser, from the train split
 };
 

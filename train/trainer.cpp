@@ -73,6 +73,8 @@ class Run {
     EventLog events(folder_.events());
     MetricsLog metrics(folder_.metrics(), state_.epoch);
     TfEvents board(folder_.root(), state_.epoch);
+    const std::string warning = company_warning(learner_.model.settings());
+    if (!warning.empty() && watcher_.warning) watcher_.warning(warning);
     events_ = &events;
     events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
     const data::Loader loader(train_set_, loader_options(config_, learner_.model.device()));
@@ -235,19 +237,7 @@ class Run {
 }  // namespace
 
 models::ClassifierSettings classifier_settings(const Config& config, const data::ImageSet& set) {
-  models::ClassifierSettings s = models::find_model(config.model.name).settings;
-  const bool is_moe = s.experts > 1;
-  require(is_moe || (config.model.experts <= 1), [&] {
-    return text("model.experts needs a MoE model, '", s.name, "' is dense; see `moat models`");
-  });
-  if (config.model.experts > 0) s.experts = config.model.experts;
-  if (config.model.ratio > 0) s.ratio = config.model.ratio;
-  if (config.model.active > 0) s.active = config.model.active;
-  if (config.model.router_pool > 0) s.router.pool = config.model.router_pool;
-  if (!is_moe) s.kept = config.model.kept;
-  if (is_moe && s.gate == models::GateForm::softmax && config.model.gate == "straight-through")
-    s.gate = models::GateForm::raw;
-  s.router.score_norm = s.router.score_norm && config.model.score_norm;
+  models::ClassifierSettings s = zoo_settings(config.model);
   s.height = set.height;
   s.width = set.width;
   s.channels = set.channels;

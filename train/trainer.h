@@ -6,6 +6,7 @@
 
 #include "train/config.h"
 #include "train/learner.h"
+#include "train/model_settings.h"
 #include "train/run_folder.h"
 
 namespace moat::train {

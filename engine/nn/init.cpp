@@ -23,12 +23,14 @@ void spend(const Shape& shape, InitStream& init) {
 
 Tensor init_normal(const Shape& shape, double deviation, InitStream& init) {
   spend(shape, init);
+  if (init.fill == InitStream::Fill::none) return Tensor::empty(shape);
   return random_normal(flat_rows(shape), row_numbers(shape[0]), init.take(), 0, deviation)
       .reshaped(shape);
 }
 
 Tensor init_uniform(const Shape& shape, double bound, InitStream& init) {
   spend(shape, init);
+  if (init.fill == InitStream::Fill::none) return Tensor::empty(shape);
   return random_uniform(flat_rows(shape), row_numbers(shape[0]), init.take(), -bound, bound)
       .reshaped(shape);
 }

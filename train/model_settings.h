@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "models/settings.h"
+#include "train/config.h"
+
+namespace moat::train {
+
+// The zoo's row with the settings laid over it, for the images that the row is meant for. Throws
+// UsageError for what the row cannot be told.
+models::ClassifierSettings zoo_settings(const ModelSettings& model);
+
+// Why an image's result depends on other images, in a line; empty when it does not.
+std::string company_warning(const models::ClassifierSettings& settings);
+
+}  // namespace moat::train
