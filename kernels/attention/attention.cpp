@@ -94,18 +94,18 @@ C interleaved(int n, C start, Value&& value, Op&& op) {
   return lanes[0];
 }
 
-// scores -> exp(scores · scale - maximum); returns their sum and the maximum.
+// The largest score, and the sum of exp(scale (score - max)).
 template <class C>
 struct RowSum {
   C max, sum;
 };
+// Leaves the exponentials in place of the scores.
 template <class C>
 RowSum<C> exponentials(C* scores, int n, C scale) {
-  const C max =
-      scale * interleaved(
-                  n, -std::numeric_limits<C>::infinity(), [&](int i) { return scores[i]; },
-                  [](C a, C b) { return a < b ? b : a; });
-  for (int i = 0; i < n; ++i) scores[i] = exp_not_positive(scores[i] * scale - max);
+  const C max = interleaved(
+      n, -std::numeric_limits<C>::infinity(), [&](int i) { return scores[i]; },
+      [](C a, C b) { return a < b ? b : a; });
+  for (int i = 0; i < n; ++i) scores[i] = exp_not_positive((scores[i] - max) * scale);
   return {max, interleaved(
                    n, C(0), [&](int i) { return scores[i]; }, [](C a, C b) { return a + b; })};
 }
@@ -144,7 +144,7 @@ class Forward {
       for (int i = 0; i < count; ++i) {
         const auto [max, sum] = exponentials(scores + int64_t{i} * a_.tokens, a_.tokens, scale_);
         sums[size_t(i)] = sum;
-        log_sum_exp[row + i] = max + std::log(sum);
+        log_sum_exp[row + i] = max * scale_ + std::log(sum);
       }
       T* to = y.rows + row * y.leading;
       C* product = wide_y;

@@ -6,6 +6,7 @@
 #include "kernels/attention/forward.cuh"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
+#include "kernels/library/context.h"
 
 namespace moat::kernels {
 
@@ -20,22 +21,24 @@ bool is_valid(const Args& a) {
 }
 
 // f.operator()<P>() with the products for a number format and width.
-template <class F>
-Status with_products(Dtype dtype, int head_width, F&& f) {
+template <class Args, class F>
+Status with_products(Cuda on, const Args& a, F&& f) {
+  const bool tf32 = on.context && on.context->precision() == Precision::tf32;
   const auto with_width = [&]<int kWidth>() {
-    switch (dtype) {
+    switch (a.dtype) {
       case Dtype::f64:
         return f.template operator()<FmaProducts<double, kWidth>>();
       case Dtype::f32:
-        return f.template operator()<FmaProducts<float, kWidth>>();
+        return tf32 ? f.template operator()<MmaProducts<float, kWidth>>()
+                    : f.template operator()<FmaProducts<float, kWidth>>();
       case Dtype::bf16:
-        return f.template operator()<MmaProducts<kWidth>>();
+        return f.template operator()<MmaProducts<Bf16, kWidth>>();
       default:
         return Status::unsupported;
     }
   };
-  return head_width <= 64 ? with_width.template operator()<64>()
-                          : with_width.template operator()<kMostHeadWidth>();
+  return a.head_width <= 64 ? with_width.template operator()<64>()
+                            : with_width.template operator()<kMostHeadWidth>();
 }
 
 // Whether all rows of a head can be moved in chunks of 16 bytes.
@@ -69,7 +72,7 @@ size_t attention_workspace(Cuda, const Attention&) { return 0; }
 Status attention(Cuda on, const Attention& a) {
   using namespace attention_tiles;
   if (!is_valid(a)) return Status::bad_args;
-  return with_products(a.dtype, a.head_width, [&]<class P>() {
+  return with_products(on, a, [&]<class P>() {
     return launch(on, grid_of<P, 1>(a), forward_kernel<P>, a, scale_of<P>(a),
                   access_of(a, {a.qkv, a.y}));
   });
@@ -85,7 +88,7 @@ Status attention_grad(Cuda on, const AttentionGrad& a) {
   using namespace attention_tiles;
   if (!is_valid(a)) return Status::bad_args;
   if (on.workspace_bytes < attention_grad_workspace(on, a)) return Status::small_workspace;
-  return with_products(a.dtype, a.head_width, [&]<class P>() {
+  return with_products(on, a, [&]<class P>() {
     auto* products = static_cast<typename P::Sum*>(on.workspace);
     const Access access = access_of(a, {a.qkv, a.d_y, a.d_qkv});
     Status status = launch(on,

@@ -11,12 +11,13 @@ inline constexpr int kMostHeadWidth = 128;
 //   s_ij = <q_i, k_j> / sqrt(head_width)
 //   y_i  = sum_j p_ij v_j,  p_ij = exp(s_ij - log_sum_exp_i),  log_sum_exp_i = log sum_j exp(s_ij)
 // for any scores that are finite in the compute type. A score that is NaN or +inf makes its row of
-// y NaN. The scores are never in memory as a whole: on the CPU a thread holds kAttentionRows rows
-// of them, on CUDA a block of threads holds a tile, with the running maximum and sum of Dao 2023
+// y NaN. The scores are never in memory as a whole: on the CPU a thread holds 64 rows of them, on
+// CUDA a block of threads holds a tile, with the running maximum and sum of Dao 2023
 // (FlashAttention-2, algorithm 1). What an image's head gives does not depend on the batch.
 //
-// Rounding: scores, probabilities and all sums are float64 for float64 values, else float32; on
-// CUDA bfloat16 probabilities are rounded to bfloat16 before they meet v. y is rounded once.
+// Rounding: scores, probabilities and all sums are float64 for float64 values, else float32, and y
+// is rounded once. On CUDA's tensor cores (bfloat16, and float32 with Precision::tf32) every
+// operand of a product is bfloat16 or tf32, the probabilities that meet v as well.
 struct Attention {
   const void* qkv;    // [batch, tokens, 3, heads, head_width], as one linear layer gives it
   void* y;            // [batch, tokens, heads, head_width]
@@ -33,8 +34,8 @@ Status attention(Cuda, const Attention&);
 // The probabilities are computed again from log_sum_exp (Dao 2023, algorithm 2). With
 // D_i = <d_y_i, y_i> and d_s_ij = p_ij (<d_y_i, v_j> - D_i) / sqrt(head_width):
 //   d_q_i = sum_j d_s_ij k_j,  d_k_j = sum_i d_s_ij q_i,  d_v_j = sum_i p_ij d_y_i
-// Every sum has its own owner and a fixed order: no atomics. Formats as above; on CUDA bfloat16 p
-// and d_s are rounded to bfloat16 before these sums.
+// Every sum has its own owner and a fixed order: no atomics. Formats as above: on the tensor cores
+// p and d_s are rounded for these sums.
 struct AttentionGrad {
   const void* qkv;          // [batch, tokens, 3, heads, head_width]
   const void* y;            // [batch, tokens, heads, head_width]

@@ -2,8 +2,8 @@
 
 // The two products of attention for a block's tile of rows: with the other rows, which gives a
 // tile of scores, and of such a tile with the other rows, summed up. FmaProducts for float32 and
-// float64, MmaProducts for bfloat16 by the tensor cores. A thread holds a few rows of either
-// result, and shares them with its neighbouring kLanes lanes only.
+// float64, MmaProducts for the tensor cores. A thread holds a few rows of either result, and shares
+// them with its neighbouring kLanes lanes only.
 
 #include "kernels/cuda/vector.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -89,16 +89,20 @@ struct FmaProducts {
   }
 };
 
-// Four warps of 16 rows by mma.sync. Lane 4g + t has rows g and g + 8 of its warp's, and of every 8
-// other rows or columns 2t and 2t + 1. Scores are rounded to bfloat16 in place to be an operand.
-template <int kWidth>
+// The tensor cores: bfloat16, and float32 rounded to tf32. Four warps of 16 rows; lane 4g + t has
+// rows g and g + 8 of its warp's, and of every 8 other rows or columns 2t and 2t + 1.
+template <class T, int kWidth>
 struct MmaProducts {
-  using Value = Bf16;
+  using Value = T;
   using Sum = float;
+  static constexpr bool kBf16 = sizeof(T) == 2;
   static constexpr int kThreads = 128, kLanes = 4;
-  static constexpr int kRows = 64, kOthers = kWidth <= 64 ? 64 : 32;  // as registers allow
+  static constexpr int kRows = 64;
+  // As registers and 99 KiB of shared memory allow.
+  static constexpr int kOthers = kWidth <= 64 ? 64 : kBf16 ? 32 : 16;
   static constexpr int kMyRows = 2, kMyOthers = kOthers / kLanes, kMyColumns = kWidth / kLanes;
-  static constexpr int kPadding = 16, kPitch = kWidth + 8;  // odd in 16 bytes
+  static constexpr int kChunk = kVectorSize<T>, kStep = 2 * kChunk;  // terms of one mma
+  static constexpr int kPadding = kStep, kPitch = kWidth + kChunk;   // odd in 16 bytes
   static constexpr int kScratch = 0;
 
   template <int kColumns>
@@ -116,27 +120,52 @@ struct MmaProducts {
   static __device__ int other(int j) { return 8 * (j / 2) + 2 * lane() + j % 2; }
   static __device__ int column(int c) { return other(c); }
 
-  static __device__ void multiply(Scores& scores, const Bf16* own, const Bf16* others, int width) {
+  static __device__ void mma(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    if constexpr (kBf16)
+      ptx::mma_m16n8k16_bf16(sums, a, b0, b1);
+    else
+      ptx::mma_m16n8k8_tf32(sums, a, b0, b1);
+  }
+  // Four 8 by 8 matrices of 16 bits, or 8 by 4 of 32, as operands.
+  static __device__ void load_fragments(uint32_t (&fragments)[4], const T* row) {
+    ptx::ldmatrix_x4(fragments, row);
+    if constexpr (!kBf16)
+      for (uint32_t& f : fragments) f = ptx::round_tf32(__uint_as_float(f));
+  }
+
+  // scores += own · othersᵀ
+  static __device__ void multiply(Scores& scores, const T* own, const T* others, int width) {
     const int l = lane_index();
-    const Bf16* left = own + (warp_row() + l % 16) * kPitch + l / 16 * 8;
-    const Bf16* right = others + (l / 16 * 8 + l % 8) * kPitch + l / 8 % 2 * 8;
-    for (int d = 0; d < width; d += 16) {
+    const T* left = own + (warp_row() + l % 16) * kPitch + l / 16 * kChunk;
+    const T* right = others + (l / 16 * 8 + l % 8) * kPitch + l / 8 % 2 * kChunk;
+    for (int d = 0; d < width; d += kStep) {
       uint32_t a[4];
-      ptx::ldmatrix_x4(a, left + d);
+      load_fragments(a, left + d);
 #pragma unroll
       for (int j = 0; j < kOthers / 16; ++j) {
         uint32_t b[4];
-        ptx::ldmatrix_x4(b, right + 16 * j * kPitch + d);
-        ptx::mma_m16n8k16_bf16(scores.values[2 * j], a, b[0], b[1]);
-        ptx::mma_m16n8k16_bf16(scores.values[2 * j + 1], a, b[2], b[3]);
+        load_fragments(b, right + 16 * j * kPitch + d);
+        mma(scores.values[2 * j], a, b[0], b[1]);
+        mma(scores.values[2 * j + 1], a, b[2], b[3]);
       }
     }
   }
 
-  static __device__ void accumulate(Wide& sums, const Scores& scores, const Bf16* others, int width,
+  // sums += scores · others. The scores are rounded where they are: as the first product leaves
+  // them, they are an operand of the second.
+  static __device__ void accumulate(Wide& sums, const Scores& scores, const T* others, int width,
                                     float*) {
+    if constexpr (kBf16)
+      accumulate_bf16(sums, scores, others, width);
+    else
+      accumulate_tf32(sums, scores, others, width);
+  }
+
+ private:
+  static __device__ void accumulate_bf16(Wide& sums, const Scores& scores, const T* others,
+                                         int width) {
     const int l = lane_index();
-    const Bf16* right = others + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
+    const T* right = others + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
 #pragma unroll
     for (int k = 0; k < kOthers / 16; ++k) {
       const float(&low)[4] = scores.values[2 * k], (&high)[4] = scores.values[2 * k + 1];
@@ -147,8 +176,26 @@ struct MmaProducts {
         if (16 * c >= width) continue;
         uint32_t b[4];
         ptx::ldmatrix_x4_trans(b, right + 16 * k * kPitch + 16 * c);
-        ptx::mma_m16n8k16_bf16(sums.values[2 * c], a, b[0], b[1]);
-        ptx::mma_m16n8k16_bf16(sums.values[2 * c + 1], a, b[2], b[3]);
+        mma(sums.values[2 * c], a, b[0], b[1]);
+        mma(sums.values[2 * c + 1], a, b[2], b[3]);
+      }
+    }
+  }
+
+  // Other rows 2t and 2t + 1 of each 8 are the terms t and t + 4 of an mma, on both sides.
+  static __device__ void accumulate_tf32(Wide& sums, const Scores& scores, const T* others,
+                                         int width) {
+    const T* right = others + 2 * lane() * kPitch + lane_index() / kLanes;
+#pragma unroll
+    for (int k = 0; k < kOthers / 8; ++k) {
+      const float(&s)[4] = scores.values[k];
+      const uint32_t a[4] = {ptx::round_tf32(s[0]), ptx::round_tf32(s[2]), ptx::round_tf32(s[1]),
+                             ptx::round_tf32(s[3])};
+#pragma unroll
+      for (int c = 0; c < kWidth / 8; ++c) {
+        if (8 * c >= width) continue;
+        const T* b = right + 8 * k * kPitch + 8 * c;
+        mma(sums.values[c], a, ptx::round_tf32(b[0]), ptx::round_tf32(b[kPitch]));
       }
     }
   }

@@ -1,6 +1,6 @@
 #include "kernels/loss/softmax.h"
 
-#include "kernels/loss/row_threads.cuh"
+#include "kernels/loss/row_softmax.cuh"
 
 namespace moat::kernels {
 

@@ -1,8 +1,8 @@
 #include "kernels/vision/layer_norm.h"
 
 #include "kernels/cuda.cuh"
+#include "kernels/cuda/row_threads.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/loss/row_threads.cuh"
 #include "kernels/vision/batch_norm/tiles.cuh"
 
 // Bytes, in values of the matrix: the forward pass reads x and writes y, d_x reads d_y and x and

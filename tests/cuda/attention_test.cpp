@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 
+#include "kernels/library/context.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/cuda/require_close.h"
 #include "tests/random_values.h"
@@ -32,10 +33,23 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
+template <class Args>
+void run(Status (*kernel)(Cuda, const Args&), size_t (*workspace)(Cuda, const Args&),
+         const Args& args, Precision precision) {
+  Context context;
+  context.set_precision(precision);
+  const DeviceArray<char> scratch(workspace(Cuda{}, args));
+  REQUIRE(kernel({.context = &context,
+                  .workspace = scratch.data(),
+                  .workspace_bytes = workspace(Cuda{}, args)},
+                 args) == Status::ok);
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
+}
+
 // Bit i of `shifted`: array i lies one value behind an aligned address.
 template <class T>
 Results<T> on_device(const Extents& e, const std::vector<T>& qkv, const std::vector<T>& d_y,
-                     unsigned shifted = 0) {
+                     unsigned shifted = 0, Precision precision = Precision::float32) {
   const auto shift = [&](int i) { return size_t(shifted >> i & 1); };
   const ShiftedArray<T> device_qkv(qkv, shift(0)), device_d_y(d_y, shift(1)),
       y(e.values(), shift(2)), d_qkv(3 * e.values(), shift(3));
@@ -48,7 +62,7 @@ Results<T> on_device(const Extents& e, const std::vector<T>& qkv, const std::vec
                        .heads = e.heads,
                        .head_width = e.width,
                        .dtype = dtype_of<T>};
-  REQUIRE(run<Attention>(attention, args, attention_workspace(Cuda{}, args)) == Status::ok);
+  run<Attention>(attention, attention_workspace, args, precision);
   const AttentionGrad grad{.qkv = device_qkv.data(),
                            .y = y.data(),
                            .log_sum_exp = log_sum_exp.data(),
@@ -59,8 +73,7 @@ Results<T> on_device(const Extents& e, const std::vector<T>& qkv, const std::vec
                            .heads = e.heads,
                            .head_width = e.width,
                            .dtype = dtype_of<T>};
-  REQUIRE(run<AttentionGrad>(attention_grad, grad, attention_grad_workspace(Cuda{}, grad)) ==
-          Status::ok);
+  run<AttentionGrad>(attention_grad, attention_grad_workspace, grad, precision);
   return {y.host(), d_qkv.host(), log_sum_exp.host()};
 }
 
@@ -106,47 +119,59 @@ std::vector<T> random_values(size_t count, unsigned seed) {
 }
 
 template <class T>
-void check(const Extents& e, unsigned shifted = 0) {
+void check(const Extents& e, Precision precision = Precision::float32) {
   INFO("attention of " << e.batch << " x " << e.tokens << " tokens, " << e.heads << " heads of "
-                       << e.width << ", shifted " << shifted);
+                       << e.width);
   const auto qkv = random_values<T>(3 * e.values(), 1), d_y = random_values<T>(e.values(), 2);
-  const Results<T> got = on_device(e, qkv, d_y, shifted);
+  const Results<T> got = on_device(e, qkv, d_y, 0, precision);
   const Results<double> want = reference(e, widened(qkv), widened(d_y));
-  // Scores of a few units; a head's width and the tokens are summed in any order. In bfloat16 the
-  // probabilities, d_s and y, which d_s is a difference with, are rounded besides.
+  // A head's width and the tokens are summed in any order, of terms of a few units. Tensor cores
+  // have rounded operands besides: of scores, of which a handful of terms make the most, and of the
+  // other products.
   const double sums = 8 * (8 + e.width) * roundoff<compute_t<T>>;
-  require_close(widened(got.log_sum_exp), want.log_sum_exp, sums);
-  const double values = sizeof(T) == 2 ? 2 * roundoff<T> : sums;
-  require_close(widened(got.y), want.y, values);
-  require_close(widened(got.d_qkv), want.d_qkv, 4 * values);
+  const double operands = sizeof(T) == 2 ? roundoff<T> : precision == Precision::tf32 ? 0x1p-11 : 0;
+  // The log-sum-exp of bfloat16 values comes from exact products.
+  require_close(widened(got.log_sum_exp), want.log_sum_exp,
+                sums + (sizeof(T) == 2 ? 0 : 4 * operands));
+  require_close(widened(got.y), want.y, sums + 4 * operands);
+  require_close(widened(got.d_qkv), want.d_qkv, 4 * sums + 8 * operands);
+}
+
+// One tile and several, whole and ragged; heads of one chunk, of less and of more than a tile.
+template <class T>
+void check_all(Precision precision = Precision::float32) {
+  for (const Extents& e : {Extents{2, 5, 2, 8},
+                           {1, 70, 1, 16},
+                           {1, 3, 2, 5},
+                           {1, 34, 1, 72},
+                           {1, 64, 1, 64},
+                           {2, 1, 1, 1},
+                           {1, 2, 1, 128},
+                           {0, 4, 1, 8},
+                           {3, 0, 2, 8}})
+    check<T>(e, precision);
 }
 
 }  // namespace
 
 TEMPLATE_TEST_CASE("cuda: attention equals its float64 reference", "[cuda][attention]", double,
                    float, Bf16) {
-  // One tile and several, whole and ragged; heads of one chunk, of less and of more than a tile.
-  for (const Extents& e : {Extents{2, 5, 2, 8},
-                           {1, 70, 1, 16},
-                           {1, 3, 2, 5},
-                           {1, 34, 1, 72},
-                           {2, 1, 1, 1},
-                           {1, 2, 1, 128},
-                           {0, 4, 1, 8},
-                           {3, 0, 2, 8}})
-    check<TestType>(e);
-  check<TestType>({1, 64, 1, 64});
+  check_all<TestType>();
+}
+
+TEST_CASE("cuda: attention with tf32 equals its float64 reference", "[cuda][attention]") {
+  check_all<float>(Precision::tf32);
 }
 
 TEST_CASE("cuda: attention gives the same bits twice, at any address and in any company",
           "[cuda][attention]") {
-  const auto check_bits = [&]<class T>() {
+  const auto check_bits = [&]<class T>(Precision precision) {
     const Extents e{2, 9, 2, 16}, one{1, 9, 2, 16};
     const auto qkv = random_values<T>(3 * e.values(), 1), d_y = random_values<T>(e.values(), 2);
-    const Results<T> first = on_device(e, qkv, d_y);
+    const Results<T> first = on_device(e, qkv, d_y, 0, precision);
     for (unsigned shifted : {0u, 1u, 2u, 4u, 8u, 15u}) {
       INFO("shifted " << shifted);
-      const Results<T> again = on_device(e, qkv, d_y, shifted);
+      const Results<T> again = on_device(e, qkv, d_y, shifted, precision);
       REQUIRE(same_bits(again.y, first.y));
       REQUIRE(same_bits(again.d_qkv, first.d_qkv));
       REQUIRE(same_bits(again.log_sum_exp, first.log_sum_exp));
@@ -154,12 +179,13 @@ TEST_CASE("cuda: attention gives the same bits twice, at any address and in any 
     const auto second_half = [](const std::vector<T>& v) {
       return std::vector<T>(v.begin() + int64_t(v.size() / 2), v.end());
     };
-    const Results<T> alone = on_device(one, second_half(qkv), second_half(d_y));
+    const Results<T> alone = on_device(one, second_half(qkv), second_half(d_y), 0, precision);
     REQUIRE(same_bits(alone.y, second_half(first.y)));
     REQUIRE(same_bits(alone.d_qkv, second_half(first.d_qkv)));
   };
-  check_bits.template operator()<float>();
-  check_bits.template operator()<Bf16>();
+  check_bits.template operator()<float>(Precision::float32);
+  check_bits.template operator()<float>(Precision::tf32);
+  check_bits.template operator()<Bf16>(Precision::float32);
 }
 
 TEST_CASE("cuda: attention of scores of -1e4, which rows of zeros are far above",

@@ -2,37 +2,11 @@
 
 // Rows of logits on CUDA: a warp per row, or a block for long ones.
 
-#include "kernels/cuda.cuh"
-#include "kernels/cuda/warp.cuh"
+#include "kernels/cuda/row_threads.cuh"
 
 namespace moat::kernels {
 
-inline constexpr int kRowBlock = 256;     // threads per block
 inline constexpr int kWarpColumns = 512;  // rows up to this have a warp each, longer ones a block
-
-// The Threads neighbouring threads of a block that share a row.
-template <int Threads>
-struct RowThreads {
-  static constexpr int kRows = kRowBlock / Threads;  // per block
-  int64_t row = int64_t{blockIdx.x} * kRows + threadIdx.x / Threads;
-  int thread = static_cast<int>(threadIdx.x) % Threads;
-
-  template <class T, class Op>
-  __device__ T reduce(T value, Op op) const {
-    if constexpr (Threads == kWarp) {
-      return warp_reduce(value, op);
-    } else {
-      __shared__ T scratch[kRowBlock / kWarp];
-      return block_reduce<kRowBlock>(value, op, scratch);
-    }
-  }
-};
-
-template <int Threads>
-Grid row_grid(int rows) {
-  constexpr int kRows = RowThreads<Threads>::kRows;
-  return {dim3((static_cast<unsigned>(rows) + kRows - 1) / kRows), dim3(kRowBlock)};
-}
 
 // Calls f.operator()<Threads>() with the threads that a row of this length gets.
 template <class F>
