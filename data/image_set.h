@@ -62,12 +62,17 @@ struct Batch {
   int64_t size() const { return labels.size(); }
   bool is_mixed() const { return weight.defined(); }
   Batch to(engine::Device device) const {
-    Batch there{images.to(device), labels.to(device), ids.to(device)};
-    if (is_mixed()) {
-      there.other_labels = other_labels.to(device);
-      there.weight = weight.to(device);
-    }
-    return there;
+    return each([&](const engine::Tensor& t) { return t.to(device); });
+  }
+  Batch clone() const {
+    return each([](const engine::Tensor& t) { return t.clone(); });
+  }
+
+ private:
+  template <class F>
+  Batch each(F&& f) const {
+    const auto of = [&](const engine::Tensor& t) { return t.defined() ? f(t) : engine::Tensor{}; };
+    return {of(images), of(labels), of(ids), of(other_labels), of(weight)};
   }
 };
 Batch batch_of(const ImageSet& set, std::span<const int32_t> rows);

@@ -137,6 +137,9 @@ void validate(const Config& config) {
            "; train without an attack with train.method=natural");
   must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
                                                 train.epochs, ", got ", train.warmup_epochs));
+  cutout_fill(config.data);
+  must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,
+       "data.mixup and data.cutmix mix the images of a batch: train.batch must be above 1, got 1");
   const models::ClassifierSettings& row = models::find_model(config.model.name).settings;
   const int experts = config.model.experts > 0 ? config.model.experts : row.experts;
   must(!row.router_blocks.empty() || config.model.experts <= 1,
@@ -145,6 +148,14 @@ void validate(const Config& config) {
   must(train.method != "advmoe" || experts > 1,
        "train.method=advmoe needs a mixture of experts, and " + config.model.name +
            " has no router to train; take the moe form of the model or train.method=trades");
+}
+
+std::optional<double> cutout_fill(const DataSettings& data) {
+  if (data.cutout_fill == "mean") return std::nullopt;
+  const char* what = "data.cutout_fill (or mean)";
+  const double value = parse_number(data.cutout_fill, what);
+  if (value < 0 || value > 1) throw UsageError(text(what, " must be from 0 to 1, got ", value));
+  return value;
 }
 
 std::string describe_config() {
