@@ -40,16 +40,16 @@ constexpr MixDraw draw_of(const MixImages& a, int32_t id) {
     const float share = static_cast<float>(lambda);
     return {share, 0, a.height, 0, a.width, share};
   }
-  const PhiloxBlock centre = block(1);
   const Real part = std::sqrt(1 - lambda);
-  MixDraw draw{};
-  const auto place = [&](uint32_t word, int extent, int& first, int& last) {
-    const int side = static_cast<int>(extent * part),
-              from =
-                  static_cast<int>(uniform_below(word, static_cast<uint64_t>(extent))) - side / 2;
+  const auto place = [&](uint32_t bits_of_centre, int extent, int& first, int& last) {
+    const auto side = static_cast<int>(extent * part),
+               centre = static_cast<int>(uniform_below(bits_of_centre, uint64_t(extent))),
+               from = centre - side / 2;
     first = from < 0 ? 0 : from;
     last = from + side < extent ? from + side : extent;
   };
+  const PhiloxBlock centre = block(1);
+  MixDraw draw{};
   place(centre[0], a.height, draw.top, draw.bottom);
   place(centre[1], a.width, draw.left, draw.right);
   const Real image = static_cast<Real>(a.height) * a.width,
