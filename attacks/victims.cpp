@@ -43,8 +43,8 @@ Tensor index_of(const std::vector<int32_t>& rows, Device device) {
 
 Victims Victims::rows(const std::vector<int32_t>& index) const {
   const Tensor at = index_of(index, images.device());
-  return {gather_rows(images, at), gather_rows(labels, at), gather_rows(ids, at),
-          reference.defined() ? gather_rows(reference, at) : Tensor{}};
+  const auto some = [&](const Tensor& x) { return x.defined() ? gather_rows(x, at) : Tensor{}; };
+  return {some(images), some(labels), some(ids), some(reference), some(other_labels), some(weight)};
 }
 
 const char* name_of(Norm norm) { return norm == Norm::linf ? "linf" : "l2"; }
@@ -65,7 +65,9 @@ const char* name_of(Loss loss) {
 Tensor loss_of(Loss loss, const Tensor& logits, const Victims& victims) {
   switch (loss) {
     case Loss::cross_entropy:
-      return cross_entropy(logits, victims.labels);
+      return victims.weight.defined()
+                 ? mixed_cross_entropy(logits, victims.labels, victims.other_labels, victims.weight)
+                 : cross_entropy(logits, victims.labels);
     case Loss::margin:
       return margin(logits, victims.labels);
     case Loss::kl_divergence:

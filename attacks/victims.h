@@ -13,6 +13,9 @@ struct Victims {
   engine::Tensor labels;     // int32 [n]
   engine::Tensor ids;        // int32 [n]: index in the data set, which random draws are keyed by
   engine::Tensor reference;  // clean logits [n, classes] for the KL loss; undefined otherwise
+  // Of images mixed in pairs, for the cross-entropy; undefined otherwise: the second label, int32
+  // [n], and the share of the first one, float32 [n].
+  engine::Tensor other_labels = {}, weight = {};
 
   int64_t size() const { return images.dim(0); }
   Victims rows(const std::vector<int32_t>& index) const;
@@ -29,7 +32,7 @@ engine::Tensor index_of(const std::vector<int32_t>& rows, engine::Device device 
 
 // What an attack maximises, per image.
 enum class Loss {
-  cross_entropy,
+  cross_entropy,  // of both labels, where images are mixed
   margin,         // max_{i≠y} z_i - z_y
   kl_divergence,  // KL(softmax reference ‖ softmax logits), the inner loss of TRADES
 };

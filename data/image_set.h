@@ -55,9 +55,24 @@ struct Batch {
   engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]; uint8 of bytes_of()
   engine::Tensor labels;  // int32 [n]
   engine::Tensor ids;     // int32 [n]
+  // Of images that are mixed in pairs; undefined for others.
+  engine::Tensor other_labels = {};  // int32 [n]: of the image with the smaller share
+  engine::Tensor weight = {};        // float32 [n]: share of `labels`, from 1/2 to 1
+
   int64_t size() const { return labels.size(); }
+  bool is_mixed() const { return weight.defined(); }
   Batch to(engine::Device device) const {
-    return {images.to(device), labels.to(device), ids.to(device)};
+    return each([&](const engine::Tensor& t) { return t.to(device); });
+  }
+  Batch clone() const {
+    return each([](const engine::Tensor& t) { return t.clone(); });
+  }
+
+ private:
+  template <class F>
+  Batch each(F&& f) const {
+    const auto of = [&](const engine::Tensor& t) { return t.defined() ? f(t) : engine::Tensor{}; };
+    return {of(images), of(labels), of(ids), of(other_labels), of(weight)};
   }
 };
 Batch batch_of(const ImageSet& set, std::span<const int32_t> rows);

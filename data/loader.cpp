@@ -41,8 +41,9 @@ Epoch::Epoch(const ImageSet& set, const LoaderOptions& options, uint32_t epoch, 
       [this, first_batch](const std::stop_token& stop) { produce(stop, first_batch); });
 }
 
-Batch Epoch::augmented(const Batch& bytes) const {
-  return data::augmented(bytes, set_.max_value, options_.augmentation, options_.seed, epoch_);
+Batch Epoch::pixels_of(const Batch& bytes) const {
+  return mixed(augmented(bytes, set_.max_value, options_.augmentation, options_.seed, epoch_),
+               options_.mixing, options_.seed, epoch_);
 }
 
 void Epoch::produce(const std::stop_token& stop, int64_t first_batch) {
@@ -58,7 +59,7 @@ void Epoch::produce(const std::stop_token& stop, int64_t first_batch) {
       const int64_t from = b * options_.batch, to = std::min(from + options_.batch, set_.size());
       const auto rows =
           std::span(order).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from));
-      Batch batch = feed_ ? feed_->bring(set_, rows) : augmented(bytes_of(set_, rows));
+      Batch batch = feed_ ? feed_->bring(set_, rows) : pixels_of(bytes_of(set_, rows));
       const std::lock_guard lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
@@ -87,17 +88,22 @@ std::optional<Batch> Epoch::next() {
   changed_.notify_all();
   lock.unlock();
   if (!feed_) return batch;
-  const Batch pixels = augmented(batch);
-  return Batch{pixels.images, pixels.labels.clone(), pixels.ids.clone()};
+  Batch pixels = pixels_of(batch);
+  pixels.labels = pixels.labels.clone();
+  pixels.ids = pixels.ids.clone();
+  return pixels;
 }
 
 Loader::Loader(const ImageSet& set, const LoaderOptions& options) : set_(set), options_(options) {
   require(options.batch > 0,
           [&] { return text("loader: batch must be positive, got ", options.batch); });
-  require(options.augmentation.crop_padding >= 0, [&] {
-    return text("loader: crop_padding must not be negative, got ",
-                options.augmentation.crop_padding);
+  const Augmentation& augmentation = options.augmentation;
+  require(augmentation.crop_padding >= 0 && augmentation.cutout >= 0, [&] {
+    return text("loader: crop_padding and cutout must not be negative, got ",
+                augmentation.crop_padding, " and ", augmentation.cutout);
   });
+  if (augmentation.cutout_fill.defined())
+    options_.augmentation.cutout_fill = augmentation.cutout_fill.to(options.device);
 }
 
 int64_t Loader::batches() const { return batch_count(set_, options_); }

@@ -20,10 +20,11 @@ enum class LastBatch { keep, drop };  // what to do with a last batch that is sm
 
 struct LoaderOptions {
   int64_t batch = 128;
-  uint64_t seed = 0;  // of the order and of the augmentation
+  uint64_t seed = 0;  // of the order, the augmentation and the mixing
   Order order = Order::shuffled;
   LastBatch last = LastBatch::keep;
   Augmentation augmentation = {};
+  Mixing mixing = {};          // of neighbours in the batch, after the augmentation
   engine::Device device = {};  // where the batches are wanted: the same bits everywhere
 };
 
@@ -66,7 +67,7 @@ class Epoch {
 
  private:
   void produce(const std::stop_token& stop, int64_t first_batch);
-  Batch augmented(const Batch& bytes) const;
+  Batch pixels_of(const Batch& bytes) const;
 
   const ImageSet& set_;
   const LoaderOptions options_;

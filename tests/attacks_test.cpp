@@ -77,6 +77,26 @@ void check_in_ball(const Tensor& adversarial, const Tensor& images, const Threat
   CHECK(inside);
 }
 
+TEST_CASE("loss: of images mixed in pairs", "[attacks]") {
+  const Tensor logits = random_normal({6, 3}, row_numbers(6), {.seed = 5}, 0, 2),
+               one = random_labels(6, 3), two = random_labels(6, 3, 1);
+  Victims v = victims_of(uniform_images(6, 0, 1), one);
+  v.other_labels = two;
+  v.weight = random_uniform({6}, row_numbers(6), {.seed = 6}, 0.5, 1);
+  const auto of = [&](const Victims& victims, const Tensor& z) {
+    return loss_of(Loss::cross_entropy, z, victims).to_vector<float>();
+  };
+  const auto first = of(victims_of(v.images, one), logits),
+             second = of(victims_of(v.images, two), logits), mixed = of(v, logits);
+  for (size_t i = 0; i < 6; ++i) {
+    const double w = v.weight.data_as<float>()[i];
+    CHECK(mixed[i] == Approx(w * double(first[i]) + (1 - w) * double(second[i])));
+  }
+  const std::vector<int32_t> rows{1, 4};
+  CHECK(of(v.rows(rows), gather_rows(logits, index_of(rows))) ==
+        std::vector<float>{mixed[1], mixed[4]});
+}
+
 // A classifier on random images, labelled as it sees them, so that every attack starts from
 // "right".
 struct Scene {

@@ -206,6 +206,10 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"train.learning_rate=0", "above 0"},
       {"train.momentum=1", "below 1"},
       {"run.seed=-1", "run.seed must be a whole number, got \"-1\""},
+      {"data.cutout=-1", "data.cutout must be a whole number from 0 to 4096, got -1"},
+      {"data.mixup=-0.2", "data.mixup must be a number from 0 to 1000"},
+      {"data.cutmix=nan", "data.cutmix must be a number"},
+      {"data.cutmx=1", "did you mean data.cutmix?"},
       {"run.dir=a\nb", "run.dir must be text"},
       {"run.dir=\xff", "run.dir must be text"},
       {"run.precision=fp16", "fp32, tf32 or bf16"},
@@ -282,6 +286,14 @@ TEST_CASE("configuration files that are none are refused", "[config]") {
   CHECK_THAT(message_of([&] { read_config(Config{}, folder.path()); }), Contains("must be a JSON"));
 }
 
+TEST_CASE("what cutout leaves is a pixel value or the mean", "[config]") {
+  const auto fill = [](const char* text) { return cutout_fill({.cutout_fill = text}); };
+  CHECK(fill("0") == 0);
+  CHECK(fill("127/255") == 127.0 / 255);
+  CHECK_FALSE(fill("mean").has_value());
+  CHECK(cutout_fill(DataSettings{}) == 0);
+}
+
 TEST_CASE("values and combinations are checked together at the end", "[config]") {
   const auto message = [](std::initializer_list<const char*> assignments) {
     return message_of([&] { validate(with(Config{}, assignments)); });
@@ -294,6 +306,14 @@ TEST_CASE("values and combinations are checked together at the end", "[config]")
   CHECK_THAT(message({"train.method=advmoe"}), Contains("needs a mixture of experts"));
   CHECK_THAT(message({"model.experts=4"}), Contains("digits-resnet is dense"));
   CHECK_NOTHROW(validate(with(Config{}, {"model.name=digits-moe-resnet", "model.experts=4"})));
+  CHECK_NOTHROW(validate(with(Config{}, {"data.mixup=0.2", "data.cutmix=1", "data.cutout=8"})));
+  CHECK_NOTHROW(validate(with(Config{}, {"train.batch=1"})));
+  for (const char* mixing : {"data.mixup=1", "data.cutmix=1"})
+    CHECK_THAT(message({mixing, "train.batch=1"}), Contains("train.batch must be above 1, got 1"));
+  CHECK_THAT(message({"data.cutout_fill=grey"}),
+             Contains("data.cutout_fill (or mean) must be a number") && Contains("got 'grey'"));
+  CHECK_THAT(message({"data.cutout_fill=1.5"}), Contains("must be from 0 to 1, got 1.5"));
+  CHECK_THAT(message({"data.cutout_fill="}), Contains("got ''"));
 
   Config config;
   config.train.learning_rate = std::numeric_limits<double>::quiet_NaN();

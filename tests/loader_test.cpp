@@ -35,7 +35,7 @@ Batch bytes_of_all(const ImageSet& set) {
   return bytes_of(set, rows);
 }
 
-// What augmented() must give, from its description: pad, cut, mirror.
+// What augmented() must give, from its description: pad, cut, mirror, erase.
 std::vector<float> plainly_augmented(const ImageSet& set, const Augmentation& augmentation,
                                      uint64_t seed, uint32_t epoch) {
   const engine::RandomKey key{
@@ -60,11 +60,21 @@ std::vector<float> plainly_augmented(const ImageSet& set, const Augmentation& au
     const uint64_t windows = 2 * static_cast<uint64_t>(p) + 1;
     const int top = static_cast<int>(draw(0) * windows >> 32),
               left = static_cast<int>(draw(1) * windows >> 32);
+    const auto centre = [&](uint32_t element, int extent) {
+      return static_cast<int>(draw(element) * static_cast<uint64_t>(extent) >> 32);
+    };
+    const auto is_in_square = [&](int at, int middle) {
+      const int first = middle - augmentation.cutout / 2;
+      return at >= first && at < first + augmentation.cutout;
+    };
     const bool mirrored = augmentation.flip == Flip::horizontal && draw(2) >= 1u << 31;
     for (int y = 0; y < set.height; ++y)
       for (int x = 0; x < set.width; ++x)
         for (int c = 0; c < set.channels; ++c)
-          out.push_back(padded[at(top + y, left + (mirrored ? set.width - 1 - x : x), c)]);
+          out.push_back(is_in_square(y, centre(4, set.height)) &&
+                                is_in_square(x, centre(5, set.width))
+                            ? 0
+                            : padded[at(top + y, left + (mirrored ? set.width - 1 - x : x), c)]);
   }
   return out;
 }
@@ -76,9 +86,12 @@ TEST_CASE("augmentation has the bits of its description", "[data][augment]") {
                               synthetic({.rows = 50, .height = 3, .width = 8, .channels = 1}),
                               first_rows(digits(Split::validation), 50)})  // max_value 16
     for (int padding : {0, 1, 4, 9})
-      for (Flip flip : {Flip::none, Flip::horizontal}) {
-        INFO(set.name << ", padding " << padding << ", flip " << int(flip));
-        const Augmentation augmentation{.crop_padding = padding, .flip = flip};
+      for (int cutout : {0, 1, 4}) {
+        INFO(set.name << ", padding " << padding << ", cutout " << cutout);
+        const Augmentation augmentation{
+            .crop_padding = padding,
+            .flip = (padding + cutout) % 2 ? Flip::none : Flip::horizontal,
+            .cutout = cutout};
         const Batch bytes = bytes_of_all(set),
                     got = augmented(bytes, set.max_value, augmentation, 1ull << 40 | 7, 12);
         const std::vector<float> want = plainly_augmented(set, augmentation, 1ull << 40 | 7, 12);
@@ -89,13 +102,13 @@ TEST_CASE("augmentation has the bits of its description", "[data][augment]") {
       }
 }
 
-TEST_CASE("crop_flip says what it needs", "[data][augment]") {
+TEST_CASE("augment says what it needs", "[data][augment]") {
   using engine::Dtype;
   const Tensor images = Tensor::from(std::vector<uint8_t>(18), {2, 3, 3, 1}),
                ids = Tensor::zeros({2}, Dtype::i32);
   const engine::RandomKey key{.purpose = engine::Purpose::augment};
   const auto call = [&](const Tensor& of, const Tensor& named, int max_value) {
-    return engine::crop_flip(of, named, max_value, 0, Flip::none, key);
+    return engine::augment(of, named, max_value, {}, key);
   };
   CHECK(call(images, ids, 1).shape() == images.shape());
   CHECK_THROWS_WITH(call(Tensor{}, ids, 1), Contains("uint8") && Contains("got nothing"));
@@ -105,11 +118,18 @@ TEST_CASE("crop_flip says what it needs", "[data][augment]") {
   CHECK_THROWS_WITH(call(images, Tensor{}, 1), Contains("int32 [2]") && Contains("got nothing"));
   CHECK_THROWS_WITH(call(images, Tensor::zeros({3}, Dtype::i32), 1), Contains("got int32 [3]"));
   CHECK_THROWS_WITH(call(images, ids, 0), Contains("max_value must be positive, got 0"));
+  CHECK_THROWS_WITH(engine::augment(images, ids, 1, {.crop_padding = -1}, key),
+                    Contains("crop_padding must not be negative, got -1"));
+  CHECK_THROWS_WITH(engine::augment(images, ids, 1, {.cutout = -2}, key),
+                    Contains("cutout must not be negative, got -2"));
+  CHECK_THROWS_WITH(
+      engine::augment(images, ids, 1, {.cutout = 1, .cutout_fill = Tensor::zeros({3})}, key),
+      Contains("cutout_fill must be float32 [1], got float32 [3]"));
 }
 
 TEST_CASE("augmentation of a sample does not depend on its batch", "[data][augment]") {
   const ImageSet set = synthetic({.rows = 40, .height = 6, .width = 5});
-  const Augmentation augmentation{.crop_padding = 2, .flip = Flip::horizontal};
+  const Augmentation augmentation{.crop_padding = 2, .flip = Flip::horizontal, .cutout = 3};
   const Batch whole = augmented(bytes_of_all(set), set.max_value, augmentation, 11, 4);
   std::set<std::vector<float>> seen;
   for (int32_t row : {39, 3, 17, 0}) {
@@ -228,6 +248,32 @@ TEST_CASE("loader: the last batch, resuming and augmentation", "[data][loader]")
             .images.to_vector<float>());
 }
 
+TEST_CASE("loader: batches are mixed after they are augmented", "[data][loader]") {
+  const ImageSet set = synthetic({.rows = 23, .height = 6, .width = 5});
+  const Augmentation augmentation{.crop_padding = 1, .flip = Flip::horizontal};
+  const Mixing mixing{.mixup = 0.7, .cutmix = 1};
+  const Loader loader(set, {.batch = 5, .seed = 4, .augmentation = augmentation, .mixing = mixing}),
+      plain(set, {.batch = 5, .seed = 4, .augmentation = augmentation});
+  for (int64_t first : {0, 3}) {
+    Epoch epoch = loader.epoch(2, first), plain_epoch = plain.epoch(2, first);
+    for (int64_t b = first; b < loader.batches(); ++b) {
+      const Batch got = epoch.next().value(), batch = plain_epoch.next().value(),
+                  want = mixed(batch, mixing, 4, 2);
+      CHECK_FALSE(batch.is_mixed());
+      CHECK(got.is_mixed());
+      CHECK(got.images.to_vector<float>() == want.images.to_vector<float>());
+      CHECK(got.weight.to_vector<float>() == want.weight.to_vector<float>());
+      CHECK(got.ids.to_vector<int32_t>() == batch.ids.to_vector<int32_t>());
+      const auto labels = batch.labels.to_vector<int32_t>(), one = got.labels.to_vector<int32_t>(),
+                 other = got.other_labels.to_vector<int32_t>();
+      for (size_t i = 0; i < labels.size(); ++i) {
+        const int32_t own = labels[i], next = labels[(i + 1) % labels.size()];
+        CHECK(((one[i] == own && other[i] == next) || (one[i] == next && other[i] == own)));
+      }
+    }
+  }
+}
+
 TEST_CASE("loader: its thread starts no pool of threads", "[data][loader]") {
   const std::filesystem::path tasks = "/proc/self/task";  // an entry per thread
   if (!std::filesystem::exists(tasks)) {
@@ -238,8 +284,10 @@ TEST_CASE("loader: its thread starts no pool of threads", "[data][loader]") {
     return std::distance(std::filesystem::directory_iterator(tasks), {});
   };
   const ImageSet set = synthetic({.rows = 2048});  // a parallel loop over a batch would be shared
-  const Loader loader(
-      set, {.batch = 512, .augmentation = {.crop_padding = 4, .flip = Flip::horizontal}});
+  const Loader loader(set,
+                      {.batch = 512,
+                       .augmentation = {.crop_padding = 4, .flip = Flip::horizontal, .cutout = 8},
+                       .mixing = {.mixup = 1, .cutmix = 1}});
   Tensor::zeros({512, 32, 32, 3});  // the caller has its pool
   const auto before = threads();
   Epoch epoch = loader.epoch(0);
@@ -267,6 +315,11 @@ TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loa
   CHECK_THROWS_AS(epoch.next(), engine::Error);
 
   CHECK_THROWS_WITH(Loader(set, {.batch = 0}), Contains("batch"));
+  CHECK_THROWS_WITH(Loader(set, {.augmentation = {.crop_padding = -1}}),
+                    Contains("must not be negative, got -1 and 0"));
+  CHECK_THROWS_WITH(Loader(set, {.augmentation = {.cutout = -3}}), Contains("got 0 and -3"));
+  Epoch badly_mixed = Loader(set, {.mixing = {.mixup = -1}}).epoch(0);
+  CHECK_THROWS_WITH(badly_mixed.next(), Contains("mixup and cutmix must be"));
   CHECK_THROWS_WITH(loader.epoch(-1), Contains("epoch"));
   CHECK_THROWS_WITH(loader.epoch(0, 1000), Contains("first_batch"));
   const ImageSet none = first_rows(set, 0);

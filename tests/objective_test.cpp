@@ -71,13 +71,28 @@ TEST_CASE("objective: cross-entropy with label smoothing by hand", "[train]") {
   const Tensor logits = Tensor::from(std::vector<float>{log3, 0, 0, log3}, {2, 2});
   const Tensor labels = Tensor::from(std::vector<int32_t>{0, 0}, {2});
   const double right = -std::log(0.75), wrong = -std::log(0.25);
-  CHECK(mean_cross_entropy(logits, labels, 0).item() == Approx((right + wrong) / 2));
+  const auto labelled = [](const Tensor& y) { return data::Batch{{}, y, {}}; };
+  CHECK(mean_cross_entropy(logits, labelled(labels), 0).item() == Approx((right + wrong) / 2));
   // Both rows hold one 3/4 and one 1/4: their mean over the classes is the same.
-  CHECK(mean_cross_entropy(logits, labels, 0.2).item() ==
+  CHECK(mean_cross_entropy(logits, labelled(labels), 0.2).item() ==
         Approx(0.8 * (right + wrong) / 2 + 0.2 * (right + wrong) / 2));
   const Tensor first = Tensor::from(std::vector<int32_t>{0}, {1});
-  CHECK(mean_cross_entropy(logits.sliced(0, 0, 1), first, 0.2).item() ==
+  CHECK(mean_cross_entropy(logits.sliced(0, 0, 1), labelled(first), 0.2).item() ==
         Approx(0.8 * right + 0.2 * (right + wrong) / 2));
+}
+
+TEST_CASE("objective: cross-entropy of mixed images by hand", "[train]") {
+  const float log3 = std::log(3.f);
+  const Tensor logits = Tensor::from(std::vector<float>{log3, 0, 0, log3}, {2, 2});
+  const auto labels = [](int32_t a, int32_t b) {
+    return Tensor::from(std::vector<int32_t>{a, b}, {2});
+  };
+  const data::Batch batch{
+      {}, labels(0, 1), {}, labels(1, 1), Tensor::from(std::vector<float>{0.75f, 0.5f}, {2})};
+  const double right = -std::log(0.75), wrong = -std::log(0.25);
+  const double mixed = (0.75 * right + 0.25 * wrong + right) / 2, uniform = (right + wrong) / 2;
+  CHECK(mean_cross_entropy(logits, batch, 0).item() == Approx(mixed));
+  CHECK(mean_cross_entropy(logits, batch, 0.2).item() == Approx(0.8 * mixed + 0.2 * uniform));
 }
 
 TEST_CASE("objective: the TRADES terms by hand", "[train]") {
@@ -105,7 +120,7 @@ TEST_CASE("objective: the TRADES terms by hand", "[train]") {
   }
   CHECK(terms.loss.item() == Approx(expected).epsilon(1e-4));
   CHECK(trades_terms(learner, batch, batch.images, settings).loss.item() ==
-        Approx(mean_cross_entropy(terms.clean.logits, batch.labels, 0).item()).epsilon(1e-4));
+        Approx(mean_cross_entropy(terms.clean.logits, batch, 0).item()).epsilon(1e-4));
 }
 
 TEST_CASE("objective: the training attack leaves the model alone", "[train]") {
@@ -198,6 +213,34 @@ TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[t
     double last = 0;
     for (int i = 0; i < 25; ++i) last = loss();
     CHECK(last < 0.8 * first);
+  }
+}
+
+// A label of weight 0 must be in no loss, neither the update's nor the attack's.
+TEST_CASE("methods: a step on mixed images follows the weights of their labels", "[train]") {
+  const models::ClassifierSettings s = tiny_moe(2);
+  const Tensor labels = random_labels(16, s.classes), others = random_labels(16, s.classes, 1);
+  for (Step method : {natural_step, at_step, trades_step, advmoe_step}) {
+    const auto trained = [&](const Tensor& one, const Tensor& other, double weight) {
+      Learner learner(s, 2);
+      TrainSettings settings;
+      settings.steps = 1;
+      settings.label_smoothing = 0.1;
+      data::Batch batch{random_images(16, s), one, row_numbers(16)};
+      if (other.defined()) {
+        batch.other_labels = other;
+        batch.weight = Tensor::full({16}, weight);
+      }
+      const StepStatistics seen = read(method(learner, batch, step_of(settings, 0.1, 0.1)));
+      return std::tuple(fingerprint(learner.model), seen.loss);
+    };
+    const auto first = trained(labels, {}, 0), second = trained(others, {}, 0);
+    CHECK(first != second);
+    CHECK(trained(labels, others, 1) == first);
+    CHECK(trained(labels, others, 0) == second);
+    const auto between = trained(labels, others, 0.5);
+    CHECK(between != first);
+    CHECK(between != second);
   }
 }
 

@@ -42,11 +42,13 @@ TEST_CASE("philox gives the published vectors") {
         Block{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
 }
 
-TEST_CASE("the logarithm, sine and cosine of the normals are as good as the library's") {
+TEST_CASE("the logarithm, exponential, sine and cosine of the draws are as good as the library's") {
   for (uint32_t i = 0; i < 20000; ++i) {
     const auto bits = kernels::philox({i, 0, 0, 0}, 3);
     const double x = (bits[0] + 0.5) * std::pow(2.0, -static_cast<double>(i % 40));
     CHECK(kernels::exact_log(x) == Approx(std::log(x)).epsilon(1e-15).margin(1e-15));
+    const double y = -700 * std::pow(bits[2] * std::pow(2.0, -32), i % 5 + 1);
+    CHECK(kernels::exact_exp(y) == Approx(std::exp(y)).epsilon(1e-15).margin(0));
     const auto [sine, cosine] = kernels::sin_cos_turns(bits[1]);
     const double angle = bits[1] * std::pow(2.0, -32) * 2 * M_PI;
     CHECK(sine == Approx(std::sin(angle)).margin(2e-15));
@@ -57,6 +59,8 @@ TEST_CASE("the logarithm, sine and cosine of the normals are as good as the libr
     const auto [sine, cosine] = kernels::sin_cos_turns(corner);
     CHECK(sine * sine + cosine * cosine == Approx(1).epsilon(1e-15));
   }
+  CHECK(kernels::exact_exp(0) == 1);
+  CHECK(kernels::exact_exp(-700) == Approx(std::exp(-700)).epsilon(1e-15).margin(0));
   // The ends of the radius.
   CHECK(std::abs(kernels::normal_pair(0, 0)[0]) == Approx(6.7637).epsilon(1e-3));
   CHECK(std::abs(kernels::normal_pair(0xffffffff, 0)[0]) < 1e-4);

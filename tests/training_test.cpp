@@ -5,6 +5,7 @@
 
 #include "engine/io/file.h"
 #include "tests/temporary_folder.h"
+#include "tests/text_file.h"
 
 namespace moat::tests {
 
@@ -73,12 +74,39 @@ TEST_CASE("training: the same seed gives the same bytes", "[training]") {
   CHECK(bytes_of(folder.path() / "a", kFiles[0]) != bytes_of(folder.path() / "c", kFiles[0]));
 }
 
+TEST_CASE("training: every kind of augmentation changes the run and is in its folder",
+          "[training]") {
+  const TemporaryFolder folder;
+  std::vector<std::string> weights;
+  for (const char* setting :
+       {"data.augment=none", "data.augment=crop-flip", "data.cutout=3", "data.cutout_fill=mean",
+        "data.cutout_fill=0.5", "data.mixup=0.5", "data.cutmix=1"}) {
+    INFO(setting);
+    Config config = override_with(short_run(folder.path() / setting, "natural"), setting);
+    if (std::string(setting).starts_with("data.cutout")) config.data.cutout = 3;
+    config.model.name = "digits-resnet";
+    config.train.epochs = 1;
+    train::train(config, Resume::never, {});
+    const auto written =
+        nlohmann::json::parse(engine::read_file(folder.path() / setting / "config.json"));
+    CHECK(written["data"] == to_json(config)["data"]);
+    weights.push_back(bytes_of(folder.path() / setting, kFiles[0]));
+  }
+  for (size_t a = 0; a < weights.size(); ++a)
+    for (size_t b = 0; b < a; ++b) CHECK(weights[a] != weights[b]);
+}
+
 TEST_CASE("training: interrupted and resumed is uninterrupted", "[training]") {
   const std::string method = GENERATE("at", "advmoe");
   const int stop = GENERATE(1, 3, 5);  // of 6 batches: before, at the end of, and after epoch 1
   const TemporaryFolder folder;
-  train::train(short_run(folder.path() / "whole", method), Resume::never, {});
-  const Config config = short_run(folder.path() / "parts", method);
+  const auto run = [&](const char* name) {
+    Config c = short_run(folder.path() / name, method);
+    c.data.mixup = c.data.cutmix = 1;
+    return c;
+  };
+  train::train(run("whole"), Resume::never, {});
+  const Config config = run("parts");
   const TrainOutcome first = train::train(config, Resume::never, stop_after(stop));
   CHECK(first.interrupted);
   CHECK(first.epochs == (stop > 3 ? 1 : 0));
@@ -111,6 +139,17 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   other = config;
   other.run.seed = 7;
   CHECK_THAT(error_of(other, Resume::automatic), Catch::Contains("/run/seed"));
+
+  // A run of a program that did not have a setting yet goes on with the setting's default.
+  const fs::path written = folder.path() / "run" / "config.json";
+  auto document = nlohmann::ordered_json::parse(engine::read_file(written));
+  CHECK(document["data"]["cutout_fill"] == "0");
+  document["data"].erase("mixup");
+  write_text(written, document.dump(2));
+  other = config;
+  other.data.mixup = 0.5;
+  CHECK_THAT(error_of(other, Resume::automatic),
+             Catch::Contains("/data/mixup = 0.0") && Catch::Contains("now it is 0.5"));
 
   train::train(config, Resume::automatic, {});
   const std::string bytes = bytes_of(folder.path() / "run", kFiles[0]);

@@ -137,10 +137,21 @@ void validate(const Config& config) {
            "; train without an attack with train.method=natural");
   must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
                                                 train.epochs, ", got ", train.warmup_epochs));
+  cutout_fill(config.data);
+  must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,
+       "data.mixup and data.cutmix mix the images of a batch: train.batch must be above 1, got 1");
   const models::ClassifierSettings model = zoo_settings(config.model);
   must(train.method != "advmoe" || (model.experts > 1 && model.router.trained),
        "train.method=advmoe needs a mixture of experts, and " + config.model.name +
            " has no router to train; take the moe form of the model or train.method=trades");
+}
+
+std::optional<double> cutout_fill(const DataSettings& data) {
+  if (data.cutout_fill == "mean") return std::nullopt;
+  const char* what = "data.cutout_fill (or mean)";
+  const double value = parse_number(data.cutout_fill, what);
+  if (value < 0 || value > 1) throw UsageError(text(what, " must be from 0 to 1, got ", value));
+  return value;
 }
 
 std::string describe_config() {

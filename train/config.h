@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,11 +33,16 @@ struct ModelSettings {
 
 struct DataSettings {
   std::string name = "digits";
-  std::string path;              // root of the files; empty for bundled sets
-  int resize = 0;                // image folders: side after resizing, 0 = as stored
-  int64_t limit = 0;             // first n training images, 0 = all
+  std::string path;   // root of the files; empty for bundled sets
+  int resize = 0;     // image folders: side after resizing, 0 = as stored
+  int64_t limit = 0;  // first n training images, 0 = all
+  // What happens to a training image; nothing of it to others.
   std::string augment = "none";  // none | crop-flip
   int crop_padding = 4;
+  int cutout = 0;                 // side of an erased square, 0 = none
+  std::string cutout_fill = "0";  // what it holds: mean (of the training images) | 0 to 1
+  double mixup = 0;               // alpha of Beta(alpha, alpha), 0 = none; with both, an image is
+  double cutmix = 0;              // mixed either way with probability 1/2
 };
 
 struct TrainSettings {
@@ -109,6 +115,9 @@ Config override_with(const Config& base, const std::string& assignment);
 
 nlohmann::json to_json(const Config& config);
 void validate(const Config& config);  // ranges and combinations; throws UsageError
+
+// The pixel value that data.cutout_fill names, nothing for the mean; throws UsageError.
+std::optional<double> cutout_fill(const DataSettings& data);
 
 // A line per key: name, type, default, range, meaning; for people.
 std::string describe_config();

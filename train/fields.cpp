@@ -87,7 +87,16 @@ std::vector<Field> data_fields() {
       {"data", "augment", in<kSection, &S::augment>, one_of({"none", "crop-flip"}),
        "random crop of the padded image and horizontal flip"},
       {"data", "crop_padding", in<kSection, &S::crop_padding>, between(0, 64),
-       "pixels added on each side before the crop"},
+       "pixels added on each side before the crop, as many as a translation may be"},
+      {"data", "cutout", in<kSection, &S::cutout>, between(0, 4096),
+       "side of a square that is erased from each training image, in pixels; 0: none"},
+      {"data", "cutout_fill", in<kSection, &S::cutout_fill>, kAny,
+       "what that square holds: a pixel value from 0 to 1, or mean (of the training images)"},
+      {"data", "mixup", in<kSection, &S::mixup>, between(0, 1000),
+       "training images are mixed in pairs, by shares of Beta(alpha, alpha) with this alpha; 0: "
+       "no"},
+      {"data", "cutmix", in<kSection, &S::cutmix>, between(0, 1000),
+       "the same by pasting a rectangle; with both each image goes either way at random; 0: no"},
   };
 }
 

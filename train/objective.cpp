@@ -44,8 +44,10 @@ Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks
   const attacks::Model model = attacked(learner.forward, learner.model.is_routed());
   const bool is_kl = loss == attacks::Loss::kl_divergence;
   const Gate gate = training_gate(step);
-  const attacks::Victims victims{batch.images, batch.labels, batch.ids,
-                                 is_kl ? model.forward(batch.images, gate).logits : Tensor{}};
+  const attacks::Victims victims{
+      batch.images,       batch.labels,
+      batch.ids,          is_kl ? model.forward(batch.images, gate).logits : Tensor{},
+      batch.other_labels, batch.weight};
   const double eps = step.train.eps;
   // The draws of each epoch and round are their own: two rounds per epoch share no counter.
   return attacks::pgd(
@@ -62,8 +64,10 @@ Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks
       .adversarial;
 }
 
-Tensor mean_cross_entropy(const Tensor& logits, const Tensor& labels, double smoothing) {
-  const Tensor hard = mean(cross_entropy(logits, labels));
+Tensor mean_cross_entropy(const Tensor& logits, const data::Batch& batch, double smoothing) {
+  const Tensor hard = mean(
+      batch.is_mixed() ? mixed_cross_entropy(logits, batch.labels, batch.other_labels, batch.weight)
+                       : cross_entropy(logits, batch.labels));
   if (smoothing == 0) return hard;
   const Tensor uniform = scale(mean(log_softmax(logits)), -1);
   return add(scale(hard, 1 - smoothing), scale(uniform, smoothing));
@@ -82,8 +86,7 @@ TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
   TradesTerms terms;
   terms.clean = learner.forward(batch.images, Mode::train, GateGradient::open);
   terms.adversarial = learner.forward(adversarial, Mode::train, GateGradient::open);
-  const Tensor natural =
-      mean_cross_entropy(terms.clean.logits, batch.labels, settings.label_smoothing);
+  const Tensor natural = mean_cross_entropy(terms.clean.logits, batch, settings.label_smoothing);
   const Tensor robust = mean(kl_divergence(terms.clean.logits, terms.adversarial.logits));
   terms.loss = add(natural, scale(robust, settings.beta));
   return terms;

@@ -17,8 +17,9 @@ attacks::Model attack_model(const models::Classifier& model);
 engine::Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
                                const StepSettings& step, int round = 0);
 
-// Mean cross-entropy with label smoothing: (1 - s) CE(y) + s mean over classes of CE.
-engine::Tensor mean_cross_entropy(const engine::Tensor& logits, const engine::Tensor& labels,
+// Mean cross-entropy against the batch's labels, both of them where its images are mixed, with
+// label smoothing: (1 - s) CE(y) + s mean over classes of CE.
+engine::Tensor mean_cross_entropy(const engine::Tensor& logits, const data::Batch& batch,
                                   double smoothing);
 
 // Balance of a router, Fedus et al. 2022 (Switch Transformer) equations 4-6: N Σ_e f_e P_e with f_e

@@ -13,7 +13,8 @@ RecordedStep::Key RecordedStep::key_of(const data::Batch& batch, const StepSetti
           .epoch = s.epoch,
           .learning_rate = s.learning_rate,
           .router_learning_rate = s.router_learning_rate,
-          .odd = s.train.gate == "alternate" && s.iteration % 2 != 0};
+          .odd = s.train.gate == "alternate" && s.iteration % 2 != 0,
+          .mixed = batch.is_mixed()};
 }
 
 StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& settings) {
@@ -33,6 +34,10 @@ StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& s
   recording.inputs.images.copy_from(batch.images);
   recording.inputs.labels.copy_from(batch.labels);
   recording.inputs.ids.copy_from(batch.ids);
+  if (key.mixed) {
+    recording.inputs.other_labels.copy_from(batch.other_labels);
+    recording.inputs.weight.copy_from(batch.weight);
+  }
   recording.graph->launch();
   nodes_ = recording.graph->nodes();
   mark_model_written();
@@ -44,10 +49,7 @@ RecordedStep::Recording& RecordedStep::record(const Key& key, const data::Batch&
   const Device gpu = batch.images.device();
   if (!pool_) pool_ = make_memory_pool(gpu);
   auto recording = std::make_unique<Recording>(
-      Recording{.key = key,
-                .inputs = {batch.images.clone(), batch.labels.clone(), batch.ids.clone()},
-                .report = {},
-                .graph = {}});
+      Recording{.key = key, .inputs = batch.clone(), .report = {}, .graph = {}});
   mark_model_written();  // what is derived from the model is derived again inside
   recording->graph = std::make_unique<Graph>(
       gpu, pool_, [&] { recording->report = step_(learner_, recording->inputs, settings); });

@@ -26,7 +26,8 @@ class RecordedStep {
     int64_t size;
     int epoch;
     double learning_rate, router_learning_rate;
-    bool odd;  // of an attack whose gate alternates
+    bool odd;    // of an attack whose gate alternates
+    bool mixed;  // images, with two labels each
     bool operator==(const Key&) const = default;
   };
   struct Recording {

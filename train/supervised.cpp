@@ -19,7 +19,7 @@ StepReport supervised_step(Learner& learner, const Tensor& images, const data::B
   const models::Prediction p = learner.forward(images, Mode::train, models::GateGradient::open);
   StepReport out;
   require_finite_scores(p, out.checks);
-  Tensor loss = mean_cross_entropy(p.logits, batch.labels, step.train.label_smoothing);
+  Tensor loss = mean_cross_entropy(p.logits, batch, step.train.label_smoothing);
   if (learner.router && step.train.balance > 0)
     loss = add(loss, scale(balance_loss(p), step.train.balance));
   descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train,

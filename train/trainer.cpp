@@ -39,12 +39,28 @@ data::DataConfig data_config(const DataSettings& s) {
   return {.name = s.name, .path = s.path, .resize = s.resize, .limit = s.limit};
 }
 
-data::LoaderOptions loader_options(const Config& c, Device device) {
-  const bool augment = c.data.augment == "crop-flip";
+data::Augmentation augmentation(const DataSettings& s, const data::ImageSet& set) {
+  data::Augmentation out;
+  if (s.augment == "crop-flip") {
+    out.crop_padding = s.crop_padding;
+    out.flip = data::Flip::horizontal;
+  }
+  if (s.cutout > 0) {
+    out.cutout = s.cutout;
+    const std::optional<double> value = cutout_fill(s);
+    const std::vector<double> fill =
+        value ? std::vector<double>(static_cast<size_t>(set.channels), *value)
+              : data::channel_statistics(set).mean;
+    out.cutout_fill = Tensor::from(std::vector<float>(fill.begin(), fill.end()), {set.channels});
+  }
+  return out;
+}
+
+data::LoaderOptions loader_options(const Config& c, const data::ImageSet& set, Device device) {
   return {.batch = c.train.batch,
           .seed = c.run.seed,
-          .augmentation = {.crop_padding = augment ? c.data.crop_padding : 0,
-                           .flip = augment ? data::Flip::horizontal : data::Flip::none},
+          .augmentation = augmentation(c.data, set),
+          .mixing = {.mixup = c.data.mixup, .cutmix = c.data.cutmix},
           .device = device};
 }
 
@@ -77,7 +93,8 @@ class Run {
     if (!warning.empty() && watcher_.warning) watcher_.warning(warning);
     events_ = &events;
     events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
-    const data::Loader loader(train_set_, loader_options(config_, learner_.model.device()));
+    const data::Loader loader(train_set_,
+                              loader_options(config_, train_set_, learner_.model.device()));
     bool interrupted = false;
     while (state_.epoch < config_.train.epochs && !interrupted) {
       const auto epoch_start = std::chrono::steady_clock::now();

@@ -1,43 +1,108 @@
 #include "engine/ops/augment.h"
 
+#include <cmath>
+
 #include "engine/dispatch.h"
+#include "kernels/vision/mix_images.h"
 
 namespace moat::engine {
 
-Tensor crop_flip(const Tensor& images, const Tensor& ids, int max_value, int padding, Flip flip,
-                 const RandomKey& key) {
-  require(images.defined() && images.rank() == 4 && images.dtype() == Dtype::u8, [&] {
-    return text(
-        "crop_flip: images must be uint8 [n, height, width, channels], got ",
-        images.defined() ? text(name_of(images.dtype()), " ", images.shape().str()) : "nothing");
+namespace {
+
+std::string described(const Tensor& x) {
+  return x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing";
+}
+
+void require_images(const char* op, const Tensor& images, Dtype dtype) {
+  require(images.defined() && images.rank() == 4 && images.dtype() == dtype, [&] {
+    return text(op, ": images must be ", name_of(dtype), " [n, height, width, channels], got ",
+                described(images));
   });
-  require(ids.defined() && ids.dtype() == Dtype::i32 && ids.shape() == Shape{images.dim(0)}, [&] {
-    return text("crop_flip: ids must be int32 [", images.dim(0), "], got ",
-                ids.defined() ? text(name_of(ids.dtype()), " ", ids.shape().str()) : "nothing");
+}
+
+void require_vector(const char* op, const char* name, const Tensor& x, Dtype dtype, int64_t n) {
+  require(x.defined() && x.dtype() == dtype && x.shape() == Shape{n}, [&] {
+    return text(op, ": ", name, " must be ", name_of(dtype), " [", n, "], got ", described(x));
   });
+}
+
+}  // namespace
+
+Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Augmentation& how,
+               const RandomKey& key) {
+  require_images("augment", images, Dtype::u8);
+  require_vector("augment", "ids", ids, Dtype::i32, images.dim(0));
   require(max_value >= 1,
-          [&] { return text("crop_flip: max_value must be positive, got ", max_value); });
-  require(padding >= 0,
-          [&] { return text("crop_flip: padding must not be negative, got ", padding); });
+          [&] { return text("augment: max_value must be positive, got ", max_value); });
+  require(how.crop_padding >= 0, [&] {
+    return text("augment: crop_padding must not be negative, got ", how.crop_padding);
+  });
+  require(how.cutout >= 0,
+          [&] { return text("augment: cutout must not be negative, got ", how.cutout); });
+  if (how.cutout_fill.defined())
+    require_vector("augment", "cutout_fill", how.cutout_fill, Dtype::f32, images.dim(3));
   const Tensor bytes = images.contiguous(), samples = ids.contiguous(),
+               fill = how.cutout_fill.defined() ? how.cutout_fill.contiguous() : Tensor{},
                y = Tensor::empty(images.shape(), Dtype::f32, images.device());
-  dispatch(common_device({images, ids}), [&](auto on) {
-    return kernels::crop_flip(on, {.images = bytes.data_as<uint8_t>(),
-                                   .ids = samples.data_as<int32_t>(),
-                                   .y = y.data_as<float>(),
-                                   .n = to_int(images.dim(0)),
-                                   .height = to_int(images.dim(1)),
-                                   .width = to_int(images.dim(2)),
-                                   .channels = to_int(images.dim(3)),
-                                   .max_value = max_value,
-                                   .padding = padding,
-                                   .flip = flip,
-                                   .seed = key.seed,
-                                   .iteration = key.iteration,
-                                   .purpose = static_cast<uint32_t>(key.purpose),
-                                   .stream = key.stream});
+  dispatch(common_device({images, ids, fill}), [&](auto on) {
+    return kernels::augment(on, {.images = bytes.data_as<uint8_t>(),
+                                 .ids = samples.data_as<int32_t>(),
+                                 .fill = fill.defined() ? fill.data_as<float>() : nullptr,
+                                 .y = y.data_as<float>(),
+                                 .n = to_int(images.dim(0)),
+                                 .height = to_int(images.dim(1)),
+                                 .width = to_int(images.dim(2)),
+                                 .channels = to_int(images.dim(3)),
+                                 .max_value = max_value,
+                                 .padding = how.crop_padding,
+                                 .flip = how.flip,
+                                 .cutout = how.cutout,
+                                 .seed = key.seed,
+                                 .iteration = key.iteration,
+                                 .purpose = static_cast<uint32_t>(key.purpose),
+                                 .stream = key.stream});
   });
   return y;
+}
+
+MixedImages mix_images(const Tensor& images, const Tensor& labels, const Tensor& ids,
+                       const Mixing& how, const RandomKey& key) {
+  require_images("mix_images", images, Dtype::f32);
+  require_vector("mix_images", "labels", labels, Dtype::i32, images.dim(0));
+  require_vector("mix_images", "ids", ids, Dtype::i32, images.dim(0));
+  require(std::isfinite(how.mixup) && std::isfinite(how.cutmix) && how.mixup >= 0 &&
+              how.cutmix >= 0 && how.is_on(),
+          [&] {
+            return text("mix_images: mixup and cutmix must be numbers of at least 0, one of them ",
+                        "above, got ", how.mixup, " and ", how.cutmix);
+          });
+  const Tensor x = images.contiguous(), own_labels = labels.contiguous(),
+               samples = ids.contiguous();
+  const auto like_labels = [&](Dtype dtype) {
+    return Tensor::empty(labels.shape(), dtype, images.device());
+  };
+  const MixedImages out{Tensor::empty(images.shape(), Dtype::f32, images.device()),
+                        like_labels(Dtype::i32), like_labels(Dtype::i32), like_labels(Dtype::f32)};
+  dispatch(common_device({images, labels, ids}), [&](auto on) {
+    return kernels::mix_images(on, {.images = x.data_as<float>(),
+                                    .labels = own_labels.data_as<int32_t>(),
+                                    .ids = samples.data_as<int32_t>(),
+                                    .y = out.images.data_as<float>(),
+                                    .mixed_labels = out.labels.data_as<int32_t>(),
+                                    .other_labels = out.other_labels.data_as<int32_t>(),
+                                    .weights = out.weight.data_as<float>(),
+                                    .n = to_int(images.dim(0)),
+                                    .height = to_int(images.dim(1)),
+                                    .width = to_int(images.dim(2)),
+                                    .channels = to_int(images.dim(3)),
+                                    .mixup = how.mixup,
+                                    .cutmix = how.cutmix,
+                                    .seed = key.seed,
+                                    .iteration = key.iteration,
+                                    .purpose = static_cast<uint32_t>(key.purpose),
+                                    .stream = key.stream});
+  });
+  return out;
 }
 
 }  // namespace moat::engine

@@ -1,6 +1,7 @@
 #include "engine/ops/loss.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/elementwise.h"
 #include "engine/tape.h"
 #include "kernels/loss/cross_entropy.h"
 #include "kernels/loss/kl_divergence.h"
@@ -118,6 +119,21 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
                              [&](auto on) { return kernels::cross_entropy_grad(on, args); });
                     return {d_z};
                   });
+}
+
+Tensor mixed_cross_entropy(const Tensor& logits, const Tensor& labels, const Tensor& other_labels,
+                           const Tensor& weight) {
+  require_logits("mixed_cross_entropy", logits);
+  require(weight.defined() && weight.dtype() == logits.dtype() &&
+              weight.shape() == Shape{logits.dim(0)},
+          [&] {
+            return text("mixed_cross_entropy: weight must be ", name_of(logits.dtype()), " [",
+                        logits.dim(0), "], got ",
+                        weight.defined() ? text(name_of(weight.dtype()), " ", weight.shape().str())
+                                         : "nothing");
+          });
+  return add(mul(weight, cross_entropy(logits, labels)),
+             mul(affine(weight, -1, 1), cross_entropy(logits, other_labels)));
 }
 
 Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {

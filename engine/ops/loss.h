@@ -13,6 +13,11 @@ Tensor log_softmax(const Tensor& logits);
 // log-sum-exp(z) - z_y.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels);
 
+// The same against the labels of an image that was mixed from two:
+// weight · CE(labels) + (1 - weight) · CE(other_labels); weight [rows] in the logits' dtype.
+Tensor mixed_cross_entropy(const Tensor& logits, const Tensor& labels, const Tensor& other_labels,
+                           const Tensor& weight);
+
 // KL(softmax p ‖ softmax q) of two rows of logits, differentiable in both, finite for any finite
 // logits: log-softmax on both sides, dKL/dp_i = P_i ((log P_i - log Q_i) - KL), dKL/dq = Q - P.
 Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits);

@@ -29,6 +29,11 @@ constexpr PhiloxBlock philox(PhiloxBlock counter, uint64_t seed) {
 // 24 bits as a number in [0, 1): exact in float32 and float64 alike.
 constexpr double unit_uniform(uint32_t bits) { return static_cast<double>(bits >> 8) * 0x1p-24; }
 
+// A whole number in [0, count), uniform within count / 2^32.
+constexpr int64_t uniform_below(uint32_t bits, uint64_t count) {
+  return static_cast<int64_t>(bits * count >> 32);
+}
+
 // ln(x) for a positive normal x: x = 2^e m with m in [sqrt(1/2), sqrt(2)), s = (m - 1) / (m + 1),
 // ln m = 2 (s + s^3/3 + s^5/5 + …), |s| < 0.172. Within 4 units in the last place of max(1, |ln
 // x|).
@@ -44,6 +49,17 @@ constexpr double exact_log(double x) {
   double sum = 1.0 / 21;
   for (int odd = 19; odd >= 1; odd -= 2) sum = sum * s2 + 1.0 / odd;
   return static_cast<double>(exponent) * 0.6931471805599453 + 2 * s * sum;
+}
+
+// exp(x) for -700 <= x <= 0: x = n ln 2 + r with |r| < 0.35, ln 2 in two parts of which n times the
+// first is exact, and the Taylor polynomial of exp(r). Within 4 units in the last place.
+constexpr double exact_exp(double x) {
+  const auto n = static_cast<int64_t>(x * 1.4426950408889634 - 0.5);
+  const double r =
+      x - static_cast<double>(n) * 0x1.62e42feep-1 - static_cast<double>(n) * 0x1.a39ef35793c76p-33;
+  double sum = 1;  // nested: 1 + r (1 + r/2 (1 + r/3 (…)))
+  for (int k = 14; k >= 1; --k) sum = 1 + sum * r / k;
+  return sum * std::bit_cast<double>(static_cast<uint64_t>(n + 1023) << 52);
 }
 
 struct SinCos {
@@ -81,6 +97,19 @@ constexpr std::array<Real, 2> normal_pair(uint32_t radius_bits, uint32_t angle_b
   const Real radius = std::sqrt(-2 * exact_log(u));
   const SinCos direction = sin_cos_turns(angle_bits);
   return {radius * direction.cos, radius * direction.sin};
+}
+
+// Beta(a, a) for a > 0 from two words, in [0, 1]: (1 + t / sqrt(1 + t^2)) / 2, where t sqrt(2a) is
+// Student's t with 2a degrees of freedom, t = sqrt(u^(-1/a) - 1) cos(angle) (Bailey 1994, "Polar
+// generation of random variates with the t-distribution"). Written in p = u^(1/a), which may be
+// tiny.
+template <class Real = double>
+constexpr Real symmetric_beta(Real a, uint32_t radius_bits, uint32_t angle_bits) {
+  const Real u = (static_cast<Real>(radius_bits) + 0.5) * 0x1p-32;  // in (0, 1)
+  const Real exponent = exact_log(u) / a;
+  const Real p = exact_exp(exponent < -700 ? -700 : exponent);
+  const Real cosine = sin_cos_turns(angle_bits).cos;
+  return 0.5 + 0.5 * cosine * std::sqrt((1 - p) / (p + (1 - p) * cosine * cosine));
 }
 
 }  // namespace moat::kernels

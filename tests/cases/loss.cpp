@@ -110,6 +110,24 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
        .differentiable = {0},
        .f32 = kRow,
        .bytes = bytes});
+  const Tensor other = rand_ints({rows}, 0, classes, 5), weight = randn({rows}, 6);
+  out.push_back({.name = "mixed_cross_entropy " + shape.str(),
+                 .inputs = {z, labels, other, weight},
+                 .op =
+                     [](const Tensors& in) {
+                       return Tensors{mixed_cross_entropy(in[0], in[1], in[2], in[3])};
+                     },
+                 .reference =
+                     [](const Tensors& in) {
+                       const Tensor one = cross_entropy_reference(in[0], in[1]),
+                                    two = cross_entropy_reference(in[0], in[2]);
+                       return Tensors{by_row(in[0], [&](const double*, int64_t, int64_t r) {
+                         return f64(in[3])[r] * f64(one)[r] + (1 - f64(in[3])[r]) * f64(two)[r];
+                       })};
+                     },
+                 .differentiable = {0, 3},
+                 .f32 = kRow,
+                 .bytes = 2 * bytes});
   out.push_back({.name = "kl_divergence " + shape.str(),
                  .inputs = {z, randn(shape, 4)},
                  .op = [](const Tensors& in) { return Tensors{kl_divergence(in[0], in[1])}; },

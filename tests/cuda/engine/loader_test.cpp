@@ -30,6 +30,11 @@ void check_same(const std::vector<Batch>& gpu, const std::vector<Batch>& cpu) {
     CHECK(gpu[b].images.to_vector<float>() == cpu[b].images.to_vector<float>());
     CHECK(gpu[b].labels.to_vector<int32_t>() == cpu[b].labels.to_vector<int32_t>());
     CHECK(gpu[b].ids.to_vector<int32_t>() == cpu[b].ids.to_vector<int32_t>());
+    REQUIRE(gpu[b].is_mixed() == cpu[b].is_mixed());
+    if (!cpu[b].is_mixed()) continue;
+    CHECK(gpu[b].weight.device() == kGpu);
+    CHECK(gpu[b].weight.to_vector<float>() == cpu[b].weight.to_vector<float>());
+    CHECK(gpu[b].other_labels.to_vector<int32_t>() == cpu[b].other_labels.to_vector<int32_t>());
   }
 }
 
@@ -37,8 +42,14 @@ void check_same(const std::vector<Batch>& gpu, const std::vector<Batch>& cpu) {
 
 TEST_CASE("gpu: a loader on the device gives the CPU's bits", "[gpu][loader]") {
   const ImageSet set = synthetic({.rows = 23, .height = 6, .width = 5});
-  LoaderOptions options{
-      .batch = 4, .seed = 5, .augmentation = {.crop_padding = 2, .flip = Flip::horizontal}};
+  LoaderOptions options{.batch = 4,
+                        .seed = 5,
+                        .augmentation = {.crop_padding = 2,
+                                         .flip = Flip::horizontal,
+                                         .cutout = 3,
+                                         .cutout_fill = engine::Tensor::from(
+                                             std::vector<float>{0.1f, 0.2f, 0.3f}, {3})},
+                        .mixing = GENERATE(Mixing{}, Mixing{.mixup = 0.5, .cutmix = 1})};
   const Loader cpu(set, options);
   options.device = kGpu;
   const Loader gpu(set, options);

@@ -44,9 +44,14 @@ TEST_CASE("gpu: operands must share a device", "[gpu][memory]") {
   // What has no row in tests/cases; there every operand of every op is left on the CPU once.
   const Tensor ids = rand_ints({2}, 0, 3, 2), gpu_ids = ids.to(kGpu), gpu_x = x.to(kGpu);
   CHECK_THROWS_WITH(count_equal(gpu_ids, ids), share);
-  CHECK_THROWS_WITH(crop_flip(Tensor::zeros({2, 4, 4, 3}, Dtype::u8, kGpu), ids, 255, 1,
-                              Flip::horizontal, {.seed = 1}),
-                    share);
+  const Tensor bytes = Tensor::zeros({2, 4, 4, 3}, Dtype::u8, kGpu),
+               pixels = Tensor::zeros({2, 4, 4, 3}, Dtype::f32, kGpu);
+  CHECK_THROWS_WITH(augment(bytes, ids, 255, {}, {.seed = 1}), share);
+  CHECK_THROWS_WITH(
+      augment(bytes, gpu_ids, 255, {.cutout = 1, .cutout_fill = Tensor::zeros({3})}, {.seed = 1}),
+      share);
+  CHECK_THROWS_WITH(mix_images(pixels, ids, gpu_ids, {.mixup = 1}, {.seed = 1}), share);
+  CHECK_THROWS_WITH(mix_images(pixels, gpu_ids, ids, {.mixup = 1}, {.seed = 1}), share);
   CHECK_THROWS_WITH(sgd_step(gpu_x, gpu_x.clone(), x.clone(), {.lr = 1, .momentum = 0.5}, {}),
                     share);
   const Tensor points = Tensor::zeros({2, 3}, Dtype::f32, kGpu),

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attacks/pgd.h"
+#include "data/augment.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
@@ -159,9 +160,11 @@ TEST_CASE("gpu: recorded steps leave the bits of steps launched one by one", "[g
   struct Row {
     Step method;
     const char* gate;
+    bool mixed = false;
   };
-  for (const Row& row : {Row{natural_step, "blocked"}, Row{at_step, "alternate"},
-                         Row{trades_step, "through"}, Row{advmoe_step, "blocked"}}) {
+  for (const Row& row :
+       {Row{natural_step, "blocked"}, Row{at_step, "alternate"}, Row{at_step, "through", true},
+        Row{trades_step, "through"}, Row{advmoe_step, "blocked"}}) {
     Pair one_by_one(s), recorded(s);
     TrainSettings settings = short_attack();
     settings.gate = row.gate;
@@ -170,7 +173,10 @@ TEST_CASE("gpu: recorded steps leave the bits of steps launched one by one", "[g
     RecordedStep runner(recorded.gpu, row.method);
     for (int64_t i = 0; i < 5; ++i) {
       const int64_t size = i == 3 ? 3 : 4;  // a smaller batch in between
-      const data::Batch batch = batch_for(s, size, static_cast<uint32_t>(i)).to(kGpu);
+      data::Batch batch = batch_for(s, size, static_cast<uint32_t>(i));
+      if (row.mixed)
+        batch = data::mixed(batch, {.mixup = 1, .cutmix = 1}, 1, static_cast<uint32_t>(i));
+      batch = batch.to(kGpu);
       const StepStatistics want = read(row.method(one_by_one.gpu, batch, step_of(settings, i))),
                            got = runner.run(batch, step_of(settings, i));
       CHECK(got.loss == want.loss);

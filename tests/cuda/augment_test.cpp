@@ -1,4 +1,4 @@
-#include "kernels/vision/crop_flip.h"
+#include "kernels/vision/augment.h"
 
 #include <cstring>
 #include <limits>
@@ -15,14 +15,16 @@ namespace {
 constexpr int kMost = std::numeric_limits<int>::max();
 
 // The bits of the CPU half; y starts `offset` values after a multiple of 256 bytes.
-void check(CropFlip a, size_t offset = 0) {
+void check(Augment a, size_t offset = 0) {
+  const bool is_filled = a.cutout % 2 == 1;  // both forms are met
   INFO("images " << a.n << "x" << a.height << "x" << a.width << "x" << a.channels << ", padding "
-                 << a.padding << ", flip " << int(a.flip) << ", max_value " << a.max_value
-                 << ", offset " << offset);
+                 << a.padding << ", cutout " << a.cutout << ", flip " << int(a.flip)
+                 << ", max_value " << a.max_value << ", offset " << offset);
   const size_t count = size_t(a.n) * size_t(a.height) * size_t(a.width) * size_t(a.channels);
   const auto images = integers<uint8_t>(count, 1, 0, a.max_value + 1);
   auto ids = integers<int32_t>(size_t(a.n), 2, 0, kMost);
   if (!ids.empty()) ids.back() = -1;  // an id is 32 bits to the draws
+  const auto fill = integers<float>(size_t(a.channels), 3, 1, 100);
   a.seed = 0x123456789abcdef0;
   a.iteration = 3;
   a.purpose = 0x82;
@@ -31,59 +33,65 @@ void check(CropFlip a, size_t offset = 0) {
   std::vector<float> want(count);
   a.images = images.data();
   a.ids = ids.data();
+  a.fill = is_filled ? fill.data() : nullptr;
   a.y = want.data();
-  REQUIRE(crop_flip(Cpu{}, a) == Status::ok);
+  REQUIRE(augment(Cpu{}, a) == Status::ok);
 
   const DeviceArray<uint8_t> device_images(images);
   const DeviceArray<int32_t> device_ids(ids);
+  const DeviceArray<float> device_fill(fill);
   const DeviceArray<float> y(count + offset);
   a.images = device_images.data();
   a.ids = device_ids.data();
+  a.fill = is_filled ? device_fill.data() : nullptr;
   a.y = y.data() + offset;
-  REQUIRE(run<CropFlip>(crop_flip, a) == Status::ok);
+  REQUIRE(run<Augment>(augment, a) == Status::ok);
   const std::vector<float> got = y.host();
   REQUIRE(std::memcmp(got.data() + offset, want.data(), count * sizeof(float)) == 0);
 }
 
 }  // namespace
 
-TEST_CASE("cuda: crop_flip gives the CPU's bits", "[cuda][crop_flip]") {
-  for (const CropFlip& size : {CropFlip{.n = 9, .height = 5, .width = 7, .channels = 3},
-                               {.n = 7, .height = 8, .width = 8, .channels = 1},  // vectors
-                               {.n = 5, .height = 6, .width = 2, .channels = 4},
-                               {.n = 3, .height = 1, .width = 9, .channels = 2},
-                               {.n = 3, .height = 13, .width = 1, .channels = 1},
-                               {.n = 1, .height = 1, .width = 1, .channels = 1}})
+TEST_CASE("cuda: augment gives the CPU's bits", "[cuda][augment]") {
+  for (const Augment& size : {Augment{.n = 9, .height = 5, .width = 7, .channels = 3},
+                              {.n = 7, .height = 8, .width = 8, .channels = 1},  // vectors
+                              {.n = 5, .height = 6, .width = 2, .channels = 4},
+                              {.n = 3, .height = 1, .width = 9, .channels = 2},
+                              {.n = 3, .height = 13, .width = 1, .channels = 1},
+                              {.n = 1, .height = 1, .width = 1, .channels = 1}})
     for (int padding : {0, 1, 4})
       for (Flip flip : {Flip::none, Flip::horizontal})
-        for (int max_value : {16, 255}) {
-          CropFlip a = size;
+        for (int cutout : {0, 3, 4}) {
+          Augment a = size;
           a.padding = padding;
           a.flip = flip;
-          a.max_value = max_value;
+          a.cutout = cutout;
+          a.max_value = cutout == 3 ? 16 : 255;
           check(a);
           check(a, 1);
         }
 }
 
-TEST_CASE("cuda: crop_flip of images of several stretches", "[cuda][crop_flip]") {
+TEST_CASE("cuda: augment of images of several stretches", "[cuda][augment]") {
   check({.n = 3,
          .height = 20,
          .width = 18,
          .channels = 3,
          .max_value = 255,
          .padding = 4,
-         .flip = Flip::horizontal});
+         .flip = Flip::horizontal,
+         .cutout = 8});
   check({.n = 2,
          .height = 13,
          .width = 11,
          .channels = 3,
          .max_value = 255,
          .padding = 4,
-         .flip = Flip::horizontal});
+         .flip = Flip::horizontal,
+         .cutout = 9});
 }
 
-TEST_CASE("cuda: crop_flip's window may miss the image", "[cuda][crop_flip]") {
+TEST_CASE("cuda: augment's window may miss the image", "[cuda][augment]") {
   for (int padding : {40, kMost})
     check({.n = 9,
            .height = 4,
@@ -94,18 +102,29 @@ TEST_CASE("cuda: crop_flip's window may miss the image", "[cuda][crop_flip]") {
            .flip = Flip::horizontal});
 }
 
-TEST_CASE("cuda: crop_flip of nothing", "[cuda][crop_flip]") {
-  for (const CropFlip& a :
-       {CropFlip{.n = 0, .height = 4, .width = 4, .channels = 3, .max_value = 255},
+TEST_CASE("cuda: the square of augment may be larger than any image", "[cuda][augment]") {
+  for (int cutout : {14, 40, kMost})
+    check({.n = 9,
+           .height = 4,
+           .width = 5,
+           .channels = 2,
+           .max_value = 255,
+           .padding = 1,
+           .cutout = cutout});
+}
+
+TEST_CASE("cuda: augment of nothing", "[cuda][augment]") {
+  for (const Augment& a :
+       {Augment{.n = 0, .height = 4, .width = 4, .channels = 3, .max_value = 255},
         {.n = 2, .height = 0, .width = 4, .channels = 3, .max_value = 255},
         {.n = 2, .height = 4, .width = 0, .channels = 3, .max_value = 255},
         {.n = 2, .height = 4, .width = 4, .channels = 0, .max_value = 255}})
     check(a);
 }
 
-TEST_CASE("cuda: crop_flip refuses bad arguments before any launch", "[cuda][crop_flip]") {
-  for (const CropFlip& a :
-       {CropFlip{.n = -1, .max_value = 1},
+TEST_CASE("cuda: augment refuses bad arguments before any launch", "[cuda][augment]") {
+  for (const Augment& a :
+       {Augment{.n = -1, .max_value = 1},
         {.height = -1, .max_value = 1},
         {.width = -1, .max_value = 1},
         {.channels = -1, .max_value = 1},
@@ -114,10 +133,11 @@ TEST_CASE("cuda: crop_flip refuses bad arguments before any launch", "[cuda][cro
         {.max_value = 0},
         {.max_value = 1, .padding = -1},
         {.max_value = 1, .flip = Flip{2}},
+        {.max_value = 1, .cutout = -1},
         {.max_value = 1, .purpose = 1 << 8},
         {.max_value = 1, .stream = 1 << 24}}) {
-    CHECK(crop_flip(Cuda{}, a) == Status::bad_args);
-    CHECK(crop_flip(Cpu{}, a) == Status::bad_args);
+    CHECK(augment(Cuda{}, a) == Status::bad_args);
+    CHECK(augment(Cpu{}, a) == Status::bad_args);
   }
 }
 
