@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "engine/io/json.h"
 #include "models/checkpoint.h"
 
 namespace moat::models {
@@ -98,8 +98,7 @@ std::string architecture_json(const ClassifierSettings& s) {
 
 ClassifierSettings parse_architecture(const std::string& json, const std::string& origin) {
   const std::string at = origin + ": architecture";
-  const ordered_json j = ordered_json::parse(json, nullptr, false);
-  require(!j.is_discarded(), [&] { return at + " must be valid JSON"; });
+  const auto j = parse_json<ordered_json>(json, at);
   const Reader r(j, at);
   r.choice("family", {"resnet"});
   ClassifierSettings s;

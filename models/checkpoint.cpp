@@ -84,25 +84,28 @@ SafeTensors to_file(Classifier& model, const Metadata& metadata) {
   return file;
 }
 
-LoadedModel load_model(const std::filesystem::path& path, Device device) {
-  const SafeTensors file = read_safetensors(path);
+LoadedModel from_file(const SafeTensors& file, const std::string& origin, Device device) {
   const auto it = file.metadata.find(kArchitecture);
   require(it != file.metadata.end(), [&] {
-    return text(path.string(),
+    return text(origin,
                 ": a moat checkpoint holds its architecture in the metadata; this file has none");
   });
-  ClassifierSettings settings = parse_architecture(it->second, path.string());
+  ClassifierSettings settings = parse_architecture(it->second, origin);
   for (const auto& [name, values] : {std::pair{"normalize.mean", &settings.mean},
                                      std::pair{"normalize.std", &settings.deviation}}) {
     const auto tensor = file.tensors.find(name);
     if (tensor != file.tensors.end() && tensor->second.size() == settings.channels)
       *values = tensor->second.to(Dtype::f64).to_vector<double>();
   }
-  require_backed("", net_shape(settings), file, path.string());
-  if (settings.experts > 1) require_backed("router.", router_shape(settings), file, path.string());
+  require_backed("", net_shape(settings), file, origin);
+  if (settings.experts > 1) require_backed("router.", router_shape(settings), file, origin);
   LoadedModel loaded{Classifier(settings, 0, device), file.metadata};
-  restore(loaded.model, "", file, path.string());
+  restore(loaded.model, "", file, origin);
   return loaded;
+}
+
+LoadedModel load_model(const std::filesystem::path& path, Device device) {
+  return from_file(read_safetensors(path), path.string(), device);
 }
 
 }  // namespace moat::models

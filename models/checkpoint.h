@@ -31,6 +31,9 @@ struct LoadedModel {
   Classifier model;
   Metadata metadata;
 };
+// Throws a one-line Error naming `origin` when the file is not a whole model.
+LoadedModel from_file(const engine::SafeTensors& file, const std::string& origin,
+                      engine::Device device = {});
 LoadedModel load_model(const std::filesystem::path& file, engine::Device device = {});
 
 }  // namespace moat::models

@@ -4,10 +4,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 
 namespace moat::train {
 
@@ -29,8 +28,7 @@ fs::path chosen_root(const Config& config) {
 
 // The settings that decide what is computed: not where it is kept, nor how long it runs on.
 ordered_json deciding(const std::string& json, const fs::path& origin) {
-  ordered_json j = ordered_json::parse(json, nullptr, false);
-  engine::require(j.is_object(), [&] { return text(origin.string(), " must be a JSON object"); });
+  auto j = engine::parse_json<ordered_json>(json, origin.string());
   for (const char* key : {"tool", "machine", "preset"}) j.erase(key);
   if (j.contains("run") && j["run"].is_object())
     for (const char* key : {"dir", "threads", "checkpoint_every"}) j["run"].erase(key);
