@@ -13,7 +13,7 @@ mkdir -p "$found" "$build/findings"
 
 # A finding is also what takes 10 s, or memory that no file of this size is worth.
 OMP_NUM_THREADS=1 nice -n 19 "$build/tests/fuzz/fuzz_$reader" -timeout=10 -rss_limit_mb=2048 \
-  -malloc_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
+  -malloc_limit_mb=1024 -max_len=8192 -len_control=0 -print_final_stats=1 \
   -artifact_prefix="$build/findings/$reader-" "$found" "$here/corpus/$reader" &
 pid=$!
 ticks_per_second=$(getconf CLK_TCK)
