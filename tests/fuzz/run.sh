@@ -11,8 +11,8 @@ build=$(cd "$here/../.." && pwd)/build/fuzz
 found=$build/corpus/$reader
 mkdir -p "$found" "$build/findings"
 
-# A finding is also what takes 10 s, or memory that no file of this size is worth.
-OMP_NUM_THREADS=1 nice -n 19 "$build/tests/fuzz/fuzz_$reader" -timeout=10 -rss_limit_mb=2048 \
+# A finding is also what takes a minute (of the clock: the machine may be busy), or memory that no file of this size is worth.
+OMP_NUM_THREADS=1 nice -n 19 "$build/tests/fuzz/fuzz_$reader" -timeout=60 -rss_limit_mb=2048 \
   -malloc_limit_mb=1024 -max_len=8192 -len_control=0 -print_final_stats=1 \
   -artifact_prefix="$build/findings/$reader-" "$found" "$here/corpus/$reader" &
 pid=$!
