@@ -16,11 +16,11 @@ OMP_NUM_THREADS=1 nice -n 19 "$build/tests/fuzz/fuzz_$reader" -timeout=60 -rss_l
   -malloc_limit_mb=1024 -max_len=8192 -len_control=0 -print_final_stats=1 \
   -artifact_prefix="$build/findings/$reader-" "$found" "$here/corpus/$reader" &
 pid=$!
-ticks_per_second=$(getconf CLK_TCK)
+ticks_per_second=$(getconf CLK_TCK) used=0
 while sleep 1 && read -ra stat <"/proc/$pid/stat"; do
-  if ((stat[13] + stat[14] >= seconds * ticks_per_second)); then
-    kill -USR1 "$pid"  # ends after the input at hand and prints what was done
-    break
-  fi
+  used=$(((stat[13] + stat[14]) / ticks_per_second))
+  # Asked so, it ends after the input at hand and prints what was done.
+  ((used < seconds)) || kill -USR1 "$pid"
 done 2>/dev/null
+echo "run.sh: $reader, $used s of CPU time"
 wait "$pid"
