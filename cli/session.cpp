@@ -1,12 +1,12 @@
 #include "cli/session.h"
 
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "cli/table.h"
 #include "data/catalog.h"
 #include "engine/hardware.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "engine/io/sha256.h"
 #include "train/model_settings.h"
 #include "train/run_folder.h"
@@ -33,8 +33,7 @@ fs::path run_of(const fs::path& checkpoint) {
 train::Config config_of(const fs::path& run) {
   if (run.empty()) return {};
   const fs::path file = train::RunFolder(run).config();
-  nlohmann::json document = nlohmann::json::parse(engine::read_file(file), nullptr, false);
-  require(document.is_object(), [&] { return text(file.string(), " must be a JSON object"); });
+  nlohmann::json document = engine::parse_json(engine::read_file(file), file.string());
   for (const char* key : {"tool", "machine", "architecture", "parameters", "macs"})
     document.erase(key);
   return train::overlay({}, document, file.string());

@@ -7,13 +7,7 @@ if(MOAT_CUDA)
   endif()
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  find_path(MOAT_CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_library(MOAT_CUDNN_LIBRARY cudnn
-    HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib ${CUDAToolkit_LIBRARY_ROOT}/lib64)
-  if(NOT MOAT_CUDNN_INCLUDE_DIR OR NOT MOAT_CUDNN_LIBRARY)
-    message(FATAL_ERROR "The CUDA build needs cuDNN 9 (cudnn_graph.h and libcudnn): install NVIDIA's cudnn9 package, "
-      "or say where it is with MOAT_CUDNN_INCLUDE_DIR and MOAT_CUDNN_LIBRARY")
-  endif()
+  include(${CMAKE_CURRENT_LIST_DIR}/cudnn.cmake)
 endif()
 
 # CMake 3.25 cannot spell C++20 for nvcc, so the standard is a plain option.

@@ -1,6 +1,6 @@
 #include "data/cifar.h"
 
-#include <fstream>
+#include <sstream>
 
 #include "engine/io/file.h"
 
@@ -13,8 +13,8 @@ namespace {
 constexpr int kSide = 32, kChannels = 3, kPlane = kSide * kSide, kPixels = kChannels * kPlane;
 
 std::vector<std::string> class_names(const CifarLayout& layout, const std::filesystem::path& file) {
-  std::ifstream in(file);
-  if (!in) return layout.class_names;
+  if (!std::filesystem::exists(file)) return layout.class_names;
+  std::istringstream in(engine::read_file(file, 1 << 20));
   std::vector<std::string> names;
   for (std::string line; std::getline(in, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();

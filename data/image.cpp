@@ -24,6 +24,14 @@ void require_reasonable_size(int64_t height, int64_t width) {
           });
 }
 
+void require_reasonable_size(int64_t height, int64_t width, size_t file_bytes) {
+  require_reasonable_size(height, width);
+  require(height * width <= kMostPixelsPerByte * static_cast<int64_t>(file_bytes), [&] {
+    return text("an image must have at most ", kMostPixelsPerByte, " pixels per byte of its file, ",
+                "this one claims ", width, "x", height, " in ", file_bytes, " bytes");
+  });
+}
+
 Image decode_image(std::span<const uint8_t> bytes) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (head.starts_with("\xff\xd8")) return decode_jpeg(bytes);

@@ -15,6 +15,10 @@ struct Image {
 // What a file may claim before memory is asked for.
 inline constexpr int64_t kMaxImageSide = 16384, kMaxImagePixels = int64_t{64} << 20;
 void require_reasonable_size(int64_t height, int64_t width);
+// The same, of a file of this length: a header alone must not make us ask for memory. The densest
+// file is a black and white PNG, of which deflate packs 1032 bytes of eight pixels into one.
+inline constexpr int64_t kMostPixelsPerByte = 1032 * 8;
+void require_reasonable_size(int64_t height, int64_t width, size_t file_bytes);
 
 // A JPEG or PNG file, told apart by their first bytes, as 8-bit RGB.
 Image decode_image(std::span<const uint8_t> bytes);

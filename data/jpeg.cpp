@@ -86,7 +86,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
   const auto message = [&] { return text("damaged JPEG: ", decoder.message()); };
   require(decoder.open(bytes), message);
   const auto& info = decoder.info();
-  require_reasonable_size(info.image_height, info.image_width);
+  require_reasonable_size(info.image_height, info.image_width, bytes.size());
   const auto space = info.jpeg_color_space;
   require(space == JCS_GRAYSCALE || space == JCS_YCbCr || space == JCS_RGB,
           "a JPEG must be gray, YCbCr or RGB, this one is CMYK or something else: convert it");

@@ -133,7 +133,7 @@ Image decode_png(std::span<const uint8_t> bytes) {
   const auto message = [&] { return text("damaged PNG: ", decoder.message()); };
   require(decoder.open(), message);
   const int64_t height = decoder.height(), width = decoder.width();
-  require_reasonable_size(height, width);
+  require_reasonable_size(height, width, bytes.size());
   Image out{static_cast<int>(height), static_cast<int>(width), 3, {}};
   out.pixels.resize(static_cast<size_t>(3 * height * width));
   std::vector<png_bytep> rows(static_cast<size_t>(height));

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "engine/io/json.h"
 #include "models/checkpoint.h"
 #include "models/json_reader.h"
 
@@ -206,9 +206,8 @@ std::string architecture_json(const ClassifierSettings& s) { return to_json(s).d
 
 ClassifierSettings parse_architecture(const std::string& json, const std::string& origin) {
   const std::string at = origin + ": architecture";
-  const ordered_json j = ordered_json::parse(json, nullptr, false);
-  require(!j.is_discarded(), [&] { return at + " must be valid JSON"; });
-  const bool is_dual = j.is_object() && j.contains("family") && j["family"] == kDual;
+  const auto j = parse_json<ordered_json>(json, at);
+  const bool is_dual = j.contains("family") && j["family"] == kDual;
   return is_dual ? parse_dual(j, at) : parse_plain(j, at);
 }
 

@@ -31,7 +31,7 @@ struct LoadedModel {
   Classifier model;
   Metadata metadata;
 };
-// The model that a file describes; errors name `origin`.
+// The model that a file describes. Throws a one-line Error naming `origin` when it is not whole.
 LoadedModel from_file(const engine::SafeTensors& file, const std::string& origin,
                       engine::Device device = {});
 LoadedModel load_model(const std::filesystem::path& file, engine::Device device = {});

@@ -177,8 +177,12 @@ TEST_CASE("checkpoint: a hostile architecture is one line", "[checkpoint]") {
   }
   for (const char* whole : {"", "{", "[]", "null", "7", "{\"family\":\"resnet\"", "\xff\xfe"}) {
     const std::string error = error_of([&] { models::parse_architecture(whole, "the-file"); });
-    CHECK(error.starts_with("the-file: architecture must be"));
+    CHECK(error.starts_with("the-file: architecture: must be"));
   }
+  const std::string deep =
+      "{\"family\":" + std::string(100000, '[') + std::string(100000, ']') + "}";
+  CHECK_THAT(error_of([&] { models::parse_architecture(deep, "the-file"); }),
+             Catch::Contains("must not nest more than 64 levels"));
 }
 
 // A header of a few hundred bytes must not make the program ask for the machine's memory.
@@ -230,7 +234,7 @@ TEST_CASE("checkpoint: a file that does not fit is one line", "[checkpoint]") {
       Contains("normalize.mean"));
   CHECK_THAT(error_with([](auto& f) { f.metadata.clear(); }), Contains("architecture"));
   CHECK_THAT(error_with([](auto& f) { f.metadata["architecture"] = "{"; }),
-             Contains("architecture must be valid JSON"));
+             Contains("architecture: must be a JSON document"));
 }
 
 TEST_CASE("checkpoint: a refused file changes nothing that is in use", "[checkpoint]") {

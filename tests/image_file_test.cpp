@@ -259,6 +259,7 @@ TEST_CASE("image files: a claimed size costs nothing", "[image][hostile]") {
   CHECK_THROWS_WITH(decode_image(claiming(png, 60000, 60000)), Contains("60000x60000"));
   CHECK_THROWS_WITH(decode_image(claiming(png, 16385, 1)), Contains("16384"));
   CHECK_THROWS_WITH(decode_image(claiming(png, 16384, 16384)), Contains("pixels"));
+  CHECK_THROWS_WITH(decode_image(claiming(png, 16384, 4096)), Contains("pixels per byte"));
   CHECK_THROWS_AS(decode_image(claiming(png, 0, 8)), engine::Error);
   CHECK_THROWS_AS(decode_image(claiming(png, 0xffffffff, 0xffffffff)), engine::Error);
   CHECK_THROWS_WITH(decode_image({}), Contains("neither"));

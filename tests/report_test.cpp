@@ -237,9 +237,12 @@ TEST_CASE("report: a broken folder is one line that names the file") {
   const char* report = "eval/pgd-50@1/report.json";
   const std::string deep(100, '[');
   const std::vector<Row> rows{
-      {"config.json", {}, "{\"model\"", "is not valid JSON"},
+      {"config.json", {}, "{\"model\"", "must be a JSON document"},
       {"config.json", {}, "[1]", "must be a JSON object"},
-      {"config.json", {}, "{\"a\":" + deep + std::string(100, ']') + "}", "nested deeper than 64"},
+      {"config.json",
+       {},
+       "{\"a\":" + deep + std::string(100, ']') + "}",
+       "must not nest more than 64"},
       {"config.json", {}, "{\"train\":{\"method\":3.5}}", "model is missing"},
       {"config.json", {}, "{\"train\":7}", "train must be an object, got 7"},
       {"metrics.csv", {}, "epoch,lr\n0,0.1,7\n", "metrics.csv:2: must have 2 cells"},

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/io/file.h"
+#include "engine/io/safetensors.h"
 #include "tests/temporary_folder.h"
 #include "tests/text_file.h"
 
@@ -181,9 +182,21 @@ TEST_CASE("training: a damaged state is refused in one line", "[training]") {
   const Config config = short_run(folder.path() / "run", "natural");
   train::train(config, Resume::never, stop_after(4));
   const fs::path state = folder.path() / "run/checkpoints/last.state.safetensors";
-  const auto size = fs::file_size(state);
-  fs::resize_file(state, size / 2);
+  const engine::SafeTensors good = engine::read_safetensors(state);
+  fs::resize_file(state, fs::file_size(state) / 2);
   CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("last.state.safetensors"));
+  for (const auto& [key, value] : {std::pair{"epoch", "1e99"},
+                                   {"epoch", "-1"},
+                                   {"iteration", "9223372036854775808"},
+                                   {"best", "nan"},
+                                   {"threads", ""}}) {
+    engine::SafeTensors broken = good;
+    broken.metadata[key] = value;
+    engine::write_safetensors(state, broken);
+    CHECK_THAT(error_of(config, Resume::automatic),
+               Catch::Contains(engine::text("'", key, "' from ")) &&
+                   Catch::Contains(engine::text("got '", value, "'")));
+  }
   fs::resize_file(state, 0);
   CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("last.state.safetensors"));
 }

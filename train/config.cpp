@@ -1,14 +1,12 @@
 #include "train/config.h"
 
 #include <algorithm>
-#include <cstring>
 #include <fstream>
 #include <iterator>
-#include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/io/json.h"
 #include "engine/names.h"
 #include "train/field.h"
 #include "train/model_settings.h"
@@ -45,29 +43,6 @@ const Field& find_field(const std::string& name, const std::string& origin) {
   throw UsageError(origin + "there is no setting '" + name + "'" + hint);
 }
 
-// Like json::parse, but an object with the same key twice is an error: the second one would win
-// without a word.
-json parse_document(const std::string& document, const std::string& origin) {
-  std::vector<std::set<std::string>> open_objects;
-  std::string twice;
-  const auto watch = [&](int, json::parse_event_t event, json& value) {
-    if (event == json::parse_event_t::object_start) open_objects.emplace_back();
-    if (event == json::parse_event_t::object_end) open_objects.pop_back();
-    if (event == json::parse_event_t::key && !open_objects.back().insert(value).second)
-      twice = value;
-    return true;
-  };
-  json parsed;
-  try {
-    parsed = json::parse(document, watch);
-  } catch (const json::exception& e) {
-    const char* reason = std::strchr(e.what(), ']');  // after "[json.exception.parse_error.101]"
-    throw UsageError(origin + "must be a JSON document:" + (reason ? reason + 1 : e.what()));
-  }
-  if (!twice.empty()) throw UsageError(origin + "the key '" + twice + "' stands there twice");
-  return parsed;
-}
-
 }  // namespace
 
 Config overlay(const Config& base, const json& document, const std::string& origin) {
@@ -92,6 +67,16 @@ Config overlay(const Config& base, const json& document, const std::string& orig
   return config;
 }
 
+Config parse_config(const Config& base, const std::string& document, const std::string& origin) {
+  json parsed;
+  try {
+    parsed = engine::parse_json(document, origin);
+  } catch (const engine::Error& error) {
+    throw UsageError(error.what());
+  }
+  return overlay(base, parsed, origin);
+}
+
 Config read_config(const Config& base, const std::filesystem::path& file) {
   const std::string origin = file.string();
   std::error_code failed;
@@ -104,7 +89,7 @@ Config read_config(const Config& base, const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   const std::string document{std::istreambuf_iterator<char>(in), {}};
   if (!in) throw UsageError(origin + ": cannot be read");
-  return overlay(base, parse_document(document, origin + ": "), origin);
+  return parse_config(base, document, origin);
 }
 
 Config override_with(const Config& base, const std::string& assignment) {

@@ -109,6 +109,7 @@ Config preset(const std::string& name);  // throws UsageError that names the nea
 // UsageError that names `origin`, the key, what must hold, what was given and the nearest known
 // key. Nothing is said yet about combinations: see validate().
 Config overlay(const Config& base, const nlohmann::json& document, const std::string& origin);
+Config parse_config(const Config& base, const std::string& document, const std::string& origin);
 Config read_config(const Config& base, const std::filesystem::path& file);
 // One "section.key=value"; the value is read as the key's type ("8/255" for numbers).
 Config override_with(const Config& base, const std::string& assignment);

@@ -4,10 +4,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 
 namespace moat::train {
 
@@ -29,11 +28,8 @@ fs::path chosen_root(const Config& config) {
 
 // The settings that decide what is computed: not where it is kept, nor how long it runs on.
 ordered_json deciding(const std::string& json, const fs::path& origin) {
-  const ordered_json written = ordered_json::parse(json, nullptr, false);
-  engine::require(written.is_object(),
-                  [&] { return text(origin.string(), " must be a JSON object"); });
   ordered_json j = to_json(Config{});  // settings that are younger than the run
-  j.merge_patch(written);
+  j.merge_patch(engine::parse_json<ordered_json>(json, origin.string()));
   for (const char* key : {"tool", "machine", "preset"}) j.erase(key);
   if (j.contains("run") && j["run"].is_object())
     for (const char* key : {"dir", "threads", "checkpoint_every"}) j["run"].erase(key);

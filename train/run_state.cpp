@@ -1,6 +1,7 @@
 #include "train/run_state.h"
 
 #include <charconv>
+#include <type_traits>
 
 #include "models/checkpoint.h"
 #include "train/run_log.h"
@@ -17,23 +18,27 @@ std::string velocity_name(size_t group) {
   return group == 0 ? "velocity.experts" : "velocity.router";
 }
 
-double number(const SafeTensors& from, const char* key, const std::string& origin) {
+// At least `lowest`, and what a T holds.
+template <class T>
+T number(const SafeTensors& from, const char* key, T lowest, const std::string& origin) {
   const auto it = from.metadata.find(key);
-  double value = 0;
+  T value{};
   const std::string given = it == from.metadata.end() ? "" : it->second;
   const auto end = std::from_chars(given.data(), given.data() + given.size(), value);
-  require(!given.empty() && end.ec == std::errc{} && end.ptr == given.data() + given.size(), [&] {
-    return text(origin, ": a run state needs a number '", key, "', got '", given, "'");
+  require(end.ec == std::errc{} && end.ptr == given.data() + given.size() && value >= lowest, [&] {
+    return text(origin, ": a run state needs ",
+                std::is_integral_v<T> ? "a whole number" : "a number", " '", key, "' from ", lowest,
+                ", got '", given, "'");
   });
   return value;
 }
 
 RunState counters(const SafeTensors& file, const std::string& origin) {
-  return {.epoch = static_cast<int>(number(file, "epoch", origin)),
-          .iteration = static_cast<int64_t>(number(file, "iteration", origin)),
-          .best = number(file, "best", origin),
-          .best_epoch = static_cast<int>(number(file, "best_epoch", origin)),
-          .threads = static_cast<int>(number(file, "threads", origin))};
+  return {.epoch = number(file, "epoch", 0, origin),
+          .iteration = number(file, "iteration", int64_t{0}, origin),
+          .best = number(file, "best", -1.0, origin),
+          .best_epoch = number(file, "best_epoch", 0, origin),
+          .threads = number(file, "threads", 0, origin)};
 }
 
 }  // namespace

@@ -5,33 +5,16 @@
 #include "cli/display_width.h"
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 
 namespace moat::cli::report {
 
 using engine::Error;
-using engine::require;
 using engine::text;
 
 Json read_json(const std::filesystem::path& file) {
   constexpr int64_t kMost = int64_t{64} << 20;
-  constexpr int kDeepest = 64;  // printing recurses
-  const std::string bytes = engine::read_file(file, kMost);
-  bool too_deep = false;
-  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kDeepest;
-    return !too_deep;
-  };
-  Json document;
-  try {
-    document = Json::parse(bytes.begin(), bytes.end(), watch);
-  } catch (const Json::parse_error& error) {
-    throw Error(text(file.string(), ": is not valid JSON (at byte ", error.byte, ")"));
-  }
-  require(!too_deep, [&] {
-    return text(file.string(), ": must not be nested deeper than ", kDeepest, " levels");
-  });
-  require(document.is_object(), [&] { return text(file.string(), ": must be a JSON object"); });
-  return document;
+  return engine::parse_json<Json>(engine::read_file(file, kMost), file.string());
 }
 
 void JsonView::fail(const std::string& must_be) const {

@@ -7,11 +7,11 @@
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <nlohmann/json.hpp>
-#include <set>
+#include <sstream>
 #include <vector>
 
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 
 namespace moat::engine {
 
@@ -51,14 +51,15 @@ struct Entry {
   uint64_t begin, end;  // bytes from the end of the header
 };
 
-// Checks one file; every failure is an Error that starts with its path.
+// Checks the `size` bytes of one file; every failure is an Error that starts with its path.
 class Reader {
  public:
-  explicit Reader(const std::filesystem::path& path) : path_(path) {}
+  Reader(std::istream& file, uint64_t size, const std::filesystem::path& path)
+      : file_(file), size_(size), path_(path) {}
 
   SafeTensors read() {
-    open();
-    const Json header = parse(read_header());
+    constexpr int deepest = 3;  // header, tensor, shape
+    const Json header = parse_json(read_header(), text("safetensors ", path_, ": header"), deepest);
     SafeTensors content;
     std::vector<Entry> entries;
     for (const auto& [name, value] : header.items()) {
@@ -78,18 +79,6 @@ class Reader {
     if (!ok) throw Error(text("safetensors ", path_, ": ", parts...));
   }
 
-  void open() {
-    errno = 0;
-    std::error_code error;
-    const auto kind = std::filesystem::status(path_, error).type();
-    expect(kind != std::filesystem::file_type::not_found, "no such file");
-    expect(kind == std::filesystem::file_type::regular, "must be a regular file");
-    size_ = std::filesystem::file_size(path_, error);
-    expect(!error, error.message());
-    file_.open(path_, std::ios::binary);
-    expect(file_.is_open(), "cannot be opened: ", std::strerror(errno));
-  }
-
   void read_bytes(void* to, uint64_t count) {
     file_.read(static_cast<char*>(to), static_cast<std::streamsize>(count));
     expect(file_.good() && static_cast<uint64_t>(file_.gcount()) == count,
@@ -107,39 +96,6 @@ class Reader {
     std::string header(length, '\0');
     if (length > 0) read_bytes(header.data(), length);
     return header;
-  }
-
-  Json parse(const std::string& header) const {
-    constexpr int deepest = 3;  // header, tensor, shape
-    std::vector<std::set<std::string>> names;
-    const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-      expect(depth <= deepest, "header must not nest more than ", deepest, " levels");
-      switch (event) {
-        case Json::parse_event_t::object_start:
-          names.emplace_back();
-          break;
-        case Json::parse_event_t::object_end:
-          names.pop_back();
-          break;
-        case Json::parse_event_t::key:
-          expect(names.back().insert(value.get<std::string>()).second,
-                 "header names must be unique, got ", shown(value), " twice");
-          break;
-        default:
-          break;
-      }
-      return true;
-    };
-    try {
-      Json json = Json::parse(header, watch);
-      expect(json.is_object(), "header must be a JSON object, got ", shown(json));
-      return json;
-    } catch (const Json::parse_error& error) {
-      throw Error(text("safetensors ", path_, ": header must be JSON, it breaks at byte ",
-                       error.byte, " of ", header.size()));
-    } catch (const Json::exception&) {
-      throw Error(text("safetensors ", path_, ": header holds a number out of range"));
-    }
   }
 
   std::map<std::string, std::string> metadata(const Json& value) const {
@@ -220,9 +176,10 @@ class Reader {
     return t;
   }
 
-  std::filesystem::path path_;
-  std::ifstream file_;
-  uint64_t size_ = 0, data_size_ = 0;
+  std::istream& file_;
+  const uint64_t size_;
+  const std::filesystem::path& path_;
+  uint64_t data_size_ = 0;
 };
 
 struct Named {
@@ -278,7 +235,26 @@ std::string header_of(const std::filesystem::path& path, const SafeTensors& cont
 
 }  // namespace
 
-SafeTensors read_safetensors(const std::filesystem::path& path) { return Reader(path).read(); }
+SafeTensors read_safetensors(const std::filesystem::path& path) {
+  const auto expect = [&](bool ok, const auto&... parts) {
+    if (!ok) throw Error(text("safetensors ", path, ": ", parts...));
+  };
+  std::error_code error;
+  const auto kind = std::filesystem::status(path, error).type();
+  expect(kind != std::filesystem::file_type::not_found, "no such file");
+  expect(kind == std::filesystem::file_type::regular, "must be a regular file");
+  const uint64_t size = std::filesystem::file_size(path, error);
+  expect(!error, error.message());
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  expect(file.is_open(), "cannot be opened: ", std::strerror(errno));
+  return Reader(file, size, path).read();
+}
+
+SafeTensors parse_safetensors(const std::string& bytes, const std::filesystem::path& origin) {
+  std::istringstream file(bytes);
+  return Reader(file, bytes.size(), origin).read();
+}
 
 void write_safetensors(const std::filesystem::path& path, const SafeTensors& content) {
   const std::vector<Named> tensors = laid_out(path, content);

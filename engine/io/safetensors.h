@@ -19,6 +19,8 @@ struct SafeTensors {
 // whatever in it breaks the format (a length, type, shape or offset, overlaps, holes, duplicate
 // names, broken JSON) throws one line with the file, what must hold and what was found.
 SafeTensors read_safetensors(const std::filesystem::path& path);
+// The same of a file in memory; `origin` names it in messages.
+SafeTensors parse_safetensors(const std::string& bytes, const std::filesystem::path& origin);
 
 // Writes atomically (engine/io/file.h); the same content gives the same bytes. Tensors lie in the
 // order of falling element size, then of names, so that each is aligned to its element.

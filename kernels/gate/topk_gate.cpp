@@ -149,7 +149,7 @@ void gate_tokens(const TopkGate& a, int64_t from, int64_t to, const Scratch<comp
   Lanes<C> margin;
   margin.fill(kInfinity<C>);
   if (a.groups.kept < a.groups.count) keep_best_groups(a, s, margin);
-  const auto& [keys, experts] = s.best;
+  const auto &keys = s.best.keys, &experts = s.best.indices;
   const int k = a.k, eligible = a.num_experts / a.groups.count * a.groups.kept;
   select_best(s.keys, a.num_experts, std::min(k + 1, eligible), s.best);
   if (k < eligible)

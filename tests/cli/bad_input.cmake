@@ -106,7 +106,7 @@ refuses(2 "unknown.json: there is no setting 'train.epoch'; did you mean train.e
         train --config "${SCRATCH}/unknown.json")
 refuses(2 "type.json: train.epochs must be a whole number" train --config "${SCRATCH}/type.json")
 refuses(2 "range.json: train.batch must be .* got 0" train --config "${SCRATCH}/range.json")
-refuses(2 "twice.json: the key 'batch' stands there twice" train --config "${SCRATCH}/twice.json")
+refuses(2 "twice.json: the key \"batch\" stands there twice" train --config "${SCRATCH}/twice.json")
 refuses(2 "absent.json: must be a JSON file" train --config "${SCRATCH}/absent.json")
 refuses(2 "there is no setting 'train.epoch'; did you mean train.epochs\\?"
         train --preset demo train.epoch=3)

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/error.h"
+
+namespace moat::engine {
+
+// The object that a JSON text of a file holds. The text may be hostile: throws one line that begins
+// with `origin` when it is not JSON, not an object, holds a key twice (the second would win without
+// a word), a number out of range, or levels beyond `deepest` (whatever prints it recurses).
+template <class Json = nlohmann::json>
+Json parse_json(std::string_view text_of_file, const std::string& origin, int deepest = 64) {
+  std::vector<std::set<std::string>> open_objects;
+  const auto watch = [&](int depth, typename Json::parse_event_t event, Json& value) {
+    require(depth <= deepest,
+            [&] { return text(origin, ": must not nest more than ", deepest, " levels"); });
+    if (event == Json::parse_event_t::object_start) open_objects.emplace_back();
+    if (event == Json::parse_event_t::object_end) open_objects.pop_back();
+    if (event == Json::parse_event_t::key)
+      require(open_objects.back().insert(value.template get<std::string>()).second, [&] {
+        return text(origin, ": the key ", value.dump(-1, ' ', true).substr(0, 80),
+                    " stands there twice");
+      });
+    return true;
+  };
+  Json json;
+  try {
+    json = Json::parse(text_of_file, watch);
+  } catch (const typename Json::parse_error& error) {
+    throw Error(text(origin, ": must be a JSON document, it breaks at byte ", error.byte, " of ",
+                     text_of_file.size()));
+  } catch (const typename Json::exception&) {
+    throw Error(text(origin, ": must not hold a number out of range"));
+  }
+  require(json.is_object(), [&] {
+    return text(origin, ": must be a JSON object, got ", json.dump(-1, ' ', true).substr(0, 80));
+  });
+  return json;
+}
+
+}  // namespace moat::engine

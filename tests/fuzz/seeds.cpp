@@ -1,0 +1,115 @@
+// fuzz_seeds FOLDER: for each reader valid files, as small as they can be, in FOLDER/<reader>.
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+#include <jpeglib.h>
+
+#include "data/png.h"
+#include "engine/io/file.h"
+#include "models/checkpoint.h"
+#include "tests/fuzz/reader.h"
+#include "tests/fuzz/tiny_mixture.h"
+#include "tests/report_fixture.h"
+#include "train/run_state.h"
+
+namespace {
+
+using namespace moat;
+namespace fs = std::filesystem;
+
+std::string safetensors_bytes(const engine::SafeTensors& content) {
+  const fs::path file = fuzz::folder() / "x";
+  engine::write_safetensors(file, content);
+  return engine::read_file(file);
+}
+
+void write_models(const fs::path& root) {
+  train::Learner learner(fuzz::tiny_mixture(), 1);
+  models::ClassifierSettings dense = fuzz::tiny_mixture();
+  dense.experts = 1;
+  dense.ratio = 1;
+  models::Classifier plain(dense, 1);
+  fuzz::put(root / "checkpoint/dense", safetensors_bytes(models::to_file(plain, {})));
+  fuzz::put(root / "checkpoint/mixture", safetensors_bytes(models::to_file(learner.model, {})));
+  fuzz::put(root / "architecture/dense", models::architecture_json(dense));
+  fuzz::put(root / "architecture/mixture", models::architecture_json(fuzz::tiny_mixture()));
+  train::save_state(fuzz::folder() / "state", learner, {.epoch = 1, .iteration = 7, .threads = 2});
+  fuzz::put(root / "resume/state", '\0' + engine::read_file(fuzz::folder() / "state"));
+  fuzz::put(root / "resume/config",
+            "\1{\"model\":{\"name\":\"resnet20\"},\"train\":{\"epochs\":3},\"tool\":{\"x\":[1]}}");
+  fuzz::put(root / "resume/metrics", '\2' + tests::metrics_text());
+  fuzz::put(root / "resume/events", "\3{\"event\":\"start\"}\n{\"eve");
+}
+
+void write_tensors(const fs::path& root) {
+  engine::SafeTensors all;
+  all.metadata["a"] = "b";
+  for (const auto dtype : {engine::Dtype::f64, engine::Dtype::f32, engine::Dtype::bf16,
+                           engine::Dtype::i64, engine::Dtype::i32, engine::Dtype::u8})
+    all.tensors[engine::name_of(dtype)] = engine::Tensor::zeros({1, 2}, dtype);
+  fuzz::put(root / "safetensors/all", safetensors_bytes(all));
+}
+
+// Sixteen pixels a side.
+std::string jpeg_of(J_COLOR_SPACE space, bool progressive) {
+  jpeg_compress_struct info{};
+  jpeg_error_mgr errors;
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* buffer = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &buffer, &size);
+  info.image_width = info.image_height = 16;
+  info.input_components = space == JCS_GRAYSCALE ? 1 : 3;
+  info.in_color_space = space;
+  jpeg_set_defaults(&info);
+  if (progressive) jpeg_simple_progression(&info);
+  jpeg_start_compress(&info, TRUE);
+  std::vector<uint8_t> line(48);
+  for (size_t y = 0; y < 16; ++y) {
+    for (size_t x = 0; x < line.size(); ++x) line[x] = static_cast<uint8_t>(x * y);
+    JSAMPROW row = line.data();
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  const std::string bytes = fuzz::file_of(buffer, size);
+  jpeg_destroy_compress(&info);
+  std::free(buffer);
+  return bytes;
+}
+
+void write_pictures(const fs::path& root) {
+  const std::vector<uint8_t> pixels{0, 1, 2, 3, 250, 251, 252, 253, 9, 99, 199, 255};
+  for (int channels = 1; channels <= 4; ++channels) {
+    const int width = 3 / channels + (channels == 4), height = 12 / channels / width;
+    const auto png = data::encode_png(width, height, channels, pixels);
+    fuzz::put(root / "png" / std::to_string(channels), fuzz::file_of(png.data(), png.size()));
+  }
+  fuzz::put(root / "jpeg/gray", jpeg_of(JCS_GRAYSCALE, false));
+  fuzz::put(root / "jpeg/colour", jpeg_of(JCS_RGB, false));
+  fuzz::put(root / "jpeg/progressive", jpeg_of(JCS_RGB, true));
+  fuzz::put(root / "cifar/record", '\4' + std::string("cat\n\3") + std::string(3072, '\7'));
+}
+
+void write_run(const fs::path& root) {
+  const fs::path run = fuzz::folder() / "run", evaluation = run / "eval/pgd-50@1";
+  tests::write_run(run);
+  int number = 0;  // as the target numbers them
+  for (const fs::path& file :
+       {run / "config.json", run / "metrics.csv", run / "events.jsonl", evaluation / "report.json",
+        evaluation / "per_sample.csv", evaluation / "adversarial.safetensors"})
+    fuzz::put(root / "report" / file.filename(),
+              static_cast<char>(number++) + tests::text_of(file));
+  fuzz::put(root / "config/demo", train::to_json(train::preset("demo-moe")).dump());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) return 2;
+  write_models(argv[1]);
+  write_tensors(argv[1]);
+  write_pictures(argv[1]);
+  write_run(argv[1]);
+}
