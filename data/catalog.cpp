@@ -1,6 +1,7 @@
 #include "data/catalog.h"
 
 #include "data/cifar.h"
+#include "data/converted.h"
 #include "data/digits.h"
 #include "data/image_folder.h"
 #include "data/tiny_imagenet.h"
@@ -12,26 +13,31 @@ using engine::text;
 using engine::UsageError;
 
 namespace {
+constexpr const char *kNone = nullptr, *kFolder = "the folder of the data set",
+                     *kFile = "the file that moat data convert wrote";
+
 constexpr CatalogEntry kCatalog[] = {
-    {"digits", "handwritten digits, 8x8 gray, bundled", false, false,
+    {"digits", "handwritten digits, 8x8 gray, bundled", kNone, false,
      [](const DataConfig&, Split split) { return Source{digits(split)}; }},
-    {"cifar10", "CIFAR-10, the published binary files", true, false,
+    {"cifar10", "CIFAR-10, the published binary files", kFolder, false,
      [](const DataConfig& c, Split split) {
        return Source{cifar(cifar10_layout(), c.path, split)};
      }},
-    {"cifar100", "CIFAR-100 with fine labels, the published binary files", true, false,
+    {"cifar100", "CIFAR-100 with fine labels, the published binary files", kFolder, false,
      [](const DataConfig& c, Split split) {
        return Source{cifar(cifar100_layout(), c.path, split)};
      }},
-    {"tiny-imagenet", "Tiny-ImageNet, 64x64, 200 classes, the published files", true, true,
+    {"tiny-imagenet", "Tiny-ImageNet, 64x64, 200 classes, the published files", kFolder, true,
      [](const DataConfig& c, Split split) {
        return open_tiny_imagenet({}, c.path, split, {.resize = c.resize, .limit = c.limit});
      }},
-    {"imagefolder", "<split>/<class>/*.jpg, *.jpeg, *.png", true, true,
+    {"imagefolder", "<split>/<class>/*.jpg, *.jpeg, *.png", kFolder, true,
      [](const DataConfig& c, Split split) {
        return open_image_folder(c.path, split, {.resize = c.resize, .limit = c.limit});
      }},
-    {"synthetic", "random images of any size, for measurements and tests", false, false,
+    {"converted", "any of them in one file that is used where it lies", kFile, false,
+     [](const DataConfig& c, Split split) { return Source{read_converted(c.path, split)}; }},
+    {"synthetic", "random images of any size, for measurements and tests", kNone, false,
      [](const DataConfig& c, Split split) { return Source{synthetic(c.synthetic, split)}; }},
 };
 
@@ -45,8 +51,8 @@ std::span<const CatalogEntry> catalog() { return kCatalog; }
 
 Source open(const DataConfig& config, Split split) {
   const CatalogEntry& entry = entry_of(config.name);
-  if (entry.needs_path && config.path.empty())
-    throw UsageError(text(config.name, ": data.path must name the folder of the data set"));
+  if (entry.path && config.path.empty())
+    throw UsageError(text(config.name, ": data.path must name ", entry.path));
   if (config.resize < 0 || (config.resize > 0 && !entry.may_resize))
     throw UsageError(text("data.resize: is a side in pixels for sets of image files, got ",
                           config.resize, " for ", config.name));

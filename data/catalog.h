@@ -10,7 +10,7 @@ namespace moat::data {
 
 struct DataConfig {
   std::string name = "digits";
-  std::filesystem::path path = {};  // of the files, where the entry needs_path
+  std::filesystem::path path = {};  // of the files: see CatalogEntry
   int resize = 0;                   // of sets of image files: side in pixels; 0: as stored
   int64_t limit = 0;                // the first rows of a split only; 0: all
   Synthetic synthetic = {};         // of the synthetic data set
@@ -19,7 +19,8 @@ struct DataConfig {
 struct CatalogEntry {
   const char* name;
   const char* description;
-  bool needs_path, may_resize;
+  const char* path;  // what data.path must name; nullptr: there is none
+  bool may_resize;
   Source (*open)(const DataConfig&, Split);
 };
 std::span<const CatalogEntry> catalog();

@@ -264,7 +264,7 @@ TEST_CASE("catalog knows its names and refuses the rest", "[data]") {
   CHECK_THROWS_AS(load({.name = "mnist"}, Split::train), engine::UsageError);
   for (const CatalogEntry& entry : catalog()) {
     CHECK_THROWS_WITH(load({.name = "mnist"}, Split::train), Contains(entry.name));
-    if (entry.needs_path)
+    if (entry.path)
       CHECK_THROWS_WITH(load({.name = entry.name}, Split::train), Contains("data.path"));
   }
   CHECK_THROWS_WITH(load({.limit = -1}, Split::train), Contains("data.limit"));
