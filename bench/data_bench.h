@@ -17,7 +17,7 @@ struct DataBenchOptions {
 struct DataRow {
   std::string name, yardstick_name;
   int64_t images = 0, bytes = 0;        // of a round: the pixels
-  std::vector<double> ours, yardstick;  // seconds, in turns
+  std::vector<double> ours, yardstick;  // seconds of CPU time, in turns
 };
 
 // decode: JPEG in memory; the yardstick is a bare loop over libjpeg-turbo. files: the same, each in

@@ -63,8 +63,8 @@ ordered_json json_of(const bench::DataRow& row) {
           {"ratio", quantile(ratios, 0.5)},
           {"ratio_lowest", ratios.front()},
           {"ratio_highest", ratios.back()},
-          {"seconds", row.ours},
-          {"yardstick_seconds", row.yardstick}};
+          {"cpu_seconds", row.ours},
+          {"yardstick_cpu_seconds", row.yardstick}};
 }
 
 void bench_data(const Globals& globals, const bench::DataBenchOptions& options) {

@@ -119,7 +119,7 @@ Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int r
                     files->front().path.string(), "\" is ", width, "x", height,
                     ": set data.resize to a side in pixels");
       });
-      std::ranges::copy(image.pixels, pixels + i * image.pixels.size());
+      std::copy_n(image.pixels.data(), image.pixels.size(), pixels + i * image.pixels.size());
     });
   };
   return out;

@@ -89,7 +89,8 @@ void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixe
   require_all_pixels(set);
   for (int32_t row : rows) {
     require_row(set, row);
-    pixels = std::ranges::copy(set.image(row), pixels).out;
+    // Of pointers: std::ranges::copy of a span goes byte by byte (GCC 12).
+    pixels = std::copy_n(set.image(row).data(), set.image_bytes(), pixels);
     *labels++ = set.labels[static_cast<size_t>(row)];
     *ids++ = set.ids[static_cast<size_t>(row)];
   }

@@ -145,6 +145,7 @@ succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18" models --help)
 succeeds("^{.*\"splits\".*}\n$" data info digits --json)
 succeeds("resnet18" models resnet18 --quiet)
+succeeds("^{.*\"benchmark\": \"data\".*\"ratio\".*}\n$" bench data --images 5 --rounds 1 --json)
 
 if(failures)
   message(FATAL_ERROR "bad input:\n${failures}")
