@@ -101,13 +101,14 @@ int64_t whole(const ordered_json& object, const char* key, int64_t high, const F
   return at->get<int64_t>();
 }
 
-// One file; every failure is an Error that starts with its path.
+// One file; every failure is an Error that starts with its origin.
 class Reader {
  public:
-  explicit Reader(const fs::path& path)
-      : path_(path),
-        file_(std::make_shared<engine::MappedFile>(path)),
-        bytes_(file_->bytes()),
+  // owner: what keeps the bytes.
+  Reader(std::span<const uint8_t> bytes, std::string origin, std::shared_ptr<const void> owner)
+      : origin_(std::move(origin)),
+        owner_(std::move(owner)),
+        bytes_(bytes),
         size_(static_cast<int64_t>(bytes_.size())) {
     const int64_t start = static_cast<int64_t>(kMagic.size() + sizeof(uint64_t));
     if (size_ < start || !std::ranges::equal(bytes_.first(kMagic.size()), bytes_of(kMagic)))
@@ -125,8 +126,8 @@ class Reader {
     const int64_t images = images_[i], pixels = images * set_.image_bytes();
     ImageSet out = set_;
     out.split = split;
-    out.pixels = {
-        file_, bytes_.subspan(static_cast<size_t>(places_[i].pixels), static_cast<size_t>(pixels))};
+    out.pixels = {owner_, bytes_.subspan(static_cast<size_t>(places_[i].pixels),
+                                         static_cast<size_t>(pixels))};
     for (const auto& [from, to] :
          {std::pair{places_[i].labels, &out.labels}, std::pair{places_[i].ids, &out.ids}}) {
       to->resize(static_cast<size_t>(images));
@@ -155,7 +156,7 @@ class Reader {
   };
 
   [[noreturn]] void fail(const std::string& what) const {
-    throw engine::Error(text(path_.string(), ": ", what));
+    throw engine::Error(text(origin_, ": ", what));
   }
 
   void read_header(std::string_view json) {
@@ -210,14 +211,19 @@ class Reader {
                 size_, "; convert it again"));
   }
 
-  fs::path path_;
-  std::shared_ptr<const engine::MappedFile> file_;
+  std::string origin_;
+  std::shared_ptr<const void> owner_;
   std::span<const uint8_t> bytes_;
   int64_t size_;
   ImageSet set_;  // what all splits share
   std::array<int64_t, kSplits.size()> images_{};
   std::array<Place, kSplits.size()> places_{};
 };
+
+Reader open_file(const fs::path& path) {
+  const auto file = std::make_shared<engine::MappedFile>(path);
+  return {file->bytes(), path.string(), file};
+}
 }  // namespace
 
 void write_converted(const fs::path& file, std::span<const Source> splits, const Watcher& watcher) {
@@ -260,8 +266,12 @@ void write_converted(const fs::path& file, std::span<const Source> splits, const
   });
 }
 
-ImageSet read_converted(const fs::path& file, Split split) { return Reader(file).split(split); }
+ImageSet read_converted(const fs::path& file, Split split) { return open_file(file).split(split); }
 
-void verify_converted(const fs::path& file) { Reader(file).verify(); }
+ImageSet decode_converted(std::span<const uint8_t> bytes, const std::string& origin, Split split) {
+  return Reader(bytes, origin, nullptr).split(split);
+}
+
+void verify_converted(const fs::path& file) { open_file(file).verify(); }
 
 }  // namespace moat::data

@@ -29,6 +29,9 @@ void write_converted(const std::filesystem::path& file, std::span<const Source> 
 // pixels only where max_value is below 255. Throws on whatever is not as above.
 ImageSet read_converted(const std::filesystem::path& file, Split split);
 
+// The same of bytes that the caller keeps; errors begin with `origin`.
+ImageSet decode_converted(std::span<const uint8_t> bytes, const std::string& origin, Split split);
+
 // Throws when the file's checksum is not that of its content: reads all of it.
 void verify_converted(const std::filesystem::path& file);
 

@@ -133,6 +133,11 @@ TEST_CASE("converted refuses damaged and hostile files in one line", "[data][con
   convert({.name = "synthetic", .synthetic = {.rows = 3, .height = 2, .width = 2, .classes = 2}},
           good);
   const std::string bytes = text_of(good);
+  const std::span kept(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  CHECK(decode_converted(kept, "here", Split::test).pixels ==
+        read_converted(good, Split::test).pixels);
+  CHECK_THROWS_WITH(decode_converted(kept.first(9), "here", Split::test),
+                    Contains("here: must be"));
   const auto fails = [&](const std::string& says) {
     CHECK_THROWS_WITH(load({.name = "converted", .path = file}, Split::train),
                       Contains(says) && Contains("a.moatset"));
