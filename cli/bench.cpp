@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/step_case.h"
+#include "cli/bench_data.h"
 #include "cli/bench_kernels.h"
 #include "cli/ceilings.h"
 #include "cli/commands.h"
@@ -105,9 +106,10 @@ void add_cases(CLI::App& command, Globals& globals, const CommandText& text,
 
 void add_bench(CLI::App& app, Globals& globals) {
   CLI::App& command =
-      *app.add_subcommand("bench", "how long things take: kernels, training steps, attacks");
+      *app.add_subcommand("bench", "how long things take: kernels, training steps, attacks, data");
   command.require_subcommand(1);
   add_bench_kernels(command, globals);
+  add_bench_data(command, globals);
   add_cases(command, globals,
             {"train", "whole training steps",
              "moat bench train --case resnet18-at-step --batch 512 --device cuda --precision bf16"},

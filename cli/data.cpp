@@ -1,10 +1,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/commands.h"
+#include "cli/data_commands.h"
 #include "cli/table.h"
 #include "data/catalog.h"
+#include "data/converted.h"
 #include "engine/error.h"
+#include "engine/names.h"
 
 namespace moat::cli {
 
@@ -26,6 +28,7 @@ void data_info(const Globals& globals, const data::DataConfig& config) {
         {"images", set.size()},     {"height", set.height},          {"width", set.width},
         {"channels", set.channels}, {"class_counts", counts.back()}, {"sha256", hash}};
   }
+  if (config.name == "converted") data::verify_converted(config.path);
   document["classes"] = classes;
   Table per_class(
       {{"class"}, {"train", Align::right}, {"validation", Align::right}, {"test", Align::right}});
@@ -33,6 +36,12 @@ void data_info(const Globals& globals, const data::DataConfig& config) {
     per_class.row({classes[i], std::to_string(counts[0][i]), std::to_string(counts[1][i]),
                    std::to_string(counts[2][i])});
   print(globals, document, splits.str() + "\n" + per_class.str());
+}
+
+std::string names_of_data_sets() {
+  std::vector<std::string> names;
+  for (const data::CatalogEntry& entry : data::catalog()) names.emplace_back(entry.name);
+  return engine::listed(names);
 }
 
 }  // namespace
@@ -50,10 +59,11 @@ void add_data(CLI::App& app, Globals& globals) {
                                  config->path = *root;
                                  data_info(globals, *config);
                                });
-  info.add_option("name", config->name, "digits, cifar10, cifar100, imagefolder or synthetic")
-      ->required();
-  info.add_option("--root", *root, "folder of the files");
-  info.add_option("--resize", config->resize, "side of an image folder's images; 0: as stored");
+  info.add_option("name", config->name, names_of_data_sets())->required();
+  info.add_option("--root", *root, "folder of the files; of a converted set its file");
+  info.add_option("--resize", config->resize, "side of the images of image files; 0: as stored");
+  add_data_convert(data, globals);
+  add_data_download(data, globals);
 }
 
 }  // namespace moat::cli

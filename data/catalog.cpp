@@ -1,10 +1,10 @@
 #include "data/catalog.h"
 
-#include <algorithm>
-
 #include "data/cifar.h"
+#include "data/converted.h"
 #include "data/digits.h"
 #include "data/image_folder.h"
+#include "data/tiny_imagenet.h"
 #include "engine/names.h"
 
 namespace moat::data {
@@ -13,19 +13,32 @@ using engine::text;
 using engine::UsageError;
 
 namespace {
+constexpr const char *kNone = nullptr, *kFolder = "the folder of the data set",
+                     *kFile = "the file that moat data convert wrote";
+
 constexpr CatalogEntry kCatalog[] = {
-    {"digits", "handwritten digits, 8x8 gray, bundled", false,
-     [](const DataConfig&, Split split) { return digits(split); }},
-    {"cifar10", "CIFAR-10, the published binary files", true,
-     [](const DataConfig& c, Split split) { return cifar(cifar10_layout(), c.path, split); }},
-    {"cifar100", "CIFAR-100 with fine labels, the published binary files", true,
-     [](const DataConfig& c, Split split) { return cifar(cifar100_layout(), c.path, split); }},
-    {"imagefolder", "<split>/<class>/*.jpg, *.jpeg, *.png", true,
+    {"digits", "handwritten digits, 8x8 gray, bundled", kNone, false,
+     [](const DataConfig&, Split split) { return Source{digits(split)}; }},
+    {"cifar10", "CIFAR-10, the published binary files", kFolder, false,
      [](const DataConfig& c, Split split) {
-       return image_folder(c.path, split, {.resize = c.resize, .limit = c.limit});
+       return Source{cifar(cifar10_layout(), c.path, split)};
      }},
-    {"synthetic", "random images of any size, for measurements and tests", false,
-     [](const DataConfig& c, Split split) { return synthetic(c.synthetic, split); }},
+    {"cifar100", "CIFAR-100 with fine labels, the published binary files", kFolder, false,
+     [](const DataConfig& c, Split split) {
+       return Source{cifar(cifar100_layout(), c.path, split)};
+     }},
+    {"tiny-imagenet", "Tiny-ImageNet, 64x64, 200 classes, the published files", kFolder, true,
+     [](const DataConfig& c, Split split) {
+       return open_tiny_imagenet({}, c.path, split, {.resize = c.resize, .limit = c.limit});
+     }},
+    {"imagefolder", "<split>/<class>/*.jpg, *.jpeg, *.png", kFolder, true,
+     [](const DataConfig& c, Split split) {
+       return open_image_folder(c.path, split, {.resize = c.resize, .limit = c.limit});
+     }},
+    {"converted", "any of them in one file that is used where it lies", kFile, false,
+     [](const DataConfig& c, Split split) { return Source{read_converted(c.path, split)}; }},
+    {"synthetic", "random images of any size, for measurements and tests", kNone, false,
+     [](const DataConfig& c, Split split) { return Source{synthetic(c.synthetic, split)}; }},
 };
 
 const CatalogEntry& entry_of(const std::string& name) {
@@ -36,17 +49,22 @@ const CatalogEntry& entry_of(const std::string& name) {
 
 std::span<const CatalogEntry> catalog() { return kCatalog; }
 
-ImageSet load(const DataConfig& config, Split split) {
+Source open(const DataConfig& config, Split split) {
   const CatalogEntry& entry = entry_of(config.name);
-  if (entry.needs_path && config.path.empty())
-    throw UsageError(text(config.name, ": data.path must name the folder of the data set"));
-  if (config.resize < 0 || (config.resize > 0 && config.name != "imagefolder"))
-    throw UsageError(text("data.resize: is a side in pixels for imagefolder, got ", config.resize,
-                          " for ", config.name));
+  if (entry.path && config.path.empty())
+    throw UsageError(text(config.name, ": data.path must name ", entry.path));
+  if (config.resize < 0 || (config.resize > 0 && !entry.may_resize))
+    throw UsageError(text("data.resize: is a side in pixels for sets of image files, got ",
+                          config.resize, " for ", config.name));
   if (config.limit < 0)
     throw UsageError(text("data.limit: must not be negative, got ", config.limit));
-  ImageSet set = entry.load(config, split);
-  if (config.limit > 0 && config.limit < set.size()) set = first_rows(set, config.limit);
+  Source source = entry.open(config, split);
+  if (config.limit > 0 && !source.read) source.set = first_rows(source.set, config.limit);
+  return source;
+}
+
+ImageSet load(const DataConfig& config, Split split) {
+  ImageSet set = loaded(open(config, split));
   validate(set);
   return set;
 }

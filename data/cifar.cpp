@@ -52,6 +52,7 @@ ImageSet cifar(const CifarLayout& layout, const std::filesystem::path& root, Spl
   const bool test = split == Split::test;
   const int64_t records = test ? layout.test_records : layout.train_records;
   const int64_t record_bytes = layout.label_bytes + kPixels;
+  std::vector<uint8_t> pixels;
   int32_t id = 0;
   for (const std::string& name : test ? layout.test_files : layout.train_files) {
     const std::filesystem::path file = folder / name;
@@ -68,11 +69,12 @@ ImageSet cifar(const CifarLayout& layout, const std::filesystem::path& root, Spl
                     out.classes(), " classes");
       });
       if (!test && is_held_out(id) != (split == Split::validation)) continue;
-      append_planar(out.pixels, record + layout.label_bytes);
+      append_planar(pixels, record + layout.label_bytes);
       out.labels.push_back(label);
       out.ids.push_back(id);
     }
   }
+  out.pixels = std::move(pixels);
   return out;
 }
 

@@ -55,6 +55,7 @@ ImageSet digits(Split split) {
                .class_names = {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"},
                .name = "digits",
                .split = split};
+  std::vector<uint8_t> pixels;
   const std::string csv = gunzip({moat_data_digits, moat_data_digits_size});
   const char *p = csv.data(), *last = p + csv.size();
   for (int32_t row = 0; p != last; ++row) {
@@ -62,10 +63,11 @@ ImageSet digits(Split split) {
     for (uint8_t& pixel : image) pixel = number(p, last, ',');
     const int32_t label = number(p, last, '\n');
     if (split_of(row) != split) continue;
-    out.pixels.insert(out.pixels.end(), image, image + kPixels);
+    pixels.insert(pixels.end(), image, image + kPixels);
     out.labels.push_back(label);
     out.ids.push_back(row);
   }
+  out.pixels = std::move(pixels);
   return out;
 }
 

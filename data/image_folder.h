@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "data/image_set.h"
+#include "data/source.h"
 
 namespace moat::data {
 
@@ -11,14 +11,17 @@ struct ImageFolderOptions {
   int64_t limit = 0;  // reads the first rows only; 0: all
 };
 
-// <root>/<split>/<class>/*.jpg, *.jpeg, *.png (in any case; other names and hidden files are not
-// images) as RGB. Splits are train, val or validation, test; where neither val nor validation
-// exists, the training images with is_held_out(id) are the validation split.
+// <root>/<split>/<class>/**/*.jpg, *.jpeg, *.png (in any case; other names and hidden ones are not
+// images) as RGB, gray included. Splits are train, val or validation, test. Without val and
+// validation the training images with is_held_out(id) are the validation split; without test, as
+// ImageNet is unpacked, val is the test split and the training images are divided as well.
 //   class    number of its folder in train/ by sorted name
-//   id       number of the file in the split's folder, sorted by class, then file name
+//   id       number of the file in the split's folder, sorted by class, then name in the class
 //   row      the classes take turns, each in the order of its ids: the first rows hold every class
 // Throws, naming the file, on a damaged image, on one of another size when `resize` is 0, on an
 // empty class folder and on a class that train/ does not have.
+Source open_image_folder(const std::filesystem::path& root, Split split,
+                         const ImageFolderOptions& options = {});
 ImageSet image_folder(const std::filesystem::path& root, Split split,
                       const ImageFolderOptions& options = {});
 

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/pixels.h"
 #include "engine/tensor.h"
 
 namespace moat::data {
@@ -14,10 +15,10 @@ enum class Split { train, validation, test };
 const char* name_of(Split split);
 Split parse_split(std::string_view name);  // also "val"; throws UsageError
 
-// Labelled images of one size, held in memory as they are in the files. A pixel means
-// value / max_value, in [0, 1].
+// Labelled images of one size, as bytes. A pixel means value / max_value, in [0, 1]. Copies share
+// the pixels.
 struct ImageSet {
-  std::vector<uint8_t> pixels = {};  // [n, height, width, channels]
+  Pixels pixels = {};                // [n, height, width, channels]
   std::vector<int32_t> labels = {};  // [n], below class_names.size()
   std::vector<int32_t> ids = {};     // [n], index in the published data set: keys the random draws
   int height = 0, width = 0, channels = 0;
@@ -34,7 +35,8 @@ struct ImageSet {
   }
 };
 
-// Throws when the set is empty, has no class, or its members contradict each other.
+// Throws when the set is empty, has no class, or its members contradict each other. Reads the
+// pixels only where a byte can be too large.
 void validate(const ImageSet& set);
 
 // The rows named, in the order named.
@@ -44,7 +46,7 @@ ImageSet select(const ImageSet& set, std::span<const int32_t> rows);
 void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixels, int32_t* labels,
                int32_t* ids);
 
-// The first `count` rows; all when there are fewer.
+// The first `count` rows, all when there are fewer; shares the pixels.
 ImageSet first_rows(const ImageSet& set, int64_t count);
 
 // Where a published data set has no validation part, every tenth training row is one: the rule

@@ -3,6 +3,7 @@
 #include <csetjmp>
 #include <cstdio>
 
+#include <jerror.h>
 #include <jpeglib.h>
 
 #include "engine/error.h"
@@ -26,8 +27,12 @@ struct Failure : jpeg_error_mgr {
   std::longjmp(failure->back, 1);
 }
 
+// What cameras and other programs leave in files that every viewer shows: a version of JFIF that
+// does not exist, and bytes between two segments.
+bool is_harmless(int code) { return code == JWRN_JFIF_MAJOR || code == JWRN_EXTRANEOUS_DATA; }
+
 void fail_on_warning(j_common_ptr info, int level) {
-  if (level < 0) fail(info);
+  if (level < 0 && !is_harmless(info->err->msg_code)) fail(info);
 }
 
 void limit_scans(j_common_ptr info) {
@@ -61,16 +66,20 @@ class Decoder {
 
   bool read(uint8_t* pixels) {
     if (setjmp(failure_.back)) return false;
-    info_.out_color_space = JCS_RGB;
+    info_.out_color_space = is_cmyk() ? JCS_CMYK : JCS_RGB;
     jpeg_start_decompress(&info_);
+    const size_t stride = static_cast<size_t>(info_.output_components) * info_.output_width;
     while (info_.output_scanline < info_.output_height) {
-      JSAMPROW row = pixels + size_t{3} * info_.output_width * info_.output_scanline;
+      JSAMPROW row = pixels + stride * info_.output_scanline;
       jpeg_read_scanlines(&info_, &row, 1);
     }
     jpeg_finish_decompress(&info_);
     return true;
   }
 
+  bool is_cmyk() const {
+    return info_.jpeg_color_space == JCS_CMYK || info_.jpeg_color_space == JCS_YCCK;
+  }
   const jpeg_decompress_struct& info() const { return info_; }
   const char* message() const { return failure_.message; }
 
@@ -79,6 +88,17 @@ class Decoder {
   jpeg_progress_mgr progress_{};
   Failure failure_{};
 };
+// Ink to light, in place. Adobe's programs store 255 minus the ink, and say who they are.
+void cmyk_to_rgb(std::vector<uint8_t>& pixels, bool is_inverted) {
+  const int flip = is_inverted ? 0 : 255;
+  uint8_t* to = pixels.data();
+  for (size_t i = 0; i < pixels.size(); i += 4) {
+    const int light = pixels[i + 3] ^ flip;
+    for (size_t c = 0; c < 3; ++c)
+      *to++ = static_cast<uint8_t>(((pixels[i + c] ^ flip) * light + 127) / 255);
+  }
+  pixels.resize(pixels.size() / 4 * 3);
+}
 }  // namespace
 
 Image decode_jpeg(std::span<const uint8_t> bytes) {
@@ -88,11 +108,12 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
   const auto& info = decoder.info();
   require_reasonable_size(info.image_height, info.image_width, bytes.size());
   const auto space = info.jpeg_color_space;
-  require(space == JCS_GRAYSCALE || space == JCS_YCbCr || space == JCS_RGB,
-          "a JPEG must be gray, YCbCr or RGB, this one is CMYK or something else: convert it");
+  require(decoder.is_cmyk() || space == JCS_GRAYSCALE || space == JCS_YCbCr || space == JCS_RGB,
+          "a JPEG must be gray, YCbCr, RGB, CMYK or YCCK, this one is something else: convert it");
   Image out{static_cast<int>(info.image_height), static_cast<int>(info.image_width), 3, {}};
-  out.pixels.resize(size_t{3} * info.image_height * info.image_width);
+  out.pixels.resize(size_t{decoder.is_cmyk() ? 4u : 3u} * info.image_height * info.image_width);
   require(decoder.read(out.pixels.data()), message);
+  if (decoder.is_cmyk()) cmyk_to_rgb(out.pixels, info.saw_Adobe_marker != 0);
   return out;
 }
 

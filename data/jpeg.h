@@ -6,8 +6,12 @@
 
 namespace moat::data {
 
-// Baseline or progressive JPEG, gray or colour, as RGB. Throws on anything damaged (what libjpeg
-// would only warn about included), on CMYK, and on sizes beyond require_reasonable_size().
+// Baseline or progressive JPEG, gray, YCbCr, RGB, CMYK or YCCK, as RGB: a channel is the light that
+// its ink and black let through, round((255 - ink) (255 - black) / 255). Ink is stored inverted
+// where Adobe's marker stands in the file (Pillow takes every such file for inverted). Always
+// decoded at full size with libjpeg's exact transform. Throws on anything damaged
+// (what libjpeg would only warn about included, unless the pixels cannot suffer), and on sizes
+// beyond require_reasonable_size().
 Image decode_jpeg(std::span<const uint8_t> bytes);
 
 }  // namespace moat::data

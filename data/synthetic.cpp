@@ -41,7 +41,7 @@ ImageSet synthetic(const Synthetic& shape, Split split) {
                                       {.seed = seed, .purpose = engine::Purpose::synthesise},
                                       -kGridAmplitude, kGridAmplitude);
   const int64_t first_id = int64_t{static_cast<int>(split)} * kSplitStride;
-  out.pixels.resize(static_cast<size_t>(rows * out.image_bytes()));
+  std::vector<uint8_t> pixels(static_cast<size_t>(rows * out.image_bytes()));
   for (int64_t from = 0; from < rows; from += kRowsAtOnce) {
     const int64_t to = std::min(rows, from + kRowsAtOnce);
     const Tensor noise = random_uniform(
@@ -49,7 +49,7 @@ ImageSet synthetic(const Synthetic& shape, Split split) {
         {.seed = seed, .purpose = engine::Purpose::synthesise, .stream = 1}, -kNoiseAmplitude,
         kNoiseAmplitude);
     const float* n = noise.data_as<float>();
-    uint8_t* pixel = out.pixels.data() + from * out.image_bytes();
+    uint8_t* pixel = pixels.data() + from * out.image_bytes();
     for (int64_t i = from; i < to; ++i) {
       const float* grid = grids.data_as<float>() + (i % classes) * kGrid * kGrid * channels;
       for (int y = 0; y < height; ++y)
@@ -62,6 +62,7 @@ ImageSet synthetic(const Synthetic& shape, Split split) {
       out.ids.push_back(static_cast<int32_t>(first_id + i));
     }
   }
+  out.pixels = std::move(pixels);
   return out;
 }
 

@@ -1,104 +1,24 @@
-#include <cstdio>
-#include <cstdlib>
-
-#include <jpeglib.h>
-#include <png.h>
 #include <zlib.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <optional>
+#include <random>
 
-#include "data/catalog.h"
 #include "data/image.h"
-#include "data/image_folder.h"
 #include "data/jpeg.h"
 #include "data/png.h"
+#include "engine/error.h"
+#include "tests/image_bytes.h"
 #include "tests/temporary_folder.h"
 
 namespace moat::tests {
 
 using namespace data;
 using Catch::Matchers::Contains;
-using Bytes = std::vector<uint8_t>;
 namespace fs = std::filesystem;
 
 namespace {
-// Smooth, so that JPEG keeps it; different in every channel.
-Image ramp(int height, int width, int channels, int offset = 0) {
-  Image image{height, width, channels, {}};
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < width; ++x)
-      for (int c = 0; c < channels; ++c)
-        image.pixels.push_back(static_cast<uint8_t>((offset + 3 * y + 2 * x + 40 * c) % 256));
-  return image;
-}
-
-Bytes jpeg_of(const Image& image, J_COLOR_SPACE space, bool progressive = false) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors;
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  info.image_width = static_cast<JDIMENSION>(image.width);
-  info.image_height = static_cast<JDIMENSION>(image.height);
-  info.input_components = image.channels;
-  info.in_color_space = space;
-  jpeg_set_defaults(&info);
-  jpeg_set_quality(&info, 95, TRUE);
-  if (progressive) jpeg_simple_progression(&info);
-  jpeg_start_compress(&info, TRUE);
-  Bytes pixels = image.pixels;
-  while (info.next_scanline < info.image_height) {
-    JSAMPROW row = pixels.data() + info.next_scanline * static_cast<size_t>(image.width) *
-                                       static_cast<size_t>(image.channels);
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  Bytes out(buffer, buffer + size);
-  std::free(buffer);
-  return out;
-}
-
-struct PngForm {
-  int width, height, depth, colour;
-  int interlace = PNG_INTERLACE_NONE;
-  std::vector<png_color> palette = {};
-};
-
-// `raw` holds the rows as the format packs them.
-Bytes png_of(const PngForm& form, Bytes raw) {
-  Bytes out;
-  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
-  png_infop info = png_create_info_struct(png);
-  png_set_write_fn(
-      png, &out,
-      [](png_structp p, png_bytep from, size_t n) {
-        auto* to = static_cast<Bytes*>(png_get_io_ptr(p));
-        to->insert(to->end(), from, from + n);
-      },
-      nullptr);
-  png_set_IHDR(png, info, static_cast<png_uint_32>(form.width),
-               static_cast<png_uint_32>(form.height), form.depth, form.colour, form.interlace,
-               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-  if (!form.palette.empty())
-    png_set_PLTE(png, info, form.palette.data(), static_cast<int>(form.palette.size()));
-  std::vector<png_bytep> rows;
-  const size_t stride = raw.size() / static_cast<size_t>(form.height);
-  for (int y = 0; y < form.height; ++y)
-    rows.push_back(raw.data() + static_cast<size_t>(y) * stride);
-  png_set_rows(png, info, rows.data());
-  png_write_png(png, info, PNG_TRANSFORM_IDENTITY, nullptr);
-  png_destroy_write_struct(&png, &info);
-  return out;
-}
-
-Bytes png_of(const Image& image) {
-  return encode_png(image.width, image.height, image.channels, image.pixels);
-}
-
 int largest_difference(const Bytes& a, const Bytes& b) {
   REQUIRE(a.size() == b.size());
   int most = 0;
@@ -196,23 +116,113 @@ TEST_CASE("png: palette, 1 and 16 bits, interlaced", "[image]") {
             .pixels == image.pixels);
 }
 
-TEST_CASE("jpeg: colour, gray, progressive; CMYK is refused", "[image]") {
+TEST_CASE("png: every colour type and depth, interlaced or not", "[image]") {
+  const int width = 13, height = 9;
+  std::mt19937 random(7);
+  const auto drawn = [&](int top) { return static_cast<int>(random() % (top + 1u)); };
+  std::vector<png_color> palette(256);
+  for (png_color& c : palette)
+    c = {static_cast<png_byte>(drawn(255)), static_cast<png_byte>(drawn(255)),
+         static_cast<png_byte>(drawn(255))};
+  struct Kind {
+    int colour, channels, shown;  // shown: of the channels, those that are not alpha
+    std::vector<int> depths;
+  };
+  for (const Kind& kind : {Kind{PNG_COLOR_TYPE_GRAY, 1, 1, {1, 2, 4, 8, 16}},
+                           {PNG_COLOR_TYPE_PALETTE, 1, 1, {1, 2, 4, 8}},
+                           {PNG_COLOR_TYPE_GRAY_ALPHA, 2, 1, {8, 16}},
+                           {PNG_COLOR_TYPE_RGB, 3, 3, {8, 16}},
+                           {PNG_COLOR_TYPE_RGB_ALPHA, 4, 3, {8, 16}}})
+    for (int depth : kind.depths)
+      for (int interlace : {PNG_INTERLACE_NONE, PNG_INTERLACE_ADAM7})
+        for (bool transparent : {false, true}) {
+          const bool has_palette = kind.colour == PNG_COLOR_TYPE_PALETTE;
+          const int top = (1 << depth) - 1;
+          Bytes raw, expected;
+          for (int y = 0; y < height; ++y) {
+            unsigned bits = 0;
+            int waiting = 0;
+            for (int x = 0; x < width; ++x)
+              for (int c = 0; c < kind.channels; ++c) {
+                const int v = drawn(top);
+                bits = bits << depth | static_cast<unsigned>(v), waiting += depth;
+                for (; waiting >= 8; waiting -= 8)
+                  raw.push_back(static_cast<uint8_t>(bits >> (waiting - 8)));
+                if (c >= kind.shown) continue;
+                const png_color& entry = palette[static_cast<size_t>(v) % palette.size()];
+                const auto level = static_cast<uint8_t>(std::lround(v * 255.0 / top));
+                if (has_palette)
+                  expected.insert(expected.end(), {entry.red, entry.green, entry.blue});
+                else
+                  expected.insert(expected.end(), kind.shown == 1 ? 3 : 1, level);
+              }
+            if (waiting > 0) raw.push_back(static_cast<uint8_t>(bits << (8 - waiting)));
+          }
+          CAPTURE(kind.colour, depth, interlace, transparent);
+          const bool may_be = transparent && kind.channels == kind.shown;  // else there is alpha
+          PngForm form{width, height, depth, kind.colour, interlace, {}, may_be};
+          if (has_palette) form.palette.assign(palette.begin(), palette.begin() + top + 1);
+          CHECK(decode_png(png_of(form, raw)).pixels == expected);
+        }
+}
+
+TEST_CASE("jpeg: CMYK and YCCK, inverted where Adobe says so", "[image]") {
+  // Quality 95: a product of two channels, each a few steps off.
+  const Image stored = ramp(24, 16, 4);
+  for (bool adobe_marker : {true, false})
+    for (bool progressive : {false, true}) {
+      Bytes expected;
+      for (size_t i = 0; i < stored.pixels.size(); i += 4)
+        for (size_t c = 0; c < 3; ++c) {
+          const double a = stored.pixels[i + c], k = stored.pixels[i + 3];
+          const double light = adobe_marker ? a * k / 255 : (255 - a) * (255 - k) / 255;
+          expected.push_back(static_cast<uint8_t>(std::lround(light)));
+        }
+      const Bytes file = jpeg_of(stored, JCS_CMYK, {progressive, JCS_CMYK, adobe_marker});
+      CHECK(largest_difference(decode_jpeg(file).pixels, expected) < 8);
+      if (!adobe_marker) continue;  // without it nobody can tell YCCK from CMYK
+      const Bytes ycck = jpeg_of(stored, JCS_CMYK, {progressive, JCS_YCCK});
+      CHECK(largest_difference(decode_jpeg(ycck).pixels, expected) < 16);
+    }
+  const Image flat{1, 1, 4, {255, 128, 0, 255}};  // ends of the scale are exact
+  const Image read = decode_jpeg(jpeg_of(flat, JCS_CMYK));
+  CHECK(read.pixels[0] == 255);
+  CHECK(read.pixels[2] == 0);
+}
+
+TEST_CASE("jpeg: what cannot harm the pixels is forgiven", "[image]") {
+  const Image image = ramp(16, 16, 3);
+  const Bytes plain = jpeg_of(image, JCS_RGB);
+  Bytes version = plain, extraneous = plain;
+  REQUIRE(version[11] == 1);  // JFIF's major version
+  version[11] = 9;
+  CHECK(decode_jpeg(version).pixels == decode_jpeg(plain).pixels);
+  extraneous.insert(extraneous.end() - 2, {1, 2, 3});
+  CHECK(decode_jpeg(extraneous).pixels == decode_jpeg(plain).pixels);
+  Bytes cut = plain;
+  cut.erase(cut.end() - 20, cut.end() - 2);  // the end marker comes early
+  CHECK_THROWS_WITH(decode_jpeg(cut), Contains("damaged JPEG: "));
+}
+
+TEST_CASE("jpeg: colour, gray, progressive", "[image]") {
   const Image colour = ramp(19, 33, 3), gray = ramp(19, 33, 1);
   for (bool progressive : {false, true}) {
     // Quality 95 with halved chroma: a smooth ramp comes back within a few steps.
-    CHECK(largest_difference(decode_jpeg(jpeg_of(colour, JCS_RGB, progressive)).pixels,
+    CHECK(largest_difference(decode_jpeg(jpeg_of(colour, JCS_RGB, {progressive})).pixels,
                              colour.pixels) < 12);
-    CHECK(largest_difference(decode_jpeg(jpeg_of(gray, JCS_GRAYSCALE, progressive)).pixels,
+    CHECK(largest_difference(decode_jpeg(jpeg_of(gray, JCS_GRAYSCALE, {progressive})).pixels,
                              gray_as_rgb(gray.pixels)) < 5);
   }
   CHECK(decode_jpeg(jpeg_of(ramp(1, 1, 3), JCS_RGB)).pixels.size() == 3);
-  CHECK_THROWS_WITH(decode_jpeg(jpeg_of(ramp(8, 8, 4), JCS_CMYK)), Contains("CMYK"));
+  Image other = ramp(8, 8, 2);
+  CHECK_THROWS_WITH(decode_jpeg(jpeg_of(other, JCS_UNKNOWN)), Contains("something else"));
 }
 
 TEST_CASE("image files: every truncation is an error", "[image][hostile]") {
   const Image image = ramp(24, 20, 3);
   for (const Bytes& whole :
-       {jpeg_of(image, JCS_RGB), jpeg_of(image, JCS_RGB, true), png_of(image)}) {
+       {jpeg_of(image, JCS_RGB), jpeg_of(image, JCS_RGB, {.progressive = true}),
+        jpeg_of(ramp(24, 20, 4), JCS_CMYK), png_of(image)}) {
     CHECK_NOTHROW(decode_image(whole));
     for (size_t length = 0; length < whole.size(); length += length < 64 ? 1 : 3) {
       CAPTURE(length, whole.size());
@@ -227,7 +237,9 @@ TEST_CASE("image files: every truncation is an error", "[image][hostile]") {
 TEST_CASE("image files: no flipped byte does harm", "[image][hostile]") {
   const Image image = ramp(24, 20, 3);
   const Bytes png = png_of(image);
-  for (const Bytes& whole : {jpeg_of(image, JCS_RGB), jpeg_of(image, JCS_RGB, true), png})
+  for (const Bytes& whole :
+       {jpeg_of(image, JCS_RGB), jpeg_of(image, JCS_RGB, {.progressive = true}),
+        jpeg_of(ramp(24, 20, 4), JCS_CMYK), png})
     for (size_t at = 0; at < whole.size(); ++at)
       for (int flip : {0x01, 0x80, 0xff}) {
         Bytes bytes = whole;
@@ -277,87 +289,6 @@ TEST_CASE("resized: constants, ramps, means and identity", "[image]") {
   CHECK(resized({1, 4, 1, {10, 20, 30, 40}}, 1, 2).pixels == Bytes{17, 33});
   CHECK(resized({4, 1, 1, {10, 20, 30, 40}}, 2, 1).pixels == Bytes{17, 33});
   CHECK_THROWS_WITH(resized(flat, 0, 4), Contains("sides"));
-}
-
-TEST_CASE("imagefolder: classes, ids, splits and order", "[image][folder]") {
-  const TemporaryFolder folder;
-  const fs::path root = folder.path();
-  // 12 files of class a, 13 of b, in train/: ids 0 … 11 and 12 … 24; 9 and 19 are held out.
-  const auto name = [](int i) { return std::string(1, static_cast<char>('a' + i)); };
-  for (int i = 0; i < 12; ++i)
-    put_file(root / "train/a" / (name(i) + ".png"), png_of(ramp(4, 6, 3, i)));
-  for (int i = 0; i < 13; ++i)
-    put_file(root / "train/b" / (name(i) + (i % 2 ? ".JPG" : ".jpeg")),
-             jpeg_of(ramp(4, 6, i % 3 ? 3 : 1, i), i % 3 ? JCS_RGB : JCS_GRAYSCALE));
-  put_file(root / "train/a/.hidden.png", {});
-  put_file(root / "train/a/notes.txt", {});
-  put_file(root / "test/b/z.png", png_of(ramp(4, 6, 3)));
-
-  const ImageSet train = image_folder(root, Split::train),
-                 validation = image_folder(root, Split::validation),
-                 test = image_folder(root, Split::test);
-  validate(train), validate(validation), validate(test);
-  CHECK(train.class_names == std::vector<std::string>{"a", "b"});
-  CHECK(train.size() == 23);
-  CHECK(train.height == 4);
-  CHECK(train.width == 6);
-  CHECK(std::vector(train.ids.begin(), train.ids.begin() + 5) ==
-        std::vector<int32_t>{0, 12, 1, 13, 2});
-  CHECK(std::vector(train.labels.begin(), train.labels.begin() + 4) ==
-        std::vector<int32_t>{0, 1, 0, 1});
-  CHECK(Bytes(train.image(2).begin(), train.image(2).end()) == ramp(4, 6, 3, 1).pixels);
-  CHECK(validation.ids == std::vector<int32_t>{9, 19});
-  CHECK(validation.labels == std::vector<int32_t>{0, 1});
-  CHECK(test.labels == std::vector<int32_t>{1});
-
-  const ImageSet some = load({.name = "imagefolder", .path = root, .limit = 5}, Split::train);
-  CHECK(some.size() == 5);
-  CHECK(some.pixels == first_rows(train, 5).pixels);
-  CHECK(some.ids == first_rows(train, 5).ids);
-
-  put_file(root / "val/a/v.png",
-           png_of(ramp(4, 6, 3)));  // a validation folder ends the holding out
-  CHECK(image_folder(root, Split::train).size() == 25);
-  CHECK(image_folder(root, Split::validation).size() == 1);
-  fs::create_directory(root / "validation");
-  CHECK_THROWS_WITH(image_folder(root, Split::validation), Contains("both"));
-}
-
-TEST_CASE("imagefolder: one size, or resized", "[image][folder]") {
-  const TemporaryFolder folder;
-  put_file(folder.path() / "test/a/1.png", png_of(ramp(4, 4, 3)));
-  put_file(folder.path() / "test/a/2.png", png_of(ramp(4, 5, 3)));
-  CHECK_THROWS_WITH(image_folder(folder.path(), Split::test),
-                    Contains("2.png") && Contains("data.resize"));
-  const ImageSet set = image_folder(folder.path(), Split::test, {.resize = 3});
-  CHECK(set.size() == 2);
-  CHECK(set.height == 3);
-  CHECK(Bytes(set.image(1).begin(), set.image(1).end()) == resized(ramp(4, 5, 3), 3, 3).pixels);
-}
-
-TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]") {
-  const TemporaryFolder folder;
-  const fs::path root = folder.path();
-  const DataConfig config{.name = "imagefolder", .path = root};
-  CHECK_THROWS_WITH(load(config, Split::train), Contains("must hold the folder train/"));
-  fs::create_directories(root / "train");
-  CHECK_THROWS_WITH(load(config, Split::train), Contains("a folder of images per class"));
-  fs::create_directories(root / "train/empty one");
-  CHECK_THROWS_WITH(load(config, Split::train), Contains("empty one") && Contains("holds no"));
-  fs::remove(root / "train/empty one");
-
-  for (int i = 0; i < 300; ++i)
-    put_file(root / "train/a" / (std::to_string(1000 + i) + ".png"), png_of(ramp(3, 3, 3, i)));
-  CHECK(load(config, Split::train).size() == 270);
-  // Of several damaged files the first one is named, whatever the threads do.
-  for (int i : {1150, 1151, 1152, 1295})
-    put_file(root / "train/a" / (std::to_string(i) + ".png"),
-             Bytes(i % 2 ? size_t{4} << 20 : size_t{40}, 'x'));
-  for (int repeat = 0; repeat < 10; ++repeat)
-    CHECK_THROWS_WITH(load(config, Split::train), Contains("1150.png: neither"));
-
-  put_file(root / "test/stranger/1.png", png_of(ramp(3, 3, 3)));
-  CHECK_THROWS_WITH(load(config, Split::test), Contains("stranger") && Contains("train/ lacks"));
 }
 
 }  // namespace moat::tests

@@ -184,11 +184,13 @@ TEST_CASE("augmentation crops every window and flips half of the images", "[data
   // One bright pixel in the middle of a black 5x5 image shows where the window lay.
   const int n = 5000, padding = 2;
   ImageSet set{.height = 5, .width = 5, .channels = 1, .class_names = {"one"}};
+  std::vector<uint8_t> pixels;
   for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < 25; ++j) set.pixels.push_back(j == 12 ? 255 : j == 13 ? 51 : 0);
+    for (int j = 0; j < 25; ++j) pixels.push_back(j == 12 ? 255 : j == 13 ? 51 : 0);
     set.labels.push_back(0);
     set.ids.push_back(i);
   }
+  set.pixels = std::move(pixels);
   const Tensor images = augmented(bytes_of_all(set), set.max_value,
                                   {.crop_padding = padding, .flip = Flip::horizontal}, 1, 0)
                             .images;
@@ -309,7 +311,7 @@ TEST_CASE("loader: ends early, throws in next, refuses bad options", "[data][loa
   }
   ImageSet damaged = set;
   const Loader failing(damaged, {.batch = 4});
-  damaged.pixels.clear();
+  damaged.pixels = {};
   Epoch epoch = failing.epoch(0);
   CHECK_THROWS_WITH(epoch.next(), Contains("must have the same rows"));
   CHECK_THROWS_AS(epoch.next(), engine::Error);

@@ -33,8 +33,8 @@ struct ModelSettings {
 
 struct DataSettings {
   std::string name = "digits";
-  std::string path;   // root of the files; empty for bundled sets
-  int resize = 0;     // image folders: side after resizing, 0 = as stored
+  std::string path;   // root of the files, or a converted file; empty for bundled sets
+  int resize = 0;     // image files: side after resizing, 0 = as stored
   int64_t limit = 0;  // first n training images, 0 = all
   // What happens to a training image; nothing of it to others.
   std::string augment = "none";  // none | crop-flip

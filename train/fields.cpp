@@ -79,9 +79,10 @@ std::vector<Field> data_fields() {
   return {
       {"data", "name", in<kSection, &S::name>, one_of(data_names()),
        "data set (moat data info NAME)"},
-      {"data", "path", in<kSection, &S::path>, kAny, "folder of its files; empty for bundled sets"},
+      {"data", "path", in<kSection, &S::path>, kAny,
+       "folder of its files, or the file of a converted set; empty for bundled sets"},
       {"data", "resize", in<kSection, &S::resize>, between(0, 4096),
-       "side of an image folder's images after resizing; 0: as stored"},
+       "side of the images of image files after resizing; 0: as stored"},
       {"data", "limit", in<kSection, &S::limit>, between(0, kMany),
        "use the first n training images; 0: all"},
       {"data", "augment", in<kSection, &S::augment>, one_of({"none", "crop-flip"}),

@@ -180,6 +180,22 @@ must test ! -e other
 rm folder/train/cat/1.jpg
 imagefolder 'validation.*empty|empty.*validation'
 
+# Converted sets.
+"$moat" data convert digits --out digits.moatset --quiet >out 2>err || { cat err && exit 1; }
+"$moat" train "${tiny[@]}" data.name=converted data.path=digits.moatset train.epochs=1 \
+  run.dir=converted >out 2>err || cat err
+must cmp <(tail -c 5000 "$model") <(tail -c 5000 converted/checkpoints/last.safetensors)
+converted() { refuses "$1" data info converted --root digits.moatset; }
+cp digits.moatset whole
+printf '\3\1\2' | dd of=digits.moatset bs=1 seek=9000 conv=notrunc status=none
+converted 'digits.moatset: the content does not have the checksum that was written'
+head -c 20000 whole >digits.moatset
+converted 'digits.moatset: must have the .* bytes that its header calls for, it has 20000'
+zeros 5000 >digits.moatset
+converted 'digits.moatset: must be a file that moat data convert wrote'
+refuses 'digits.moatset' train "${tiny[@]}" data.name=converted data.path=digits.moatset run.dir=other
+must test ! -e other
+
 # Reports.
 mkdir -p damaged/eval/pgd-50@1
 refuses 'absent' report absent
@@ -221,6 +237,8 @@ full 'cannot write .*too large' 64 train "${tiny[@]}" train.epochs=1 run.dir=ful
 must test -z "$(find . -name '*partial*')"
 "$moat" train "${tiny[@]}" train.epochs=1 run.dir=fuller --resume auto >out 2>err
 must cmp "$model" fuller/checkpoints/last.safetensors
+full 'cannot write .*full.moatset.*too large' 16 data convert digits --out full.moatset --quiet
+must test ! -e full.moatset
 full 'cannot write' 0 eval run eval.limit=4 eval.dir=evaluated --threads 1 --quiet
 must test ! -e evaluated/report.json
 if [[ -w /dev/full ]]; then

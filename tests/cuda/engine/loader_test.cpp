@@ -71,7 +71,7 @@ TEST_CASE("gpu: a loader ends early and throws in next", "[gpu][loader]") {
     Epoch epoch = small.epoch(0);
     for (int b = 0; b < taken; ++b) CHECK(epoch.next().has_value());
   }
-  set.pixels.clear();
+  set.pixels = {};
   Epoch epoch = loader.epoch(0);
   CHECK_THROWS_WITH(epoch.next(), Catch::Contains("must have the same rows"));
 }

@@ -227,8 +227,10 @@ TEST_CASE("gpu: an evaluation counts like the CPU's and does not depend on its b
     set.labels.push_back(i % s.classes);
     set.ids.push_back(i);
   }
-  for (size_t i = 0; i < 12 * static_cast<size_t>(set.image_bytes()); ++i)
-    set.pixels.push_back(static_cast<uint8_t>(random_bits({.seed = 4}, uint32_t(i)) >> 24));
+  std::vector<uint8_t> pixels(12 * static_cast<size_t>(set.image_bytes()));
+  for (size_t i = 0; i < pixels.size(); ++i)
+    pixels[i] = static_cast<uint8_t>(random_bits({.seed = 4}, uint32_t(i)) >> 24);
+  set.pixels = std::move(pixels);
   const auto run = [&](models::Classifier& model, int batch) {
     attacks::Protocol protocol =
         attacks::find_protocol("pgd-10@1", {Norm::linf, 0.02}, 1, attack_model(model));

@@ -1,0 +1,128 @@
+#include "data/image_files.h"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "data/image.h"
+#include "engine/hardware.h"
+
+namespace moat::data {
+
+using engine::require;
+using engine::text;
+namespace fs = std::filesystem;
+
+namespace {
+constexpr size_t kFilesPerThread = 64;  // fewer are not worth a thread
+
+bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+
+bool is_image_name(const fs::path& path) {
+  std::string end = path.extension().string();
+  std::transform(end.begin(), end.end(), end.begin(),
+                 [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+  return end == ".jpg" || end == ".jpeg" || end == ".png";
+}
+
+// body(i) for i < n, on the threads of the engine. Throws what the lowest failing i threw.
+template <class Body>
+void on_threads(size_t n, Body body) {
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  size_t failed = n;
+  std::exception_ptr error;
+  const auto work = [&] {
+    for (size_t i = next++; i < n; i = next++) try {
+        body(i);
+      } catch (...) {
+        next = n;  // every lower i has been handed out already
+        const std::lock_guard lock(mutex);
+        if (i < failed) failed = i, error = std::current_exception();
+      }
+  };
+  const size_t threads = std::min(static_cast<size_t>(engine::threads()), n / kFilesPerThread + 1);
+  {
+    std::vector<std::jthread> others;
+    for (size_t t = 1; t < threads; ++t) others.emplace_back(work);
+    work();
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+Image decoded(const ImageFile& file, int resize) {
+  Image image = read_image(file.path);
+  return resize > 0 ? resized(image, resize, resize) : image;
+}
+}  // namespace
+
+std::vector<std::string> class_folders(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.is_directory() && !is_hidden(entry.path()))
+      names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<fs::path> images_below(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (auto it = fs::recursive_directory_iterator(folder); it != fs::end(it); ++it) {
+    if (is_hidden(it->path()))
+      it.disable_recursion_pending();
+    else if (is_image_name(it->path()) && it->is_regular_file())
+      names.push_back(it->path().lexically_relative(folder).string());
+  }
+  std::sort(names.begin(), names.end());
+  return {names.begin(), names.end()};
+}
+
+std::vector<ImageFile> in_turns(const std::vector<std::vector<ImageFile>>& classes) {
+  size_t longest = 0;
+  for (const auto& files : classes) longest = std::max(longest, files.size());
+  std::vector<ImageFile> out;
+  for (size_t i = 0; i < longest; ++i)
+    for (const auto& files : classes)
+      if (i < files.size()) out.push_back(files[i]);
+  return out;
+}
+
+void keep_held_out(std::vector<std::vector<ImageFile>>& classes, Split split) {
+  for (auto& files : classes)
+    std::erase_if(files, [&](const ImageFile& file) {
+      return is_held_out(file.id) != (split == Split::validation);
+    });
+}
+
+Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int resize) {
+  Source out{labelled};
+  ImageSet& set = out.set;
+  set.channels = 3;
+  for (const ImageFile& file : files) {
+    set.labels.push_back(file.label);
+    set.ids.push_back(file.id);
+  }
+  if (files.empty()) return out;
+  const Image first = decoded(files[0], resize);
+  set.height = first.height, set.width = first.width;
+  out.read = [files = std::make_shared<const std::vector<ImageFile>>(std::move(files)), resize,
+              height = first.height,
+              width = first.width](int64_t from, int64_t to, uint8_t* pixels) {
+    on_threads(static_cast<size_t>(to - from), [&](size_t i) {
+      const ImageFile& file = (*files)[static_cast<size_t>(from) + i];
+      const Image image = decoded(file, resize);
+      require(image.height == height && image.width == width, [&] {
+        return text(file.path.string(), ": is ", image.width, "x", image.height, ", \"",
+                    files->front().path.string(), "\" is ", width, "x", height,
+                    ": set data.resize to a side in pixels");
+      });
+      std::copy_n(image.pixels.data(), image.pixels.size(), pixels + i * image.pixels.size());
+    });
+  };
+  return out;
+}
+
+}  // namespace moat::data

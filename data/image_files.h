@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/source.h"
+
+namespace moat::data {
+
+struct ImageFile {
+  std::filesystem::path path;
+  int32_t label, id;
+};
+
+// The names of the folders in a folder, sorted; hidden ones are none.
+std::vector<std::string> class_folders(const std::filesystem::path& folder);
+
+// The images at any depth below a folder (.jpg, .jpeg and .png in any case; hidden files and
+// folders are left out), relative to it and sorted by name.
+std::vector<std::filesystem::path> images_below(const std::filesystem::path& folder);
+
+// The files of all classes in one list: the first of each class, the second of each …
+std::vector<ImageFile> in_turns(const std::vector<std::vector<ImageFile>>& classes);
+
+// Keeps the training files whose ids are held out, or those whose ids are not.
+void keep_held_out(std::vector<std::vector<ImageFile>>& classes, Split split);
+
+// A split of one RGB image per file, in the order of the files, with the name, split and classes
+// of `labelled`. resize: side of the square every image is resized to; 0: all must have the size of
+// the first. Files are decoded by engine::threads() threads. Of several files that cannot be used
+// the first in this order is named in the error.
+Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int resize);
+
+}  // namespace moat::data
