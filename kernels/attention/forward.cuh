@@ -3,7 +3,7 @@
 // A block takes a tile of queries of one head and meets its keys and values tile by tile: Dao 2023,
 // algorithm 1. It reads its queries once, and keys and values from L2 but for the first block of
 // the head; 4 tokens · head_width products and sums per query. While one of two tiles is multiplied
-// the other is under way.
+// the other is under way. Two blocks fit a multiprocessor; asked for more, ptxas spills.
 
 #include "kernels/attention/products.cuh"
 #include "kernels/attention/tiles.cuh"
@@ -68,16 +68,18 @@ __global__ void __launch_bounds__(P::kThreads, 2)
     __syncthreads();  // and has been read
     load_others(v, values, first + P::kOthers);
   }
+  C share[P::kMyRows];  // of an exponential
 #pragma unroll
   for (int i = 0; i < P::kMyRows; ++i) {
-    sum[i] = warp_reduce<P::kLanes>(sum[i], Sum());
+    const C total = warp_reduce<P::kLanes>(sum[i], Sum());
+    share[i] = 1 / total;
     const int token = at.first + P::row(i);
     if (P::lane() == 0 && token < a.tokens)
       static_cast<C*>(a.log_sum_exp)[at.image_head * a.tokens + token] =
-          max[i] * scale + log(sum[i]);
+          max[i] * scale + log(total);
   }
   store_tile<P>(
-      rows_of_y(a, static_cast<T*>(a.y), at), at.first, y, [&](int i) { return 1 / sum[i]; }, q,
+      rows_of_y(a, static_cast<T*>(a.y), at), at.first, y, [&](int i) { return share[i]; }, q,
       access);
 }
 
