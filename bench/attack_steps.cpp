@@ -49,7 +49,7 @@ Work replayed(const std::shared_ptr<RandomLearner>& on, double passes,
 
 Tensor losses(RandomLearner& on, const Tensor& images) {
   return engine::cross_entropy(
-      on.learner.forward(images, engine::Mode::eval, models::GateGradient::open).logits,
+      on.learner.forward(images, engine::Mode::eval, models::GateGradient::open, nullptr).logits,
       on.batch.labels);
 }
 Tensor ones_like(const Tensor& x) { return Tensor::full(x.shape(), 1, x.dtype(), x.device()); }

@@ -132,8 +132,8 @@ class MaskedNet {
 }  // namespace
 
 train::Learner::Forward masked_forward(models::Classifier& model) {
-  return [net = std::make_shared<MaskedNet>(model)](const Tensor& images, Mode mode,
-                                                    models::GateGradient gate) {
+  return [net = std::make_shared<MaskedNet>(model)](
+             const Tensor& images, Mode mode, models::GateGradient gate, const models::GateSeed*) {
     return net->forward(images, mode, gate == models::GateGradient::open);
   };
 }

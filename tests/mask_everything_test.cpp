@@ -184,7 +184,8 @@ TEST_CASE("moe-cnn: the benchmark's masked form is the same function", "[models]
   const auto masked = bench::masked_forward(model);
   Tape tape;
   const Tensor a = tape.watch(images), b = tape.watch(images);
-  const models::Prediction p = model.forward(a, mode, gradient), q = masked(b, mode, gradient);
+  const models::Prediction p = model.forward(a, mode, gradient),
+                           q = masked(b, mode, gradient, nullptr);
   const Gradients gradients = tape.gradients(add(loss_of(p, labels), loss_of(q, labels)));
   CHECK(p.experts.to_vector<int32_t>() == q.experts.to_vector<int32_t>());
   CHECK(distance(p.logits, q.logits) <= 2e-3);

@@ -103,7 +103,7 @@ TEST_CASE("objective: the TRADES terms by hand", "[train]") {
   const Tensor other = random_images(16, s, 1);
   TrainSettings settings;
   settings.beta = 3;
-  const TradesTerms terms = trades_terms(learner, batch, other, settings);
+  const TradesTerms terms = trades_terms(learner, batch, other, {.train = settings});
   double expected = 0;
   const auto p = terms.clean.logits.to_vector<float>(),
              q = terms.adversarial.logits.to_vector<float>();
@@ -119,7 +119,7 @@ TEST_CASE("objective: the TRADES terms by hand", "[train]") {
           3 * std::exp(log_softmax(p, i, c)) * (log_softmax(p, i, c) - log_softmax(q, i, c)) / 16;
   }
   CHECK(terms.loss.item() == Approx(expected).epsilon(1e-4));
-  CHECK(trades_terms(learner, batch, batch.images, settings).loss.item() ==
+  CHECK(trades_terms(learner, batch, batch.images, {.train = settings}).loss.item() ==
         Approx(mean_cross_entropy(terms.clean.logits, batch, 0).item()).epsilon(1e-4));
 }
 

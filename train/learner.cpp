@@ -5,8 +5,9 @@ namespace moat::train {
 Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device)
     : model(settings, seed, device),
       experts(model.expert_parameters()),
-      forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate) {
-        return model.forward(images, mode, gate);
+      forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate,
+                     const models::GateSeed* noise) {
+        return model.forward(images, mode, gate, noise);
       }) {
   if (!model.router_parameters().empty()) router.emplace(model.router_parameters());
 }

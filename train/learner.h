@@ -20,7 +20,7 @@ struct Learner {
 
   // How a step runs the model: model.forward(). A benchmark puts another form of it here.
   using Forward = std::function<models::Prediction(const engine::Tensor& images, engine::Mode,
-                                                   models::GateGradient)>;
+                                                   models::GateGradient, const models::GateSeed*)>;
   Forward forward;
 
   Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device = {});

@@ -18,9 +18,9 @@ template <class Forward>
 attacks::Model attacked(Forward forward, bool routed) {
   return {.forward =
               [forward](const Tensor& images, Gate gate) {
-                const models::Prediction p =
-                    forward(images, Mode::eval,
-                            gate == Gate::open ? GateGradient::open : GateGradient::blocked);
+                const models::Prediction p = forward(
+                    images, Mode::eval,
+                    gate == Gate::open ? GateGradient::open : GateGradient::blocked, nullptr);
                 return attacks::Outputs{p.logits, p.experts};
               },
           .routed = routed};
@@ -81,14 +81,25 @@ Tensor balance_loss(const models::Prediction& prediction) {
                static_cast<double>(experts));
 }
 
+models::Prediction training_pass(const Learner& learner, const Tensor& images,
+                                 const data::Batch& batch, const StepSettings& step) {
+  const models::GateSeed noise{step.seed, static_cast<uint32_t>(step.epoch), batch.ids};
+  return learner.forward(images, Mode::train, GateGradient::open, &noise);
+}
+
+Tensor with_auxiliary(const Tensor& loss, const models::Prediction& prediction) {
+  const Tensor& auxiliary = prediction.tokens.auxiliary;
+  return auxiliary.defined() ? add(loss, auxiliary) : loss;
+}
+
 TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
-                         const Tensor& adversarial, const TrainSettings& settings) {
+                         const Tensor& adversarial, const StepSettings& step) {
   TradesTerms terms;
-  terms.clean = learner.forward(batch.images, Mode::train, GateGradient::open);
-  terms.adversarial = learner.forward(adversarial, Mode::train, GateGradient::open);
-  const Tensor natural = mean_cross_entropy(terms.clean.logits, batch, settings.label_smoothing);
+  terms.clean = training_pass(learner, batch.images, batch, step);
+  terms.adversarial = training_pass(learner, adversarial, batch, step);
+  const Tensor natural = mean_cross_entropy(terms.clean.logits, batch, step.train.label_smoothing);
   const Tensor robust = mean(kl_divergence(terms.clean.logits, terms.adversarial.logits));
-  terms.loss = add(natural, scale(robust, settings.beta));
+  terms.loss = with_auxiliary(add(natural, scale(robust, step.train.beta)), terms.clean);
   return terms;
 }
 

@@ -27,13 +27,22 @@ engine::Tensor mean_cross_entropy(const engine::Tensor& logits, const data::Batc
 // uniform.
 engine::Tensor balance_loss(const models::Prediction& prediction);
 
-// CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES).
+// A pass in training mode through an open gate; noise on token gates is that of the epoch and the
+// images' ids.
+models::Prediction training_pass(const Learner& learner, const engine::Tensor& images,
+                                 const data::Batch& batch, const StepSettings& step);
+
+// The loss with the auxiliary losses of token gates added, where the model has any.
+engine::Tensor with_auxiliary(const engine::Tensor& loss, const models::Prediction& prediction);
+
+// CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES),
+// plus the auxiliary losses of the clean pass.
 struct TradesTerms {
   models::Prediction clean, adversarial;
   engine::Tensor loss;
 };
 TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
-                         const engine::Tensor& adversarial, const TrainSettings& settings);
+                         const engine::Tensor& adversarial, const StepSettings& step);
 
 // Backward, checks, clip, one SGD step of each group, in that order. The checks are that the loss
 // and the gradients are finite, before anything is changed, and that the updated parameters are.

@@ -16,10 +16,10 @@ StepReport supervised_step(Learner& learner, const Tensor& images, const data::B
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);
-  const models::Prediction p = learner.forward(images, Mode::train, models::GateGradient::open);
+  const models::Prediction p = training_pass(learner, images, batch, step);
   StepReport out;
   require_finite_scores(p, out.checks);
-  Tensor loss = mean_cross_entropy(p.logits, batch, step.train.label_smoothing);
+  Tensor loss = with_auxiliary(mean_cross_entropy(p.logits, batch, step.train.label_smoothing), p);
   if (learner.router && step.train.balance > 0)
     loss = add(loss, scale(balance_loss(p), step.train.balance));
   descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train,

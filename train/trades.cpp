@@ -12,7 +12,7 @@ StepReport trades_step(Learner& learner, const data::Batch& batch, const StepSet
   Tape tape;
   const auto groups = learner.groups();
   for (FlatParameters* group : groups) group->watch(tape);
-  const TradesTerms terms = trades_terms(learner, batch, adversarial, step.train);
+  const TradesTerms terms = trades_terms(learner, batch, adversarial, step);
   StepReport out;
   require_finite_scores(terms.clean, out.checks);
   require_finite_scores(terms.adversarial, out.checks);
