@@ -1,4 +1,5 @@
 #include "attacks/pgd.h"
+#include "bench/masked_forward.h"
 #include "bench/random_learner.h"
 #include "bench/step_case.h"
 #include "engine/graph.h"
@@ -91,10 +92,12 @@ void whole_attack(RandomLearner& on) {
 const std::vector<Case>& attack_cases() {
   static const std::vector<Case> cases = [] {
     std::vector<Case> out;
-    for (const std::string model : {"resnet18", "moe-resnet18"}) {
+    for (const std::string model :
+         {"resnet18", "moe-resnet18", "vit-small-patch4-32", "v-moe-small-patch4-32"}) {
       const auto add = [&](const char* name, const char* about, auto passes, auto function) {
         out.push_back({model + "-" + name, about, [=](const CaseOptions& o) {
-                         const char* preset = model == "resnet18" ? "cifar10-at" : "cifar10-advmoe";
+                         const char* preset =
+                             model == "moe-resnet18" ? "cifar10-advmoe" : "cifar10-at";
                          return replayed(on_random_images(preset, model, o), passes(o.attack_steps),
                                          function);
                        }});
@@ -110,6 +113,12 @@ const std::vector<Case>& attack_cases() {
       add(
           "pgd", "projected gradient descent", [](int steps) { return 2.0 * steps; }, whole_attack);
     }
+    out.push_back({"moe-resnet18-forward-masked", "the same with every expert computed and masked",
+                   [](const CaseOptions& o) {
+                     const auto on = on_random_images("cifar10-advmoe", "moe-resnet18", o);
+                     on->learner.forward = masked_forward(on->learner.model);
+                     return replayed(on, 1, forward);
+                   }});
     return out;
   }();
   return cases;

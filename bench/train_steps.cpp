@@ -69,6 +69,16 @@ const std::vector<Case>& train_cases() {
          return one_step(on_random_images("cifar10-at", "moe-resnet18", o), train::at_step,
                          at_passes(o.attack_steps));
        }},
+      {"vit-small-at-step", "PGD and train step of ViT-S with patches of 4 on images of 32x32",
+       [](const CaseOptions& o) {
+         return one_step(on_random_images("cifar10-at", "vit-small-patch4-32", o), train::at_step,
+                         at_passes(o.attack_steps));
+       }},
+      {"v-moe-small-at-step", "the same of V-MoE-S (8 experts, 2 a token, every other block)",
+       [](const CaseOptions& o) {
+         return one_step(on_random_images("cifar10-at", "v-moe-small-patch4-32", o), train::at_step,
+                         at_passes(o.attack_steps));
+       }},
       {"advmoe-iteration", "an AdvMoE iteration of MoE-ResNet-18",
        [](const CaseOptions& o) { return advmoe(o, false); }},
       {"advmoe-iteration-masked", "the same, every expert computed and masked",

@@ -13,7 +13,7 @@ namespace moat::cli {
 // What there is to say about a model without its training.
 struct ModelFacts {
   models::ClassifierSettings settings;
-  std::vector<std::pair<std::string, int64_t>> parts;  // parameters by the first part of their name
+  std::vector<std::pair<std::string, int64_t>> parts = {};  // parameters by what they belong to
   int64_t parameters = 0, router_parameters = 0;
   int experts = 1;  // for an image, or for a token
   models::Classifier::Cost cost;

@@ -10,6 +10,9 @@ namespace {
 
 using kernels::Transpose;
 
+// What weights are kept in beside rows of `dtype`.
+Dtype master_of(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
+
 const int32_t* gather_index(const Routing& routing, Rows rows) {
   return rows == Rows::gathered ? routing.row_token.data_as<int32_t>() : nullptr;
 }
@@ -43,8 +46,9 @@ struct WeightGrads {
 };
 WeightGrads weight_grads(const Tensor& x, const Tensor& d_y, int64_t experts, bool wants_bias,
                          const Routing& routing, Rows rows) {
-  WeightGrads out{Tensor::empty({experts, d_y.dim(1), x.dim(1)}, x.dtype(), x.device()), {}};
-  if (wants_bias) out.bias = Tensor::empty({experts, d_y.dim(1)}, x.dtype(), x.device());
+  const Dtype dtype = master_of(x.dtype());
+  WeightGrads out{Tensor::empty({experts, d_y.dim(1), x.dim(1)}, dtype, x.device()), {}};
+  if (wants_bias) out.bias = Tensor::empty({experts, d_y.dim(1)}, dtype, x.device());
   const kernels::GroupedGemmWeightGrad args{.x = x.data(),
                                             .row_token = gather_index(routing, rows),
                                             .d_y = d_y.data(),
@@ -69,20 +73,17 @@ void require_operands(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   const int64_t expected =
       rows == Rows::gathered ? routing.slot_of.dim(0) : routing.row_token.size();
   require_rows("grouped_gemm", "x", x, expected);
-  require(x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64, [&] {
-    return text("grouped_gemm: x must be float32 or float64, got ", name_of(x.dtype()));
-  });
+  const Dtype dtype = master_of(x.dtype());
   const Shape shape{routing.offsets.size() - 1, w.rank() == 3 ? w.dim(1) : 0, x.dim(1)};
-  require(w.defined() && w.shape() == shape && w.dtype() == x.dtype(), [&] {
-    return text("grouped_gemm: w must be ", name_of(x.dtype()), " [", shape[0], ", n, ", shape[2],
+  require(w.defined() && w.shape() == shape && w.dtype() == dtype, [&] {
+    return text("grouped_gemm: w must be ", name_of(dtype), " [", shape[0], ", n, ", shape[2],
                 "], got ", name_of(w.dtype()), " ", w.shape().str());
   });
-  require(
-      !bias.defined() || (bias.shape() == Shape{shape[0], shape[1]} && bias.dtype() == x.dtype()),
-      [&] {
-        return text("grouped_gemm: bias must be ", name_of(x.dtype()), " [", shape[0], ", ",
-                    shape[1], "], got ", name_of(bias.dtype()), " ", bias.shape().str());
-      });
+  require(!bias.defined() || (bias.shape() == Shape{shape[0], shape[1]} && bias.dtype() == dtype),
+          [&] {
+            return text("grouped_gemm: bias must be ", name_of(dtype), " [", shape[0], ", ",
+                        shape[1], "], got ", name_of(bias.dtype()), " ", bias.shape().str());
+          });
 }
 
 }  // namespace
@@ -90,7 +91,7 @@ void require_operands(const Tensor& x, const Tensor& w, const Tensor& bias, cons
 Tensor grouped_gemm(const Tensor& x, const Tensor& w, const Tensor& bias, const Routing& routing,
                     Rows rows) {
   require_operands(x, w, bias, routing, rows);
-  const Tensor input = x.contiguous(), weights = w.contiguous(),
+  const Tensor input = x.contiguous(), weights = w.detached().to(x.dtype()).contiguous(),
                offset = bias.defined() ? bias.contiguous() : bias;
   const Tensor y = product(input, weights, Transpose::yes, offset, routing, rows);
   const Tensor saved_x = is_differentiated(w) || is_differentiated(bias) ? input : Tensor{},

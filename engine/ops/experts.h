@@ -12,8 +12,9 @@ enum class Rows { sorted, gathered };
 
 // One product per expert: y[r, :] = x[row] · w[e]^T + bias[e] for the rows r of expert e, zeros in
 // rows that no choice has. x [tokens · k, width] sorted or [tokens, width] gathered, w [experts, n,
-// width], bias [experts, n] or undefined -> [tokens · k, n]; float32 or float64.
-// Differentiable with respect to x, w and bias; a gradient that nobody asked for is not computed.
+// width], bias [experts, n] or undefined -> [tokens · k, n]; floating, w and bias and their
+// gradients float32 beside a bfloat16 x. Differentiable with respect to x, w and bias; a gradient
+// that nobody asked for is not computed.
 Tensor grouped_gemm(const Tensor& x, const Tensor& w, const Tensor& bias, const Routing& routing,
                     Rows rows);
 

@@ -137,8 +137,10 @@ OpCase product_case(const RoutedSize& s, int64_t n, Rows rows) {
           },
       .reference = [=](const Tensors& in) { return by_definition(in, false); },
       .differentiable = {0, 1, 2},
+      .keep_float32 = {1, 2},
       .bound = [=](const Tensors& in) { return by_definition(in, true); },
       .f32 = 2e-6,
+      .bf16 = 8e-3,  // weights are rounded as well
       .flops = 2.0 * static_cast<double>(s.tokens * s.k * s.width * n)};
 }
 
