@@ -8,8 +8,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   using namespace moat;
   return fuzz::may_refuse([&] {
     const auto settings = models::parse_architecture(fuzz::file_of(bytes, size), "file");
-    models::net_shape(settings);
-    if (settings.experts > 1) models::router_shape(settings);
     const std::string written = models::architecture_json(settings);
     const auto again = models::parse_architecture(written, "file");
     if (models::architecture_json(again) != written) std::abort();

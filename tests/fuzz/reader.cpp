@@ -13,8 +13,9 @@ struct Folder {
   fs::path path;
   Folder() {
     const fs::path memory = "/dev/shm";
-    std::string name = ((fs::exists(memory) ? memory : fs::temp_directory_path()) / "fuzz-XXXXXX");
-    path = ::mkdtemp(name.data());
+    path = (fs::exists(memory) ? memory : fs::temp_directory_path()) /
+           ("fuzz-" + std::to_string(::getpid()));
+    fs::create_directory(path);
   }
   ~Folder() {
     std::error_code ignored;

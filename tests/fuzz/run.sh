@@ -16,6 +16,7 @@ OMP_NUM_THREADS=1 nice -n 19 "$build/tests/fuzz/fuzz_$reader" -timeout=60 -rss_l
   -malloc_limit_mb=1024 -max_len=8192 -len_control=0 -print_final_stats=1 \
   -artifact_prefix="$build/findings/$reader-" "$found" "$here/corpus/$reader" &
 pid=$!
+trap 'rm -rf "/dev/shm/fuzz-$pid"' EXIT  # libFuzzer ends without clearing up
 ticks_per_second=$(getconf CLK_TCK) used=0
 while sleep 1 && read -ra stat <"/proc/$pid/stat"; do
   used=$(((stat[13] + stat[14]) / ticks_per_second))
