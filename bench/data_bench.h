@@ -8,8 +8,8 @@
 namespace moat::bench {
 
 struct DataBenchOptions {
-  int64_t images = 4000;  // 64x64, as those of Tiny-ImageNet
-  int rounds = 7;
+  int64_t images = 4000;         // 64x64, as those of Tiny-ImageNet
+  int rounds = 10;               // the side that begins changes from one to the next
   std::filesystem::path folder;  // that exists, for the files
 };
 

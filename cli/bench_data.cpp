@@ -109,7 +109,7 @@ void add_bench_data(CLI::App& bench, Globals& globals) {
   CLI::App& command = add_command(
       bench, globals,
       {"data", "images from JPEG and from a converted file, beside libjpeg-turbo and memcpy",
-       "moat bench data --rounds 9"},
+       "moat bench data --rounds 20"},
       [options, folder, &globals] {
         options->folder = *folder;
         bench_data(globals, *options);

@@ -32,17 +32,35 @@ void require_reasonable_size(int64_t height, int64_t width, size_t file_bytes) {
   });
 }
 
-Image decode_image(std::span<const uint8_t> bytes) {
+Image as_image(const std::function<void(const Room&)>& decode) {
+  Image out;
+  decode([&](int height, int width) {
+    out.height = height, out.width = width;
+    out.pixels.resize(size_t{3} * height * width);
+    return out.pixels.data();
+  });
+  return out;
+}
+
+void decode_image(std::span<const uint8_t> bytes, const Room& room) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (head.starts_with("\xff\xd8")) return decode_jpeg(bytes);
-  if (head.starts_with("\x89PNG")) return decode_png(bytes);
+  if (head.starts_with("\xff\xd8")) return decode_jpeg(bytes, room);
+  if (head.starts_with("\x89PNG")) return decode_png(bytes, room);
   throw engine::Error("neither a JPEG nor a PNG file");
 }
 
+Image decode_image(std::span<const uint8_t> bytes) {
+  return as_image([&](const Room& room) { decode_image(bytes, room); });
+}
+
 Image read_image(const std::filesystem::path& path) {
+  return as_image([&](const Room& room) { read_image(path, room); });
+}
+
+void read_image(const std::filesystem::path& path, const Room& room) {
   const std::string bytes = engine::read_file(path);
   try {
-    return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+    decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, room);
   } catch (const engine::Error& error) {
     throw engine::Error(text(path.string(), ": ", error.what()), error.where());
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -20,9 +21,19 @@ void require_reasonable_size(int64_t height, int64_t width);
 inline constexpr int64_t kMostPixelsPerByte = 1032 * 8;
 void require_reasonable_size(int64_t height, int64_t width, size_t file_bytes);
 
+// Gives a decoder the place for pixels [height, width, 3], once it knows the size.
+using Room = std::function<uint8_t*(int height, int width)>;
+
 // A JPEG or PNG file, told apart by their first bytes, as 8-bit RGB.
+void decode_image(std::span<const uint8_t> bytes, const Room& room);
 Image decode_image(std::span<const uint8_t> bytes);
-Image read_image(const std::filesystem::path& path);  // an error names the file
+
+// The same of a file; an error names it.
+void read_image(const std::filesystem::path& path, const Room& room);
+Image read_image(const std::filesystem::path& path);
+
+// What `decode` decodes, in memory of its own.
+Image as_image(const std::function<void(const Room&)>& decode);
 
 // Bilinear to height x width. Pixel centres are at half integers, the image's edge maps to the
 // edge; a reduction widens the triangle filter by its factor, so that every source pixel counts

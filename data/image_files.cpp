@@ -111,15 +111,21 @@ Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int r
   out.read = [files = std::make_shared<const std::vector<ImageFile>>(std::move(files)), resize,
               height = first.height,
               width = first.width](int64_t from, int64_t to, uint8_t* pixels) {
+    const size_t bytes = size_t{3} * height * width;
     on_threads(static_cast<size_t>(to - from), [&](size_t i) {
       const ImageFile& file = (*files)[static_cast<size_t>(from) + i];
-      const Image image = decoded(file, resize);
-      require(image.height == height && image.width == width, [&] {
-        return text(file.path.string(), ": is ", image.width, "x", image.height, ", \"",
-                    files->front().path.string(), "\" is ", width, "x", height,
-                    ": set data.resize to a side in pixels");
+      uint8_t* row = pixels + i * bytes;
+      if (resize > 0) {
+        std::copy_n(decoded(file, resize).pixels.data(), bytes, row);
+        return;
+      }
+      read_image(file.path, [&](int its_height, int its_width) {
+        require(its_height == height && its_width == width, [&] {
+          return text("is ", its_width, "x", its_height, ", \"", files->front().path.string(),
+                      "\" is ", width, "x", height, ": set data.resize to a side in pixels");
+        });
+        return row;
       });
-      std::copy_n(image.pixels.data(), image.pixels.size(), pixels + i * image.pixels.size());
     });
   };
   return out;

@@ -88,20 +88,18 @@ class Decoder {
   jpeg_progress_mgr progress_{};
   Failure failure_{};
 };
-// Ink to light, in place. Adobe's programs store 255 minus the ink, and say who they are.
-void cmyk_to_rgb(std::vector<uint8_t>& pixels, bool is_inverted) {
+// Ink to light. Adobe's programs store 255 minus the ink, and say who they are.
+void cmyk_to_rgb(const std::vector<uint8_t>& pixels, bool is_inverted, uint8_t* to) {
   const int flip = is_inverted ? 0 : 255;
-  uint8_t* to = pixels.data();
   for (size_t i = 0; i < pixels.size(); i += 4) {
     const int light = pixels[i + 3] ^ flip;
     for (size_t c = 0; c < 3; ++c)
       *to++ = static_cast<uint8_t>(((pixels[i + c] ^ flip) * light + 127) / 255);
   }
-  pixels.resize(pixels.size() / 4 * 3);
 }
 }  // namespace
 
-Image decode_jpeg(std::span<const uint8_t> bytes) {
+void decode_jpeg(std::span<const uint8_t> bytes, const Room& room) {
   Decoder decoder;
   const auto message = [&] { return text("damaged JPEG: ", decoder.message()); };
   require(decoder.open(bytes), message);
@@ -110,11 +108,15 @@ Image decode_jpeg(std::span<const uint8_t> bytes) {
   const auto space = info.jpeg_color_space;
   require(decoder.is_cmyk() || space == JCS_GRAYSCALE || space == JCS_YCbCr || space == JCS_RGB,
           "a JPEG must be gray, YCbCr, RGB, CMYK or YCCK, this one is something else: convert it");
-  Image out{static_cast<int>(info.image_height), static_cast<int>(info.image_width), 3, {}};
-  out.pixels.resize(size_t{decoder.is_cmyk() ? 4u : 3u} * info.image_height * info.image_width);
-  require(decoder.read(out.pixels.data()), message);
-  if (decoder.is_cmyk()) cmyk_to_rgb(out.pixels, info.saw_Adobe_marker != 0);
-  return out;
+  uint8_t* to = room(static_cast<int>(info.image_height), static_cast<int>(info.image_width));
+  if (!decoder.is_cmyk()) return require(decoder.read(to), message);
+  std::vector<uint8_t> inks(size_t{4} * info.image_height * info.image_width);
+  require(decoder.read(inks.data()), message);
+  cmyk_to_rgb(inks, info.saw_Adobe_marker != 0, to);
+}
+
+Image decode_jpeg(std::span<const uint8_t> bytes) {
+  return as_image([&](const Room& room) { decode_jpeg(bytes, room); });
 }
 
 }  // namespace moat::data

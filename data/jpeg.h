@@ -12,6 +12,7 @@ namespace moat::data {
 // decoded at full size with libjpeg's exact transform. Throws on anything damaged
 // (what libjpeg would only warn about included, unless the pixels cannot suffer), and on sizes
 // beyond require_reasonable_size().
+void decode_jpeg(std::span<const uint8_t> bytes, const Room& room);
 Image decode_jpeg(std::span<const uint8_t> bytes);
 
 }  // namespace moat::data

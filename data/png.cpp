@@ -128,19 +128,20 @@ class Encoder {
 };
 }  // namespace
 
-Image decode_png(std::span<const uint8_t> bytes) {
+void decode_png(std::span<const uint8_t> bytes, const Room& room) {
   Decoder decoder(bytes);
   const auto message = [&] { return text("damaged PNG: ", decoder.message()); };
   require(decoder.open(), message);
   const int64_t height = decoder.height(), width = decoder.width();
   require_reasonable_size(height, width, bytes.size());
-  Image out{static_cast<int>(height), static_cast<int>(width), 3, {}};
-  out.pixels.resize(static_cast<size_t>(3 * height * width));
+  uint8_t* to = room(static_cast<int>(height), static_cast<int>(width));
   std::vector<png_bytep> rows(static_cast<size_t>(height));
-  for (int64_t y = 0; y < height; ++y)
-    rows[static_cast<size_t>(y)] = out.pixels.data() + 3 * width * y;
+  for (int64_t y = 0; y < height; ++y) rows[static_cast<size_t>(y)] = to + 3 * width * y;
   require(decoder.read(rows.data()), message);
-  return out;
+}
+
+Image decode_png(std::span<const uint8_t> bytes) {
+  return as_image([&](const Room& room) { decode_png(bytes, room); });
 }
 
 std::vector<uint8_t> encode_png(int width, int height, int channels,

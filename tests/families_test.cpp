@@ -30,7 +30,7 @@ double inner(const Tensor& a, const Tensor& b) { return sum(mul(a, b)).item(); }
 // <direction, gradient> of `loss` at every tensor of `moved` together, by central differences.
 template <class Loss>
 double slope(const std::vector<Tensor>& moved, const std::vector<Tensor>& directions, Loss&& loss) {
-  constexpr double kStep = 1e-6;
+  constexpr double kStep = 1e-7;
   double ends[2];
   std::vector<Tensor> saved;
   for (const Tensor& t : moved) saved.push_back(t.clone());
@@ -114,9 +114,12 @@ TEST_CASE("families: gradients in float64", "[models][families]") {
     convert(model, Dtype::f64);
     Tensor images = random_images(7, s).to(Dtype::f64);
     const Tensor labels = random_labels(7, s.classes);
-    // The statistics that a pass in training mode moves do not enter its result.
+    // A hard route is a constant; weights of several experts are not. The statistics that a pass in
+    // training mode moves do not enter its result.
+    const bool is_weighted = s.active > 1 || !s.transformer.moe.blocks.empty();
+    const GateGradient gate = is_weighted ? GateGradient::open : GateGradient::blocked;
     const auto loss_at = [&](const Tensor& x) {
-      const models::Prediction p = model.forward(x, mode, GateGradient::blocked);
+      const models::Prediction p = model.forward(x, mode, gate);
       const Tensor loss = sum(cross_entropy(p.logits, labels));
       return p.tokens.auxiliary.defined() ? add(loss, scale(p.tokens.auxiliary, 10)) : loss;
     };
@@ -145,7 +148,7 @@ TEST_CASE("families: gradients in float64", "[models][families]") {
     }
     const NoTapeScope not_recorded;
     const double measured = slope(moved, directions, [&] { return loss_at(images).item(); });
-    // Central differences of this step are exact to about 1e-7 away from kinks.
+    // Central differences of this step are exact to about 1e-6 where no kink is crossed.
     CHECK(measured == Approx(expected).epsilon(1e-4).margin(1e-5));
   }
 }
@@ -170,7 +173,7 @@ TEST_CASE("families: 32 digits are learnt by heart", "[models][families]") {
     FlatParameters parameters(parameters_of(model));
     const bool is_transformer = s.family == models::Family::vit;
     double loss = 0;
-    for (int i = 0; i < (is_transformer ? 300 : 150) && (i < 20 || loss > 0.04); ++i) {
+    for (int i = 0; i < 20 || (i < 600 && loss > 0.04); ++i) {
       Tape tape;
       parameters.watch(tape);
       const Tensor mean_loss =

@@ -7,9 +7,9 @@ namespace moat::fuzz {
 // A mixture whose file is as short as a mixture's can be.
 inline models::ClassifierSettings tiny_mixture() {
   models::ClassifierSettings s = tests::tiny_moe(2);
-  s.blocks = s.router_blocks = {1};
+  s.blocks = s.router.blocks = {1};
   s.widths = {2};
-  s.router_widths = {1};
+  s.router.widths = {1};
   s.stem_width = s.classes = 2;
   s.height = s.width = 4;
   s.channels = 1;
