@@ -95,8 +95,8 @@ inline std::vector<models::ClassifierSettings> small_families() {
     s = dual_of(s.name, {.standard = tiny_dense(), .robust = routed, .alpha = 0.3});
   });
   add("dual-of-probabilities", tiny_dense(), [&](auto& s) {
-    s = dual_of(s.name, {.standard = routed,
-                         .robust = tiny_moe(3),
+    s = dual_of(s.name, {.standard = tiny_dense(),
+                         .robust = tiny_dense(),
                          .alpha = 0.6,
                          .average = Average::probabilities});
   });
