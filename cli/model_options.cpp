@@ -1,0 +1,46 @@
+#include "cli/model_options.h"
+
+#include "engine/error.h"
+#include "models/zoo.h"
+#include "train/trainer.h"
+
+namespace moat::cli {
+
+using engine::text;
+using engine::UsageError;
+
+namespace {
+constexpr int kMaxSide = 4096;
+}
+
+void add_image_option(CLI::App& command, ModelOptions& options) {
+  command.add_option("--image", options.image, "height,width; as the model's row has them")
+      ->delimiter(',')
+      ->expected(2);
+}
+
+models::ClassifierSettings resolve(const ModelOptions& options) {
+  const models::ClassifierSettings& row = models::find_model(options.name).settings;
+  train::Config config;
+  config.model.name = options.name;
+  for (const std::string& setting : options.settings) {
+    if (!setting.starts_with("model.") || setting.starts_with("model.name"))
+      throw UsageError(text("only model.key=value makes sense here, got '", setting,
+                            "'; see moat train --settings"));
+    config = train::override_with(config, setting);
+  }
+  if (config.model.normalize != "none")
+    throw UsageError("model.normalize needs a data set; give --mean and --std");
+  train::validate(config);
+  data::ImageSet images;  // of the row's size, none of them
+  images.height = options.image.empty() ? row.height : options.image[0];
+  images.width = options.image.empty() ? row.width : options.image[1];
+  images.channels = row.channels;
+  images.class_names.resize(static_cast<size_t>(row.classes));
+  for (int side : {images.height, images.width})
+    if (side < 1 || side > kMaxSide)
+      throw UsageError(text("--image must be two sides from 1 to ", kMaxSide, ", got ", side));
+  return train::classifier_settings(config, images);
+}
+
+}  // namespace moat::cli
