@@ -29,8 +29,11 @@ bool applies(const NameRule& rule, const ClassifierSettings& s, const Project& p
 }
 
 bool fits(const Project& project, const ClassifierSettings& s) {
-  return !s.dual && std::find(project.families.begin(), project.families.end(), s.family) !=
-                        project.families.end();
+  const bool is_its_family = std::find(project.families.begin(), project.families.end(),
+                                       s.family) != project.families.end();
+  const bool is_its_mixture =
+      !project.mixtures || (s.experts > 1 && s.experts_are == *project.mixtures);
+  return !s.dual && is_its_family && is_its_mixture;
 }
 
 // Without what wrappers put in front, and '.' between its parts.
@@ -260,7 +263,11 @@ const std::vector<Project>& projects() {
       {"torchvision", "ResNet, VGG and DenseNet", {resnet, vgg, densenet}},
       {"robustbench", "ResNet and WideResNet", {resnet, wide_resnet}},
       {"timm", "vision transformers", {vit}},
-      {"rt-er", "mixtures of whole networks behind a linear router", {resnet, vit}},
+      {"rt-er",
+       "mixtures of whole networks behind a linear router",
+       {resnet, vit},
+       {},
+       Experts::networks},
       {"v-moe", "V-MoE and ViT, a tree of Flax", {vit}, ExpertActivation::gelu_tanh}};
   return rows;
 }
@@ -313,7 +320,9 @@ SafeTensors export_as(Classifier& model, const Project& project) {
 Imported import_model(const SafeTensors& file, const ClassifierSettings& settings,
                       const std::string& project, const std::string& origin) {
   ClassifierSettings s = settings;
-  Classifier draft = build(s, file, origin);
+  ClassifierSettings bare = s;
+  bare.mean = bare.deviation = {};
+  Classifier draft = build(bare, file, origin);
   const std::set<std::string> names = names_of(draft);
   Fit fit = project == kAuto ? best_fit(file, s, names, origin)
                              : fit_of(find_project(project), file, s, names, origin);

@@ -15,6 +15,7 @@ struct Project {
   std::string name, about;
   std::vector<Family> families;
   std::optional<engine::ExpertActivation> activation = {};  // of its transformers; none: as ours
+  std::optional<Experts> mixtures = {};                     // of these alone; none: of any net
 };
 const std::vector<Project>& projects();
 const Project& find_project(const std::string& name);  // throws UsageError with the known names

@@ -151,6 +151,30 @@ echo mine >y.safetensors
 refuses 'never overwritten' "${predict[@]}"
 must test "$(<y.safetensors)" = mine
 
+# Other projects' files.
+import=(import x.safetensors --as digits-resnet --out imported.safetensors)
+tensor() { printf '"%s":{"dtype":"%s","shape":%s,"data_offsets":[0,%d]}' "$@"; }
+safetensors '{}' >x.safetensors
+refuses "misses bn1.bias, .* and [0-9]+ more; is it this model" "${import[@]}"
+safetensors "{$(tensor "$(printf 'model.%.0s' {1..999})" F16 '[2]' 4)}" 4 >x.safetensors
+refuses "misses .*1 left over: model.model" "${import[@]}"
+safetensors "{$(tensor "a\\n$(printf 'b%.0s' {1..9999})" F32 '[1]' 4)}" 4 >x.safetensors
+refuses "1 left over: a bbb" "${import[@]}"
+must test "$(wc -c <err)" -lt 600
+safetensors "{$(tensor cls F32 '[1]' 4),\"module/cls\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[4,4]}}" 4 \
+  >x.safetensors
+refuses "'module/cls' and 'cls' are both the tensor|'cls' and 'module/cls' are both" \
+  import x.safetensors --as digits-vit --out imported.safetensors
+safetensors "{$(tensor router.weight F32 '[4,2,5]' 160)}" 160 >x.safetensors
+refuses "'router.weight' must have 2 axes, got \[4, 2, 5\]" \
+  import x.safetensors --as digits-networks-resnet --map rt-er --out imported.safetensors
+"$moat" export --model digits-resnet --out whole.safetensors >out 2>err
+sed 's/fc.bias":{"dtype":"F32/fc.bias":{"dtype":"I32/' whole.safetensors >x.safetensors
+refuses "'fc.bias' must be float32 \[10\], got int32 \[10\]" "${import[@]}"
+bytes 80 02 7d 71 00 >x.safetensors
+refuses 'is a pickle' "${import[@]}"
+must test ! -e imported.safetensors
+
 # Data sets.
 imagefolder() { refuses "$1" data info imagefolder --root folder; }
 cifar() { refuses "$1" data info cifar10 --root cifar; }

@@ -128,7 +128,7 @@ refuses(2 "--out is required" export --model digits-resnet)
 refuses(2 "give one run folder or checkpoint, or --model NAME" export --out "${theirs}")
 refuses(2 "model must be .* did you mean digits-resnet" export --model digits-resent --out "${theirs}")
 refuses(2 "project must be .* got 'timn'; did you mean timm" export --model digits-vit --names timn --out "${theirs}")
-refuses(1 "torchvision has no net like 'digits-vit'; its names can be those of moat, rt-er or timm"
+refuses(1 "torchvision has no net like 'digits-vit'; its names can be those of moat or timm"
         export --model digits-vit --names torchvision --out "${theirs}")
 refuses(2 "only model.key=value makes sense here, got 'train.epochs=3'"
         export --model digits-resnet train.epochs=3 --out "${theirs}")
@@ -140,7 +140,7 @@ refuses(1 "theirs.safetensors' exists and is never overwritten" export --model d
 refuses(2 "--as is required" import "${theirs}" --out "${checkpoint}")
 refuses(2 "project must be .* got 'robust'; did you mean robustbench"
         import "${theirs}" --as digits-resnet --map robust --out "${checkpoint}")
-refuses(1 "by the names of torchvision, 'digits-resnet' misses fc.bias .*left over: "
+refuses(1 "by the names of torchvision, 'digits-resnet' misses fc.bias, .*left over: "
         import "${theirs}" --as digits-resnet --map torchvision --out "${checkpoint}")
 refuses(1 "by the names of .*'digits-vit' misses" import "${theirs}" --as digits-vit --out "${checkpoint}")
 refuses(2 "--mean and --std must have one number per channel"
