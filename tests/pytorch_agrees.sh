@@ -32,6 +32,7 @@ agrees digits 0 --preset digits-at train.epochs=3 train.steps=2 model.normalize=
 agrees digits-moe 0 --preset digits-advmoe train.epochs=3 train.steps=2 model.normalize=data
 agrees digits-moe-raw 0 --preset digits-advmoe train.epochs=3 train.steps=2 \
   model.gate=straight-through
+agrees digits-sparse 0 --preset digits-at train.epochs=3 train.steps=2 model.kept=0.5
 for model in resnet20 resnet18 moe-resnet18 moe-resnet18-released; do
   agrees "$model" 64 --preset digits-at data.name=synthetic data.limit=16 "model.name=$model" \
     train.epochs=1 train.steps=1 train.batch=16
@@ -70,7 +71,7 @@ END
 fresh digits-networks-resnet rt-er 8x1 --gradients
 fresh digits-vit timm 8x1 --gradients
 fresh digits-v-moe v-moe 8x1 --gradients
-fresh digits-resnet robustbench 8x1 --gradients model.kept=0.4
+fresh digits-resnet robustbench 8x1 --gradients
 fresh vit-tiny-patch4-32 timm 32x3 --gradients
 fresh v-moe-tiny-patch4-32 v-moe 32x3 --gradients
 fresh vgg16 torchvision 32x3 --quiet

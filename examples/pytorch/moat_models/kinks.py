@@ -47,6 +47,7 @@ def smooth_images(network, images):
             here, there = (d.flatten(2) if d.dim() > 2 else d[:, None]
                            for d in (ours.distance, theirs.distance))
             rounding = (here - there).abs().amax(2, keepdim=True)
-            away = (there.abs() > 2 * rounding).flatten(1).all(1)
+            exact_zero = (there == 0) & (rounding == 0)  # of filters that do not count: never a slope
+            away = (exact_zero | (there.abs() > 2 * rounding)).flatten(1).all(1)
             smooth &= away.view(len(images), -1).all(1)  # one row per expert of an image
     return smooth
