@@ -22,19 +22,26 @@ struct ImportOptions {
 };
 
 // PyTorch's own files are archives of pickles, and reading a pickle runs what is in it.
-void refuse_pickle(const std::string& path) {
+bool looks_like_pickle(const std::string& path) {
+  constexpr char kProtocol = '\x80', kFirst = 2, kLast = 5;
   std::ifstream file(path, std::ios::binary);
   char start[2] = {};
   file.read(start, sizeof start);
-  const std::string bytes(start, static_cast<size_t>(file.gcount()));
-  require(bytes != "PK" && !bytes.starts_with('\x80'), [&] {
-    return text(
-        "'", path,
-        "' is a pickle, which can run any program and is never read; convert it "
-        "where you trust it: python3 -c \"import torch, safetensors.torch as s; s.save_file("
-        "torch.load('",
-        path, "', map_location='cpu'), 'model.safetensors')\"");
-  });
+  const bool is_archive = start[0] == 'P' && start[1] == 'K';
+  return is_archive || (start[0] == kProtocol && start[1] >= kFirst && start[1] <= kLast);
+}
+
+SafeTensors read(const std::string& path) {
+  try {
+    return read_safetensors(path);
+  } catch (const Error&) {  // a header's length may look like anything, so only then
+    if (!looks_like_pickle(path)) throw;
+    throw Error(text("'", path,
+                     "' is a pickle, which can run any program and is never read; convert it where "
+                     "you trust it: python3 -c \"import torch, safetensors.torch as s; "
+                     "s.save_file(torch.load('",
+                     path, "', map_location='cpu'), 'model.safetensors')\""));
+  }
 }
 
 void check(const ImportOptions& o) {
@@ -55,9 +62,7 @@ void import_command(const ImportOptions& o, const Globals& globals) {
   models::ClassifierSettings settings = resolve(o.model);
   settings.mean = o.mean;
   settings.deviation = o.deviation;
-  refuse_pickle(o.input);
-  models::Imported imported =
-      models::import_model(read_safetensors(o.input), settings, o.project, o.input);
+  models::Imported imported = models::import_model(read(o.input), settings, o.project, o.input);
   const models::ClassifierSettings& s = imported.model.settings();
   write_safetensors(o.output, models::to_file(imported.model, {}));
   nlohmann::ordered_json mean = s.mean, deviation = s.deviation;

@@ -75,6 +75,7 @@ Renamed read_names(const SafeTensors& file, const ClassifierSettings& s, const P
     std::string ours = name;
     Tensor t = is_floating(value.dtype()) ? value.to(Dtype::f32) : value;
     int third = kWhole;
+    bool is_silent = false;
     for (const NameRule& rule : name_rules()) {
       const auto found = applies(rule, s, project) ? renamed(name, rule.theirs, rule.ours)
                                                    : std::optional<std::string>{};
@@ -82,11 +83,12 @@ Renamed read_names(const SafeTensors& file, const ClassifierSettings& s, const P
       require(rule.refusal.empty(), [&] { return text(who, " is refused: ", rule.refusal); });
       ours = *found;
       third = rule.third;
+      is_silent = rule.use == NameRule::Use::silent;
       if (!ours.empty()) t = read_layout(t, rule.layout, s, who);
       break;
     }
     if (ours.empty()) {
-      out.unused.push_back(theirs);
+      if (!is_silent) out.unused.push_back(theirs);
       continue;
     }
     Tensor& to = third == kWhole ? out.tensors[ours] : thirds[ours].at(static_cast<size_t>(third));

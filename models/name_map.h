@@ -30,7 +30,7 @@ engine::SafeTensors export_as(Classifier& model, const Project& project);
 struct Imported {
   Classifier model;
   std::string project;              // whose names the file has
-  std::vector<std::string> unused;  // tensors that are no part of the net
+  std::vector<std::string> unused;  // tensors that are no part of the net, counters aside
 };
 // The model that `settings` describe with a file's tensors; floating types become float32.
 // `project`: a name, or "auto": the one whose names fit best. Classes and channels follow the file.

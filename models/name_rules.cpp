@@ -57,7 +57,7 @@ const std::vector<NameRule>& name_rules() {
   using enum Layout;
   using enum NameRule::Use;
   static const std::vector<NameRule> table = {
-      {kAny, "*num_batches_tracked", ""},
+      {kAny, "*num_batches_tracked", "", same, silent},
       {kAny, "normalize.mean", "normalize.mean", per_channel, reading},
       {kAny, "normalize.std", "normalize.std", per_channel, reading},
       {kAny, "mu", "normalize.mean", per_channel, reading},

@@ -14,7 +14,7 @@ inline constexpr int kWhole = -1, kThirds = 3;
 // What a project calls one of our tensors. '#' stands for a number and '*' for any text, and the
 // other side has them in the same order.
 struct NameRule {
-  enum class Use { both, reading };
+  enum class Use { both, reading, silent };  // silent: left out without a word
 
   std::string_view project, theirs, ours;  // project empty: of any; ours empty: no part of the net
   Layout layout = Layout::same;

@@ -171,6 +171,9 @@ refuses "'router.weight' must have 2 axes, got \[4, 2, 5\]" \
 "$moat" export --model digits-resnet --out whole.safetensors >out 2>err
 sed 's/fc.bias":{"dtype":"F32/fc.bias":{"dtype":"I32/' whole.safetensors >theirs.safetensors
 refuses "'fc.bias' must be float32 \[10\], got int32 \[10\]" "${import[@]}"
+safetensors "{$(tensor "$(printf 'a%.0s' {1..587})" F32 '[1]' 4)}" 4 >theirs.safetensors
+must test "$(head -c 2 theirs.safetensors | od -An -tx1)" = ' 80 02'
+refuses '1 left over: aaa' "${import[@]}"
 bytes 80 02 7d 71 00 >theirs.safetensors
 refuses 'is a pickle' "${import[@]}"
 must test ! -e imported.safetensors
