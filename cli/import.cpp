@@ -57,6 +57,12 @@ void check(const ImportOptions& o) {
   if (o.project != "auto") models::find_project(o.project);
 }
 
+std::string numbers(const std::vector<double>& values) {
+  std::string line;
+  for (double value : values) line += text(line.empty() ? "" : ",", value);
+  return line;
+}
+
 void import_command(const ImportOptions& o, const Globals& globals) {
   check(o);
   models::ClassifierSettings settings = resolve(o.model);
@@ -65,7 +71,6 @@ void import_command(const ImportOptions& o, const Globals& globals) {
   models::Imported imported = models::import_model(read(o.input), settings, o.project, o.input);
   const models::ClassifierSettings& s = imported.model.settings();
   write_safetensors(o.output, models::to_file(imported.model, {}));
-  nlohmann::ordered_json mean = s.mean, deviation = s.deviation;
   const std::string unused = imported.unused.empty()
                                  ? ""
                                  : text(", ", imported.unused.size(), " tensors are no part of it");
@@ -75,13 +80,14 @@ void import_command(const ImportOptions& o, const Globals& globals) {
          {"parameters", count_parameters(imported.model)},
          {"input", {s.channels, s.height, s.width}},
          {"classes", s.classes},
-         {"mean", mean},
-         {"std", deviation},
+         {"mean", s.mean},
+         {"std", s.deviation},
          {"unused", imported.unused},
          {"out", o.output}},
         text("imported '", s.name, "' by the names of ", imported.project, unused, "; ",
-             s.mean.empty() ? "no normaliser"
-                            : "normaliser: mean " + mean.dump() + ", std " + deviation.dump(),
+             s.mean.empty()
+                 ? "no normaliser"
+                 : text("normaliser: mean ", numbers(s.mean), ", std ", numbers(s.deviation)),
              ": ", o.output, "\n"));
 }
 
