@@ -47,6 +47,8 @@ void add_train(CLI::App& app, Globals& globals);
 void add_eval(CLI::App& app, Globals& globals);
 void add_attack(CLI::App& app, Globals& globals);
 void add_predict(CLI::App& app, Globals& globals);
+void add_export(CLI::App& app, Globals& globals);
+void add_import(CLI::App& app, Globals& globals);
 void add_report(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);
 void add_models(CLI::App& app, Globals& globals);

@@ -39,6 +39,8 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_eval(app, globals);
   add_attack(app, globals);
   add_predict(app, globals);
+  add_export(app, globals);
+  add_import(app, globals);
   add_report(app, globals);
   add_bench(app, globals);
   add_models(app, globals);

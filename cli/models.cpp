@@ -3,11 +3,11 @@
 
 #include "cli/commands.h"
 #include "cli/model_facts.h"
+#include "cli/model_options.h"
 #include "cli/number_format.h"
 #include "cli/table.h"
 #include "engine/error.h"
 #include "models/zoo.h"
-#include "train/model_settings.h"
 
 namespace moat::cli {
 
@@ -18,21 +18,10 @@ using nlohmann::ordered_json;
 constexpr auto kUnwritten = engine::InitStream::Fill::none;
 
 struct ModelsOptions {
-  std::string name;
-  std::vector<std::string> settings;  // model.key=value
-  int side = 0, classes = 0;          // 0: what the row is meant for
+  ModelOptions model;
+  int classes = 0;  // 0: what the row is meant for
   int batch = 2;
 };
-
-models::ClassifierSettings settings_of(const ModelsOptions& o) {
-  train::Config config;
-  config.model.name = models::find_model(o.name).settings.name;
-  for (const std::string& setting : o.settings) config = train::override_with(config, setting);
-  models::ClassifierSettings s = train::zoo_settings(config.model);
-  if (o.side > 0) s.height = s.width = o.side;
-  if (o.classes > 0) s.classes = o.classes;
-  return s;
-}
 
 std::string whole(int64_t n) { return std::to_string(n); }
 std::string macs(int64_t n) { return count(static_cast<double>(n)); }
@@ -64,11 +53,13 @@ std::string page_of(const ModelFacts& f, const ActivationMemory& memory, int bat
 
 void one_model(const Globals& globals, const ModelsOptions& options) {
   engine::require(options.batch >= 1, "--batch must be at least 1");
-  models::Classifier model(settings_of(options), 0);
+  models::ClassifierSettings settings = resolve(options.model);
+  if (options.classes > 0) settings.classes = options.classes;
+  models::Classifier model(settings, 0);
   const ModelFacts facts = facts_of(model);
   const ActivationMemory memory = activation_memory(model, options.batch);
   ordered_json document = json_of(facts);
-  document["about"] = models::find_model(options.name).about;
+  document["about"] = models::find_model(options.model.name).about;
   document["memory"] = {{"batch", options.batch},
                         {"forward_bytes", memory.forward},
                         {"training_bytes", memory.training}};
@@ -103,17 +94,16 @@ void add_models(CLI::App& app, Globals& globals) {
   CLI::App& command =
       add_command(app, globals,
                   {"models", "the zoo; of one model its parameters, cost and memory by part",
-                   "moat models moe-resnet18 model.experts=4 --side 64 --classes 200"},
+                   "moat models moe-resnet18 model.experts=4 --image 64,64 --classes 200"},
                   [&globals, o] {
-                    if (o->name.empty())
+                    if (o->model.name.empty())
                       all_models(globals);
                     else
                       one_model(globals, *o);
                   });
-  command.add_option("name", o->name, "one row of the zoo; all unless given");
-  command.add_option("settings", o->settings, "model.key=value …");
-  command.add_option("--side", o->side, "pixels a side; else what the row is meant for")
-      ->check(CLI::Range(1, 4096));
+  command.add_option("name", o->model.name, "one row of the zoo; all unless given");
+  command.add_option("settings", o->model.settings, "model.key=value …");
+  add_image_option(command, o->model);
   command.add_option("--classes", o->classes, "classes; else what the row is meant for")
       ->check(CLI::Range(2, 1000000));
   command.add_option("--batch", o->batch, "images whose memory is measured");

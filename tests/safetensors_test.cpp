@@ -3,9 +3,11 @@
 #include <sys/resource.h>
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "engine/io/file.h"
 #include "engine/random.h"
@@ -111,6 +113,22 @@ TEST_CASE("safetensors: strided tensors are written as they look", "[safetensors
         std::vector<float>{1, 4, 2, 5, 3, 6});
 }
 
+TEST_CASE("safetensors: halves are read as float32", "[safetensors]") {
+  const std::vector<uint16_t> halves = {0x3c00, 0xc100, 0x7bff, 0x0001, 0x8400, 0x7c00, 0xfe00};
+  const TemporaryFolder folder;
+  std::string bytes = file_of(R"({"x":{"dtype":"F16","shape":[7],"data_offsets":[0,14]}})", 14);
+  std::memcpy(bytes.data() + bytes.size() - 14, halves.data(), 14);
+  write_bytes(folder.path() / "a", bytes);
+  const auto x = read_safetensors(folder.path() / "a").tensors.at("x").to_vector<float>();
+  CHECK(x.at(0) == 1);
+  CHECK(x.at(1) == -2.5F);
+  CHECK(x.at(2) == 65504);
+  CHECK(x.at(3) == std::ldexp(1.0F, -24));
+  CHECK(x.at(4) == -std::ldexp(1.0F, -14));
+  CHECK(x.at(5) == std::numeric_limits<float>::infinity());
+  CHECK(std::isnan(x.at(6)));
+}
+
 TEST_CASE("safetensors: each way to break the format is named", "[safetensors]") {
   const auto one = [](const std::string& dtype, const std::string& shape,
                       const std::string& offsets, size_t data = 4) {
@@ -149,7 +167,7 @@ TEST_CASE("safetensors: each way to break the format is named", "[safetensors]")
        "stands there twice"},
       {file_of(R"({"__metadata__":3})", 0), "object of strings"},
       {file_of(R"({"__metadata__":{"a":3}})", 0), "must be strings"},
-      {one("\"F16\"", "[1]", "[0,4]"), "dtype must be"},
+      {one("\"F8_E4M3\"", "[1]", "[0,4]"), "dtype must be"},
       {one("7", "[1]", "[0,4]"), "dtype must be"},
       {one("\"F32\"", "1", "[0,4]"), "shape must be a list"},
       {one("\"F32\"", "[-1]", "[0,4]"), "not negative"},

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -24,6 +25,8 @@ using Json = nlohmann::json;
 constexpr uint64_t kMaxHeader = 100'000'000;  // bytes, the limit of the format
 constexpr uint64_t kAlignment = 8;            // of the first tensor in the file
 constexpr const char* kMetadata = "__metadata__";
+
+constexpr const char* kHalf = "F16";  // widened to float32 while reading, never written
 
 struct DtypeName {
   Dtype dtype;
@@ -49,7 +52,22 @@ struct Entry {
   Dtype dtype;
   Shape shape;
   uint64_t begin, end;  // bytes from the end of the header
+  size_t element_size;  // in the file
 };
+
+// IEEE 754 binary16: sign, 5 bits of exponent, 10 of mantissa.
+float float_of_half(uint16_t bits) {
+  const int exponent = (bits >> 10) & 31, mantissa = bits & 1023;
+  float value;
+  if (exponent == 31)
+    value =
+        mantissa ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
+  else if (exponent == 0)
+    value = std::ldexp(static_cast<float>(mantissa), -24);
+  else
+    value = std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+  return bits >> 15 ? -value : value;
+}
 
 // Checks the `size` bytes of one file; every failure is an Error that starts with its path.
 class Reader {
@@ -114,7 +132,9 @@ class Reader {
     expect(value.is_object() && value.contains("dtype") && value.contains("shape") &&
                value.contains("data_offsets"),
            who, "must have dtype, shape and data_offsets, got ", shown(value));
-    Entry e{name, dtype(who, value["dtype"]), {}, 0, 0};
+    const bool is_half = value["dtype"] == kHalf;
+    Entry e{name, is_half ? Dtype::f32 : dtype(who, value["dtype"]), {}, 0, 0, sizeof(uint16_t)};
+    if (!is_half) e.element_size = kernels::size_of(e.dtype);
     e.shape = shape(who, value["shape"], e.dtype);
     const Json& offsets = value["data_offsets"];
     expect(offsets.is_array() && offsets.size() == 2 && offsets[0].is_number_unsigned() &&
@@ -124,7 +144,7 @@ class Reader {
     e.end = offsets[1].get<uint64_t>();
     expect(e.begin <= e.end && e.end <= data_size_, who, "data_offsets must rise and lie in the ",
            data_size_, " bytes of data, got ", shown(offsets));
-    const uint64_t bytes = static_cast<uint64_t>(e.shape.count()) * kernels::size_of(e.dtype);
+    const uint64_t bytes = static_cast<uint64_t>(e.shape.count()) * e.element_size;
     expect(e.end - e.begin == bytes, who, "data_offsets must span ", bytes, " bytes (",
            shown(value["dtype"]), " ", e.shape.str(), "), got ", shown(offsets));
     return e;
@@ -133,7 +153,7 @@ class Reader {
   Dtype dtype(const std::string& who, const Json& value) const {
     for (const DtypeName& d : kDtypes)
       if (value == d.name) return d.dtype;
-    expect(false, who, "dtype must be F64, F32, BF16, I64, I32 or U8, got ", shown(value));
+    expect(false, who, "dtype must be F64, F32, F16, BF16, I64, I32 or U8, got ", shown(value));
     return {};
   }
 
@@ -172,7 +192,14 @@ class Reader {
 
   Tensor tensor(const Entry& e) {
     const Tensor t = Tensor::empty(e.shape, e.dtype);
-    if (e.end > e.begin) read_bytes(t.data(), e.end - e.begin);
+    if (e.end == e.begin) return t;
+    if (e.element_size == kernels::size_of(e.dtype)) {
+      read_bytes(t.data(), e.end - e.begin);
+      return t;
+    }
+    std::vector<uint16_t> halves(static_cast<size_t>(t.size()));
+    read_bytes(halves.data(), e.end - e.begin);
+    std::transform(halves.begin(), halves.end(), t.data_as<float>(), float_of_half);
     return t;
   }
 

@@ -15,9 +15,10 @@ struct SafeTensors {
   std::map<std::string, std::string> metadata;
 };
 
-// Reads F64, F32, BF16, I64, I32 and U8 tensors of up to six axes. The file may be hostile:
-// whatever in it breaks the format (a length, type, shape or offset, overlaps, holes, duplicate
-// names, broken JSON) throws one line with the file, what must hold and what was found.
+// Reads F64, F32, BF16, I64, I32 and U8 tensors of up to six axes, and F16 ones as F32. The file
+// may be hostile: whatever in it breaks the format (a length, type, shape or offset, overlaps,
+// holes, duplicate names, broken JSON) throws one line with the file, what must hold and what was
+// found.
 SafeTensors read_safetensors(const std::filesystem::path& path);
 // The same of a file in memory; `origin` names it in messages.
 SafeTensors parse_safetensors(const std::string& bytes, const std::filesystem::path& origin);

@@ -80,7 +80,7 @@ edited classes.safetensors 'classes\\": 5' 'classes\\": 0'
 refuses 'classes must be a whole number from 2' eval classes.safetensors eval.dir=evaluated
 edited classes.safetensors 'classes\\": 5' 'classes\\": 6'
 refuses "'fc.weight' must be" eval classes.safetensors eval.dir=evaluated
-edited experts.safetensors 'experts\\": 3' 'experts\\": 9'
+edited experts.safetensors 'experts\\": 3' 'experts\\": 2'
 refuses 'must be .*got' eval experts.safetensors eval.dir=evaluated
 edited name.safetensors '"fc.bias"' '"cf.bias"'
 refuses "needs a tensor 'fc.bias'" eval name.safetensors eval.dir=evaluated
@@ -150,6 +150,33 @@ refuses 'cannot write|must be a folder that exists' \
 echo mine >y.safetensors
 refuses 'never overwritten' "${predict[@]}"
 must test "$(<y.safetensors)" = mine
+
+# Other projects' files.
+import=(import theirs.safetensors --as digits-resnet --out imported.safetensors)
+tensor() { printf '"%s":{"dtype":"%s","shape":%s,"data_offsets":[0,%d]}' "$@"; }
+safetensors '{}' >theirs.safetensors
+refuses "misses bn1.bias, .* and [0-9]+ more; is it this model" "${import[@]}"
+safetensors "{$(tensor "$(printf 'model.%.0s' {1..999})" F16 '[2]' 4)}" 4 >theirs.safetensors
+refuses "misses bn1.bias, " "${import[@]}"
+safetensors "{$(tensor "a\\n$(printf 'b%.0s' {1..9999})" F32 '[1]' 4)}" 4 >theirs.safetensors
+refuses "1 left over: a bbb" "${import[@]}"
+must test "$(wc -c <err)" -lt 600
+safetensors "{$(tensor cls F32 '[1]' 4),\"module/cls\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[4,4]}}" 4 \
+  >theirs.safetensors
+refuses "'module/cls' and 'cls' are both the tensor|'cls' and 'module/cls' are both" \
+  import theirs.safetensors --as digits-vit --out imported.safetensors
+safetensors "{$(tensor router.weight F32 '[4,2,5]' 160)}" 160 >theirs.safetensors
+refuses "'router.weight' must have 2 axes, got \[4, 2, 5\]" \
+  import theirs.safetensors --as digits-networks-resnet --map rt-er --out imported.safetensors
+"$moat" export --model digits-resnet --out whole.safetensors >out 2>err
+sed 's/fc.bias":{"dtype":"F32/fc.bias":{"dtype":"I32/' whole.safetensors >theirs.safetensors
+refuses "'fc.bias' must be float32 \[10\], got int32 \[10\]" "${import[@]}"
+safetensors "{$(tensor "$(printf 'a%.0s' {1..587})" F32 '[1]' 4)}" 4 >theirs.safetensors
+must test "$(head -c 2 theirs.safetensors | od -An -tx1)" = ' 80 02'
+refuses '1 left over: aaa' "${import[@]}"
+bytes 80 02 7d 71 00 >theirs.safetensors
+refuses 'is a pickle' "${import[@]}"
+must test ! -e imported.safetensors
 
 # Data sets.
 imagefolder() { refuses "$1" data info imagefolder --root folder; }

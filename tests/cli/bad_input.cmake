@@ -140,6 +140,48 @@ refuses(2 "needs a mixture of experts" train --preset demo-dense train.method=ad
 refuses(2 "section.key=value" train --preset demo epochs)
 refuses(1 "tf32 needs an NVIDIA GPU" train --preset demo run.precision=tf32 run.device=cpu)
 
+# Export and import.
+set(theirs "${SCRATCH}/theirs.safetensors")
+set(checkpoint "${SCRATCH}/checkpoint.safetensors")
+refuses(2 "--out is required" export --model digits-resnet)
+refuses(2 "give one run folder or checkpoint, or --model NAME" export --out "${theirs}")
+refuses(2 "model must be .* did you mean digits-resnet" export --model digits-resent --out "${theirs}")
+refuses(2 "project must be .* got 'timn'; did you mean timm" export --model digits-vit --names timn --out "${theirs}")
+refuses(1 "torchvision has no net like 'digits-vit'; its names can be those of moat or timm"
+        export --model digits-vit --names torchvision --out "${theirs}")
+refuses(2 "only model.key=value makes sense here, got 'train.epochs=3'"
+        export --model digits-resnet train.epochs=3 --out "${theirs}")
+refuses(2 "model.kept makes a sparse" export --model digits-moe-resnet model.kept=0.5 --out "${theirs}")
+refuses(2 "--image must be" export --model digits-resnet --image 0,8 --out "${theirs}")
+succeeds("exported 'digits-resnet', [0-9]+ tensors with the names of robustbench"
+         export --model digits-resnet --names robustbench --seed 3 --out "${theirs}")
+refuses(1 "theirs.safetensors' exists and is never overwritten" export --model digits-resnet --out "${theirs}")
+refuses(2 "--as is required" import "${theirs}" --out "${checkpoint}")
+refuses(2 "project must be .* got 'robust'; did you mean robustbench"
+        import "${theirs}" --as digits-resnet --map robust --out "${checkpoint}")
+refuses(1 "by the names of torchvision, 'digits-resnet' misses fc.bias, .*left over: "
+        import "${theirs}" --as digits-resnet --map torchvision --out "${checkpoint}")
+refuses(1 "by the names of .*'digits-vit' misses" import "${theirs}" --as digits-vit --out "${checkpoint}")
+refuses(2 "--mean and --std must have one number per channel"
+        import "${theirs}" --as digits-resnet --mean 0.5 --out "${checkpoint}")
+refuses(2 "--std above 0, got 0.5 and 0"
+        import "${theirs}" --as digits-resnet --mean 0.5 --std 0 --out "${checkpoint}")
+refuses(1 "for each of 1 channels, got 3"
+        import "${theirs}" --as digits-resnet --mean 0.5,0.5,0.5 --std 1,1,1 --out "${checkpoint}")
+refuses(1 "absent.safetensors.*no such file"
+        import "${SCRATCH}/absent.safetensors" --as digits-resnet --out "${checkpoint}")
+file(WRITE "${SCRATCH}/model.pth" "PK and so on")
+refuses(1 "model.pth' is a pickle, which can run any program and is never read; convert it"
+        import "${SCRATCH}/model.pth" --as digits-resnet --out "${checkpoint}")
+if(EXISTS "${checkpoint}")
+  string(APPEND failures "  a refused import left ${checkpoint}\n")
+endif()
+succeeds("^{.*\"map\": \"robustbench\".*\"classes\": 10.*}\n$"
+         import "${theirs}" --as digits-resnet --mean 0.5 --std 0.25 --out "${checkpoint}" --json)
+refuses(1 "checkpoint.safetensors' exists and is never overwritten"
+        import "${theirs}" --as digits-resnet --out "${checkpoint}")
+refuses(1 "theirs.safetensors: a moat checkpoint holds its architecture" export "${theirs}" --out "${SCRATCH}/b")
+
 succeeds("^moat [0-9.]+ \\([^)]+\\)\n$" --version)
 succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18" models --help)
