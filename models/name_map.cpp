@@ -218,7 +218,8 @@ Classifier build(const ClassifierSettings& s, const SafeTensors& file, const std
   int64_t elements = 0;
   for (const auto& named : file.tensors) elements += named.second.size();
   try {
-    return Classifier(s, 0, {}, 2 * elements + 1'000'000);
+    const InitStream unwritten{.fill = InitStream::Fill::none, .budget = 2 * elements + 1'000'000};
+    return Classifier(s, unwritten);
   } catch (const Error& error) {
     throw Error(text(origin, ": ", error.what()));
   }

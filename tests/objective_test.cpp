@@ -24,7 +24,7 @@ data::Batch batch_for(const models::ClassifierSettings& s, int64_t n = 16) {
 models::Prediction prediction(const std::vector<float>& scores, int64_t experts,
                               const std::vector<int32_t>& routes) {
   const auto n = static_cast<int64_t>(routes.size());
-  return {{}, Tensor::from(scores, {n, experts}), Tensor::from(routes, {n})};
+  return {{}, Tensor::from(scores, {n, experts}), Tensor::from(routes, {n}), {}};
 }
 
 struct Snapshot {

@@ -115,8 +115,8 @@ TEST_CASE("training: interrupted and resumed is uninterrupted", "[training]") {
   CHECK_FALSE(second.interrupted);
   CHECK(second.epochs == 2);
   check_same_run(folder.path() / "whole", folder.path() / "parts");
-  const auto columns = [&](const char* run) {  // all but the seconds
-    std::string text = engine::read_file(folder.path() / run / "metrics.csv"), kept;
+  const auto columns = [&](const char* name) {  // all but the seconds
+    std::string text = engine::read_file(folder.path() / name / "metrics.csv"), kept;
     for (size_t at = 0; at < text.size();) {
       const size_t end = text.find('\n', at), last = text.rfind(',', end);
       kept += text.substr(at, last - at) + '\n';
