@@ -33,7 +33,7 @@ std::string page_of(const ModelFacts& f, const ActivationMemory& memory, int bat
                                   ", ", s.classes, " classes\n\n");
   Table parts({{"part"}, {"parameters", Align::right}, {"share", Align::right}});
   for (const auto& [part, n] : f.parts)
-    parts.row({part, whole(n), percent(double(n) / double(f.parameters), 1)});
+    parts.row({part, whole(n), percent(double(n) / double(f.parameters), 1) + " %"});
   parts.row({"total", whole(f.parameters), ""});
   Table costs({{"multiply-accumulates of an image"}, {"", Align::right}});
   costs.row({"dense net of full width", macs(f.dense)});
