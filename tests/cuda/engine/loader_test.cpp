@@ -42,14 +42,14 @@ void check_same(const std::vector<Batch>& gpu, const std::vector<Batch>& cpu) {
 
 TEST_CASE("gpu: a loader on the device gives the CPU's bits", "[gpu][loader]") {
   const ImageSet set = synthetic({.rows = 23, .height = 6, .width = 5});
-  LoaderOptions options{.batch = 4,
-                        .seed = 5,
-                        .augmentation = {.crop_padding = 2,
-                                         .flip = Flip::horizontal,
-                                         .cutout = 3,
-                                         .cutout_fill = engine::Tensor::from(
-                                             std::vector<float>{0.1f, 0.2f, 0.3f}, {3})},
-                        .mixing = GENERATE(Mixing{}, Mixing{.mixup = 0.5, .cutmix = 1})};
+  const auto mixing = GENERATE(Mixing{}, Mixing{.mixup = 0.5, .cutmix = 1});
+  LoaderOptions options;
+  options.batch = 4;
+  options.seed = 5;
+  options.augmentation = {.crop_padding = 2, .flip = Flip::horizontal, .cutout = 3};
+  options.augmentation.cutout_fill =
+      engine::Tensor::from(std::vector<float>{0.1f, 0.2f, 0.3f}, {3});
+  options.mixing = mixing;
   const Loader cpu(set, options);
   options.device = kGpu;
   const Loader gpu(set, options);
