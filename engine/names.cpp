@@ -58,8 +58,12 @@ std::string listed(const std::vector<std::string>& names) {
 
 void refuse_name(std::string_view what, std::string_view given,
                  const std::vector<std::string>& known) {
-  throw UsageError(
-      text(what, " must be ", listed(known), "; got '", given, "'", suggestion(given, known)));
+  constexpr size_t kMostListed = 16;
+  const std::string meant = suggestion(given, known);
+  const std::string names = known.size() > kMostListed && !meant.empty()
+                                ? text("one of ", known.size(), " names")
+                                : listed(known);
+  throw UsageError(text(what, " must be ", names, "; got '", given, "'", meant));
 }
 
 }  // namespace moat::engine

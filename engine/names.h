@@ -23,7 +23,7 @@ std::string suggestion(std::string_view given, const std::vector<std::string>& k
 std::string listed(const std::vector<std::string>& names);
 
 // Throws UsageError: `what` must be one of `known`, `given` was given, and what may have been
-// meant.
+// meant; many names are only counted where some are near.
 [[noreturn]] void refuse_name(std::string_view what, std::string_view given,
                               const std::vector<std::string>& known);
 
