@@ -5,7 +5,9 @@
 
 #include <jpeglib.h>
 
+#include "data/converted.h"
 #include "data/png.h"
+#include "data/synthetic.h"
 #include "engine/io/file.h"
 #include "models/checkpoint.h"
 #include "tests/fuzz/reader.h"
@@ -31,8 +33,17 @@ void write_models(const fs::path& root) {
   dense.ratio = 1;
   models::Classifier plain(dense, 1);
   fuzz::put(root / "checkpoint/dense", safetensors_bytes(models::to_file(plain, {})));
-  fuzz::put(root / "checkpoint/mixture", safetensors_bytes(models::to_file(learner.model, {})));
+  const std::string mixture = safetensors_bytes(models::to_file(learner.model, {}));
+  fuzz::put(root / "checkpoint/mixture", mixture);
+  fuzz::put(root / "names/mixture", mixture);
   fuzz::put(root / "architecture/dense", models::architecture_json(dense));
+  models::ClassifierSettings transformer = dense;
+  transformer.family = models::Family::vit;
+  transformer.transformer.moe.blocks = {0};
+  fuzz::put(root / "architecture/transformer", models::architecture_json(transformer));
+  fuzz::put(root / "architecture/dual",
+            models::architecture_json(
+                models::dual_of("dual", {.standard = dense, .robust = fuzz::tiny_mixture()})));
   fuzz::put(root / "architecture/mixture", models::architecture_json(fuzz::tiny_mixture()));
   train::save_state(fuzz::folder() / "state", learner, {.epoch = 1, .iteration = 7, .threads = 2});
   fuzz::put(root / "resume/state", '\0' + engine::read_file(fuzz::folder() / "state"));
@@ -92,6 +103,16 @@ void write_pictures(const fs::path& root) {
   fuzz::put(root / "cifar/record", '\4' + std::string("cat\n\3") + std::string(3072, '\7'));
 }
 
+void write_sets(const fs::path& root) {
+  const fs::path file = fuzz::folder() / "set.moatset";
+  std::vector<data::Source> splits;
+  for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
+    splits.push_back({data::synthetic({.rows = 1, .height = 1, .width = 2}, split)});
+  data::write_converted(file, splits, [](int64_t, int64_t) {});
+  fuzz::put(root / "converted/three", engine::read_file(file));
+  fuzz::put(root / "tiny_imagenet/one", "\3\6n1\nn1\tox\nval_0.JPEG\tn1\t0\t0\t1\t1\n");
+}
+
 void write_run(const fs::path& root) {
   const fs::path run = fuzz::folder() / "run", evaluation = run / "eval/pgd-50@1";
   tests::write_run(run);
@@ -111,5 +132,6 @@ int main(int argc, char** argv) {
   write_models(argv[1]);
   write_tensors(argv[1]);
   write_pictures(argv[1]);
+  write_sets(argv[1]);
   write_run(argv[1]);
 }
