@@ -8,6 +8,7 @@
 #include "engine/ops/reduce.h"
 #include "models/classifier.h"
 #include "tests/models_fixture.h"
+#include "train/model_settings.h"
 
 namespace moat::tests {
 
@@ -190,6 +191,36 @@ TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch"
   CHECK(values(model.forward(x, Mode::train).logits) != all);  // no seed, no noise
   const auto eval = values(model.forward(x, Mode::eval).logits);
   CHECK(values(model.forward(x, Mode::train).logits) == eval);
+}
+
+TEST_CASE("v-moe: a person is told where images share room", "[models][vit]") {
+  using Catch::Contains;
+  train::ModelSettings model;
+  model.name = "digits-v-moe";
+  const auto warning = [&] { return train::company_warning(train::zoo_settings(model)); };
+  CHECK(warning().empty());
+  model.capacity = 1.05;
+  CHECK_THAT(warning(), Contains("other images of its batch"));
+  model.group = 4;
+  CHECK_THAT(warning(), Contains("other 3 images of its group"));
+  model.group = 1;
+  CHECK(warning().empty());
+}
+
+TEST_CASE("v-moe: which blocks are mixtures", "[models][vit]") {
+  train::ModelSettings model;
+  model.name = "v-moe-small-patch4-32";
+  const auto blocks = [&](const std::string& placement) {
+    model.moe_blocks = placement;
+    return train::zoo_settings(model).transformer.moe.blocks;
+  };
+  CHECK(blocks("") == std::vector<int>{1, 3, 5, 7, 9, 11});
+  CHECK(blocks("every-3") == std::vector<int>{2, 5, 8, 11});
+  CHECK(blocks("last-2") == std::vector<int>{9, 11});
+  for (const char* bad : {"last-0", "last-7", "every-13", "every", "every-2x", "odd"})
+    CHECK_THROWS_WITH(blocks(bad), Catch::Contains("every-<n> or last-<n>"));
+  model.name = "resnet18";
+  CHECK_THROWS_WITH(blocks("every-2"), Catch::Contains("need a v-moe"));
 }
 
 TEST_CASE("vit: shapes that do not fit are one line", "[models][vit]") {
