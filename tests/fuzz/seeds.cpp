@@ -1,9 +1,5 @@
 // fuzz_seeds FOLDER: for each reader valid files, as small as they can be, in FOLDER/<reader>.
-#include <cstdio>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
-
-#include <jpeglib.h>
 
 #include "data/converted.h"
 #include "data/png.h"
@@ -12,6 +8,7 @@
 #include "models/checkpoint.h"
 #include "tests/fuzz/reader.h"
 #include "tests/fuzz/tiny_mixture.h"
+#include "tests/image_bytes.h"
 #include "tests/report_fixture.h"
 #include "train/run_state.h"
 
@@ -63,31 +60,10 @@ void write_tensors(const fs::path& root) {
 }
 
 // Sixteen pixels a side.
-std::string jpeg_of(J_COLOR_SPACE space, bool progressive) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors;
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  info.image_width = info.image_height = 16;
-  info.input_components = space == JCS_GRAYSCALE ? 1 : 3;
-  info.in_color_space = space;
-  jpeg_set_defaults(&info);
-  if (progressive) jpeg_simple_progression(&info);
-  jpeg_start_compress(&info, TRUE);
-  std::vector<uint8_t> line(48);
-  for (size_t y = 0; y < 16; ++y) {
-    for (size_t x = 0; x < line.size(); ++x) line[x] = static_cast<uint8_t>(x * y);
-    JSAMPROW row = line.data();
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  const std::string bytes = fuzz::file_of(buffer, size);
-  jpeg_destroy_compress(&info);
-  std::free(buffer);
-  return bytes;
+std::string jpeg_of(J_COLOR_SPACE space, tests::JpegForm form = {}) {
+  const auto bytes =
+      tests::jpeg_of(tests::ramp(16, 16, space == JCS_GRAYSCALE ? 1 : 3), space, form);
+  return fuzz::file_of(bytes.data(), bytes.size());
 }
 
 void write_pictures(const fs::path& root) {
@@ -97,9 +73,9 @@ void write_pictures(const fs::path& root) {
     const auto png = data::encode_png(width, height, channels, pixels);
     fuzz::put(root / "png" / std::to_string(channels), fuzz::file_of(png.data(), png.size()));
   }
-  fuzz::put(root / "jpeg/gray", jpeg_of(JCS_GRAYSCALE, false));
-  fuzz::put(root / "jpeg/colour", jpeg_of(JCS_RGB, false));
-  fuzz::put(root / "jpeg/progressive", jpeg_of(JCS_RGB, true));
+  fuzz::put(root / "jpeg/gray", jpeg_of(JCS_GRAYSCALE));
+  fuzz::put(root / "jpeg/colour", jpeg_of(JCS_RGB));
+  fuzz::put(root / "jpeg/progressive", jpeg_of(JCS_RGB, {.progressive = true}));
   fuzz::put(root / "cifar/record", '\4' + std::string("cat\n\3") + std::string(3072, '\7'));
 }
 
