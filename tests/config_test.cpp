@@ -287,7 +287,11 @@ TEST_CASE("configuration files that are none are refused", "[config]") {
 }
 
 TEST_CASE("what cutout leaves is a pixel value or the mean", "[config]") {
-  const auto fill = [](const char* text) { return cutout_fill({.cutout_fill = text}); };
+  const auto fill = [](const char* text) {
+    DataSettings data;
+    data.cutout_fill = text;
+    return cutout_fill(data);
+  };
   CHECK(fill("0") == 0);
   CHECK(fill("127/255") == 127.0 / 255);
   CHECK_FALSE(fill("mean").has_value());

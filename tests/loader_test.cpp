@@ -63,9 +63,9 @@ std::vector<float> plainly_augmented(const ImageSet& set, const Augmentation& au
     const auto centre = [&](uint32_t element, int extent) {
       return static_cast<int>(draw(element) * static_cast<uint64_t>(extent) >> 32);
     };
-    const auto is_in_square = [&](int at, int middle) {
+    const auto is_in_square = [&](int place, int middle) {
       const int first = middle - augmentation.cutout / 2;
-      return at >= first && at < first + augmentation.cutout;
+      return place >= first && place < first + augmentation.cutout;
     };
     const bool mirrored = augmentation.flip == Flip::horizontal && draw(2) >= 1u << 31;
     for (int y = 0; y < set.height; ++y)
