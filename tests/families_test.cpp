@@ -158,7 +158,7 @@ TEST_CASE("families: gradients in float64", "[models][families]") {
   }
 }
 
-TEST_CASE("families: 32 digits are learnt by heart", "[.long][models][families]") {
+TEST_CASE("families: 32 digits are learnt by heart", "[models][families]") {
   const data::Batch batch = data::batch_of(data::first_rows(data::digits(data::Split::train), 32));
   for (ClassifierSettings s : small_families()) {
     const auto on_digits = [](ClassifierSettings& part) {
