@@ -18,14 +18,15 @@ constexpr double kDeviation = 0.02;     // of the initial weights, as in ViT
 constexpr int kMostSegments = 1 << 13;  // of one routing by group and expert
 constexpr int kCapacityMultiple = 4;
 
-// steps · floor(i / length) for i = 0 … count - 1, in float64; kept in `known`.
-Tensor staircase(Tensor& known, int64_t count, int64_t length, int64_t step, Device device) {
-  if (!known.defined() || known.size() < count || known.device() != device) {
+// step · floor(i / length) for i = 0 … count - 1, in float64; kept in `made`, the shorter ones as
+// well, because recorded steps read them where they lie.
+Tensor staircase(Tensors& made, int64_t count, int64_t length, int64_t step, Device device) {
+  if (made.empty() || made.back().size() < count) {
     std::vector<double> values;
     for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<double>(i / length * step));
-    known = Tensor::from(values, {count}, device);
+    made.push_back(Tensor::from(values, {count}, device));
   }
-  return known.sliced(0, 0, count);
+  return made.back().sliced(0, 0, count);
 }
 
 Gate sliced(const Gate& gate, int64_t from, int64_t to) {

@@ -31,7 +31,7 @@ class TokenMoe : public engine::Module {
   engine::Tensor fc2_, bias2_;  // [experts, width, hidden], [experts, width]
   // The number of a token in its image, and the number of the first expert of an image's group, as
   // far as they were needed: kept, because a recorded step copies nothing from the host.
-  mutable engine::Tensor token_numbers_, first_experts_;
+  mutable engine::Tensors token_numbers_, first_experts_;
 };
 
 // Choices that an expert takes in a group of so many tokens: factor · tokens · active / experts,

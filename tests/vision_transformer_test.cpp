@@ -203,6 +203,14 @@ TEST_CASE("v-moe: a person is told where images share room", "[models][vit]") {
   CHECK_THAT(warning(), Contains("other images of its batch"));
   model.group = 4;
   CHECK_THAT(warning(), Contains("other 3 images of its group"));
+  const models::ClassifierSettings plain = [] {
+    train::ModelSettings other;
+    other.name = "digits-vit";
+    return train::zoo_settings(other);
+  }();
+  CHECK_THAT(train::company_warning(models::dual_of(
+                 "dual", {.standard = plain, .robust = train::zoo_settings(model)})),
+             Contains("other 3 images of its group"));
   model.group = 1;
   CHECK(warning().empty());
 }

@@ -85,6 +85,10 @@ ClassifierSettings zoo_settings(const ModelSettings& model) {
 }
 
 std::string company_warning(const ClassifierSettings& settings) {
+  if (settings.dual) {
+    const std::string warning = company_warning(settings.dual->standard);
+    return warning.empty() ? company_warning(settings.dual->robust) : warning;
+  }
   const models::TokenExperts& moe = settings.transformer.moe;
   if (moe.blocks.empty() || moe.capacity == 0 || moe.group == 1) return {};
   return text("the experts of '", settings.name, "' have room for ", moe.capacity,
