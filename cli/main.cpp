@@ -27,9 +27,10 @@ int fail(ExitCode code, std::string message) {
 
 // Threads that wait for others are to spin for a moment and then to sleep. GCC's OpenMP spins for
 // milliseconds: beside a second program on the same cores, spinning threads keep those they wait
-// for from running, and both programs crawl. (Two epochs of the digits at a time on two cores: 55 s
-// each as it is, 1.8 s like this, 0.8 s alone either way; 1.5 s alone where they sleep at once.)
-// The runtime reads its settings when it is loaded, so the program starts once more with them.
+// for from running, and both programs crawl. An epoch of the digits on two cores takes 55 s beside
+// another as it is and 2 s like this; alone the small nets pay for it (an epoch of demo-moe 0.74 to
+// 0.91 s in place of 0.60 to 0.68), and OMP_WAIT_POLICY=active gives that back. The runtime reads
+// its settings when it is loaded, so the program starts once more with them.
 void let_waiting_threads_sleep(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
   if (setenv("GOMP_SPINCOUNT", "1000", 0) == 0)
