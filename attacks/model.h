@@ -13,15 +13,21 @@ enum class Gate { open, blocked };
 const char* name_of(Gate gate);
 
 struct Outputs {
-  engine::Tensor logits;   // [n, classes]
-  engine::Tensor experts;  // int32 [n], the route of each image; undefined for a dense model
+  engine::Tensor logits;        // [n, classes]
+  engine::Tensor experts = {};  // int32 [n], the route of each image; undefined for a dense model
+  engine::Tensor scores = {};   // [n, routes] of the router that chooses it; undefined without one
 };
 
 // A classifier as an attack sees it: images float32 [n, h, w, c] in [0, 1], recorded on the active
 // tape. What it returns for an image must not depend on the rest of the batch.
 struct Model {
   std::function<Outputs(const engine::Tensor& images, Gate gate)> forward;
-  bool routed = false;
+  bool routed = false;  // whether the gate makes a difference
+  // The ways an image can take as a whole, and the logits along a given one for each image, int32
+  // [n] below `routes`; empty for a model without them.
+  int routes = 1;
+  std::function<engine::Tensor(const engine::Tensor& images, const engine::Tensor& experts)> along =
+      {};
 };
 
 }  // namespace moat::attacks

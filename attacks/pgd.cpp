@@ -1,13 +1,11 @@
 #include "attacks/pgd.h"
 
-#include <numeric>
+#include <nlohmann/json.hpp>
 
 #include "engine/ops/elementwise.h"
-#include "engine/ops/keep_worst.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/random.h"
-#include "engine/tape.h"
 
 namespace moat::attacks {
 
@@ -27,6 +25,18 @@ const char* name_of(Start start) {
 
 Pgd fgsm(const ThreatModel& threat) {
   return {.threat = threat, .steps = 1, .step = threat.eps, .start = Start::center};
+}
+
+nlohmann::ordered_json constants_of(const Pgd& a) {
+  return {{"steps", a.steps},
+          {"step", a.step},
+          {"restarts", a.restarts},
+          {"gate", name_of(a.objective.gate)},
+          {"loss", name_of(a.objective.loss)},
+          {"start", name_of(a.start)},
+          {"momentum", a.momentum},
+          {"keep", "worst of all iterates and the start"},
+          {"seed", a.seed}};
 }
 
 namespace {
@@ -70,51 +80,17 @@ Tensor start_point(const Victims& v, const Pgd& a, int restart) {
   return ball_project(x, v.images, a.threat.norm, eps);
 }
 
-struct Probe {
-  Tensor logits, loss, gradient;
-};
-
-Probe with_gradient(const Model& model, const Tensor& x, const Victims& v, const Pgd& a) {
-  Tape tape;
-  const Tensor pixels = tape.watch(x);
-  const Tensor logits = model.forward(pixels, a.gate).logits;
-  const Tensor loss = loss_of(a.loss, logits, v);
-  const Tensor gradient =
-      tape.gradients(loss, Tensor::full(loss.shape(), 1, loss.dtype(), loss.device())).of(pixels);
-  return {logits, loss, gradient.defined() ? gradient : zeros_like(x)};
-}
-
-Probe without_gradient(const Model& model, const Tensor& x, const Victims& v, const Pgd& a) {
-  const NoTapeScope not_recorded;
-  const Tensor logits = model.forward(x, a.gate).logits;
-  return {logits, loss_of(a.loss, logits, v), {}};
-}
-
-// The positions among `rows` of the images that still resist.
-std::vector<int32_t> resisting(const std::vector<int32_t>& rows, const WorstPoints& worst) {
-  const std::vector<int32_t> fooled_at = worst.fooled_at.to_vector<int32_t>();
-  std::vector<int32_t> positions;
-  for (size_t i = 0; i < rows.size(); ++i)
-    if (fooled_at[static_cast<size_t>(rows[i])] < 0) positions.push_back(static_cast<int32_t>(i));
-  return positions;
-}
-
-std::vector<int32_t> all_rows(int64_t n) {
-  std::vector<int32_t> rows(static_cast<size_t>(n));
-  std::iota(rows.begin(), rows.end(), 0);
-  return rows;
-}
-
 BallStep ball_of(const Pgd& a) {
   return {.norm = a.threat.norm, .eps = a.threat.eps, .step = a.step, .momentum = a.momentum};
 }
 
-PgdResult keep_last(const Model& model, const Victims& v, const Pgd& a) {
-  PgdResult result;
+AttackResult keep_last(const Model& model, const Victims& v, const Pgd& a) {
+  AttackResult result;
   Tensor x = start_point(v, a, 0);
   const Tensor velocity = a.momentum > 0 ? zeros_like(x) : Tensor{};
   for (int i = 0; i < a.steps; ++i)
-    x = ball_step(x, with_gradient(model, x, v, a).gradient, v.images, ball_of(a), velocity);
+    x = ball_step(x, with_gradient(model, x, v, a.objective).gradient, v.images, ball_of(a),
+                  velocity);
   result.adversarial = x;
   result.forwards = result.backwards = a.steps * v.size();
   return result;
@@ -122,42 +98,24 @@ PgdResult keep_last(const Model& model, const Victims& v, const Pgd& a) {
 
 }  // namespace
 
-PgdResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
+AttackResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
   require(a.steps >= 0 && a.restarts >= 1 && a.threat.eps >= 0,
           "pgd: steps must be >= 0, restarts >= 1 and eps >= 0");
   if (a.keep == Keep::last) return keep_last(model, victims, a);
-  PgdResult result;
+  AttackResult result;
   const WorstPoints worst = worst_points(victims.images);
-  const Device device = victims.images.device();
   for (int restart = 0; restart < a.restarts; ++restart) {
-    std::vector<int32_t> rows =
-        rounded_up(resisting(all_rows(victims.size()), worst), victims.size(), device);
-    Tensor at = index_of(rows, device);
-    Victims v = victims.rows(rows);
-    Tensor x = start_point(v, a, restart);
+    Survivors survivors(victims, worst);
+    Tensor x = start_point(survivors.victims(), a, restart);
     Tensor velocity = a.momentum > 0 ? zeros_like(x) : Tensor{};
-    for (int i = 0; i <= a.steps && !rows.empty(); ++i) {
+    for (int i = 0; i <= a.steps && survivors.size() > 0; ++i) {
       const bool is_last = i == a.steps;
-      const Probe p = is_last ? without_gradient(model, x, v, a) : with_gradient(model, x, v, a);
-      result.forwards += v.size();
-      result.backwards += is_last ? 0 : v.size();
-      const Tensor left = keep_worst(worst, x, at, argmax(p.logits, 1), victims.labels, p.loss,
-                                     restart * (a.steps + 1) + i);
-      if (is_last) break;
-      x = ball_step(x, p.gradient, v.images, ball_of(a), velocity);
-      // Fooled images leave the batch when they are a quarter of it.
-      if (4 * (v.size() - left.to_vector<int32_t>()[0]) < v.size()) continue;
-      const std::vector<int32_t> still = rounded_up(resisting(rows, worst), v.size(), device);
-      if (std::ssize(still) == v.size()) continue;
-      const Tensor kept = index_of(still, device);
-      v = v.rows(still);
-      x = gather_rows(x, kept);
-      if (velocity.defined()) velocity = gather_rows(velocity, kept);
-      at = gather_rows(at, kept);
-      std::vector<int32_t> resist;
-      resist.reserve(still.size());
-      for (int32_t position : still) resist.push_back(rows[static_cast<size_t>(position)]);
-      rows = std::move(resist);
+      Probe p = is_last ? without_gradient(model, x, survivors.victims(), a.objective)
+                        : with_gradient(model, x, survivors.victims(), a.objective);
+      result.forwards += survivors.size();
+      result.backwards += is_last ? 0 : survivors.size();
+      survivors.look(x, p, restart * (a.steps + 1) + i, {&x, &p.gradient, &velocity});
+      if (!is_last) x = ball_step(x, p.gradient, survivors.victims().images, ball_of(a), velocity);
     }
   }
   result.adversarial = worst.points;

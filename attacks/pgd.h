@@ -1,10 +1,10 @@
 #pragma once
 
-#include <vector>
+#include <nlohmann/json_fwd.hpp>
 
-#include "attacks/model.h"
+#include "attacks/objective.h"
+#include "attacks/survivors.h"
 #include "attacks/threat_model.h"
-#include "attacks/victims.h"
 
 namespace moat::attacks {
 
@@ -29,8 +29,7 @@ struct Pgd {
   double step = 2.0 / 255;
   int restarts = 1;
   Start start = Start::uniform;
-  Loss loss = Loss::cross_entropy;
-  Gate gate = Gate::open;
+  Objective objective = {};
   Keep keep = Keep::worst;
   double momentum = 0;
   uint64_t seed = 0;
@@ -39,15 +38,11 @@ struct Pgd {
 
 Pgd fgsm(const ThreatModel& threat);
 
-struct PgdResult {
-  engine::Tensor adversarial;  // [n, h, w, c]
-  std::vector<int> fooled_at;  // Keep::worst: iterate that was misclassified first (0 = the
-                               // start, counted through the restarts), -1 when none was
-  int64_t forwards = 0, backwards = 0;  // images
-};
-
 // Only the input gradient is computed. With Keep::worst fooled images leave the batch; what happens
 // to an image depends on the image, its id and the seed alone.
-PgdResult pgd(const Model& model, const Victims& victims, const Pgd& settings);
+AttackResult pgd(const Model& model, const Victims& victims, const Pgd& settings);
+
+// As a report prints them, of an attack with Keep::worst.
+nlohmann::ordered_json constants_of(const Pgd& settings);
 
 }  // namespace moat::attacks

@@ -63,7 +63,7 @@ void measure_distance(const Victims& v, const Tensor& adversarial, std::vector<S
 void run_attack(const Model& model, const Victims& v, const NamedAttack& attack, int number,
                 const std::vector<int32_t>& rows, ProtocolResult& result) {
   const std::vector<int32_t> attacked = rounded_up(rows, v.size(), v.images.device());
-  const PgdResult found = pgd(model, v.rows(attacked), attack.settings);
+  const AttackResult found = run(model, v.rows(attacked), attack.attack);
   result.forwards += found.forwards;
   result.backwards += found.backwards;
   // Rows of the points so far, followed by those found now.
@@ -100,14 +100,14 @@ Protocol find_protocol(const std::string& name, const ThreatModel& threat, uint6
   const Row& row =
       find_named("the protocol", name, kProtocols, [](const Row& known) { return known.name; });
   Protocol protocol{name, {}};
-  const Pgd settings = settings_of(row, threat, seed);
+  Pgd settings = settings_of(row, threat, seed);
   if (!model.routed) {
     protocol.attacks.push_back({row.attack, settings});
     return protocol;
   }
   for (Gate gate : {Gate::open, Gate::blocked}) {
+    settings.objective.gate = gate;
     protocol.attacks.push_back({text(row.attack, " ", name_of(gate)), settings});
-    protocol.attacks.back().settings.gate = gate;
   }
   return protocol;
 }

@@ -3,13 +3,13 @@
 #include <string>
 #include <vector>
 
-#include "attacks/pgd.h"
+#include "attacks/attack.h"
 
 namespace moat::attacks {
 
 struct NamedAttack {
   std::string name;  // "pgd-50 through"
-  Pgd settings;
+  Attack attack;
 };
 
 // A named, versioned set of attacks; an image counts as robust when it is classified correctly

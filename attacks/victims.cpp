@@ -5,7 +5,6 @@
 
 #include "attacks/model.h"
 #include "attacks/threat_model.h"
-#include "engine/ops/loss.h"
 #include "engine/ops/shape.h"
 
 namespace moat::attacks {
@@ -49,32 +48,5 @@ Victims Victims::rows(const std::vector<int32_t>& index) const {
 
 const char* name_of(Norm norm) { return norm == Norm::linf ? "linf" : "l2"; }
 const char* name_of(Gate gate) { return gate == Gate::open ? "through" : "blocked"; }
-
-const char* name_of(Loss loss) {
-  switch (loss) {
-    case Loss::cross_entropy:
-      return "cross-entropy";
-    case Loss::margin:
-      return "margin";
-    case Loss::kl_divergence:
-      return "kl-divergence";
-  }
-  return "unknown";
-}
-
-Tensor loss_of(Loss loss, const Tensor& logits, const Victims& victims) {
-  switch (loss) {
-    case Loss::cross_entropy:
-      return victims.weight.defined()
-                 ? mixed_cross_entropy(logits, victims.labels, victims.other_labels, victims.weight)
-                 : cross_entropy(logits, victims.labels);
-    case Loss::margin:
-      return margin(logits, victims.labels);
-    case Loss::kl_divergence:
-      require(victims.reference.defined(), "the KL attack needs the clean logits as reference");
-      return kl_divergence(victims.reference, logits);
-  }
-  throw Error("unknown attack loss");
-}
 
 }  // namespace moat::attacks

@@ -30,13 +30,4 @@ std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all,
 // int32 tensor of row numbers.
 engine::Tensor index_of(const std::vector<int32_t>& rows, engine::Device device = {});
 
-// What an attack maximises, per image.
-enum class Loss {
-  cross_entropy,  // of both labels, where images are mixed
-  margin,         // max_{i≠y} z_i - z_y
-  kl_divergence,  // KL(softmax reference ‖ softmax logits), the inner loss of TRADES
-};
-const char* name_of(Loss loss);
-engine::Tensor loss_of(Loss loss, const engine::Tensor& logits, const Victims& victims);
-
 }  // namespace moat::attacks

@@ -42,10 +42,10 @@ attacks::Pgd settings_of(const AttackOptions& o, const train::Config& config, ui
     a.start = attacks::Start::uniform;
     a.momentum = o.momentum;
   }
-  a.loss = choose<attacks::Loss>(
+  a.objective.loss = choose<attacks::Loss>(
       o.loss, "--loss",
       {{"cross-entropy", attacks::Loss::cross_entropy}, {"margin", attacks::Loss::margin}});
-  a.gate = choose<attacks::Gate>(
+  a.objective.gate = choose<attacks::Gate>(
       o.gate, "--gate", {{"through", attacks::Gate::open}, {"blocked", attacks::Gate::blocked}});
   a.seed = seed;
   if (a.steps < 1 || a.restarts < 1 || !(a.step >= 0) || o.batch < 1 || o.limit < 0 ||

@@ -28,12 +28,12 @@ int fail(ExitCode code, std::string message) {
 // Threads that wait for others are to spin for a moment and then to sleep. GCC's OpenMP spins for
 // milliseconds: beside a second program on the same cores, spinning threads keep those they wait
 // for from running, and both programs crawl. An epoch of the digits on two cores takes 55 s beside
-// another as it is and 2 s like this; alone the small nets pay for it (an epoch of demo-moe 0.74 to
-// 0.91 s in place of 0.60 to 0.68), and OMP_WAIT_POLICY=active gives that back. The runtime reads
-// its settings when it is loaded, so the program starts once more with them.
+// another as it is and 3.5 s like this. Alone, six epochs of demo-moe take 4.2 s, as with spinning
+// (4.4 s); a count of 1000 helps two programs more (2 s an epoch) and costs one (6.4 s). The
+// runtime reads its settings when it is loaded, so the program starts once more with them.
 void let_waiting_threads_sleep(char** argv) {
   if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) return;
-  if (setenv("GOMP_SPINCOUNT", "1000", 0) == 0)
+  if (setenv("GOMP_SPINCOUNT", "5000", 0) == 0)
     execv("/proc/self/exe", argv);  // comes back only when it fails, and then all is as before
 }
 

@@ -124,11 +124,11 @@ Pgd some_pgd(double eps = kHalfway) {
 
 Victims rows_of(const Victims& v, const std::vector<int32_t>& rows) { return v.rows(rows); }
 
-int64_t count_fooled(const PgdResult& r) {
+int64_t count_fooled(const AttackResult& r) {
   return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
 }
 
-void check_same_bits(const PgdResult& whole, const PgdResult& part,
+void check_same_bits(const AttackResult& whole, const AttackResult& part,
                      const std::vector<int32_t>& rows) {
   CHECK(values(gather_rows(whole.adversarial, index_of(rows))) == values(part.adversarial));
   if (whole.fooled_at.empty()) return;
@@ -158,7 +158,7 @@ TEST_CASE("attacks: FGSM and PGD find the optimum of a linear model (L-infinity)
   for (Pgd a : {one, many}) {
     for (Keep keep : {Keep::worst, Keep::last}) {
       a.keep = keep;
-      const PgdResult r = pgd(net.model(), v, a);
+      const AttackResult r = pgd(net.model(), v, a);
       for (int64_t i = 0; i < 16; ++i)
         CHECK(net.margin(r.adversarial, i) == Approx(net.margin(optimum, i)).margin(1e-5));
       check_in_ball(r.adversarial, images, a.threat);
@@ -179,12 +179,12 @@ TEST_CASE("attacks: PGD finds the optimum of a linear model (L2)", "[attacks]") 
   const Tensor slope = sub(net.weight.sliced(0, 1, 2), net.weight.sliced(0, 0, 1));
   const double length = std::sqrt(sum(square(slope)).item());
   for (Start start : {Start::center, Start::uniform, Start::gaussian}) {
-    const PgdResult r = pgd(net.model(), v,
-                            {.threat = {Norm::l2, eps},
-                             .steps = 200,
-                             .step = eps / 4,
-                             .start = start,
-                             .keep = Keep::last});
+    const AttackResult r = pgd(net.model(), v,
+                               {.threat = {Norm::l2, eps},
+                                .steps = 200,
+                                .step = eps / 4,
+                                .start = start,
+                                .keep = Keep::last});
     check_in_ball(r.adversarial, images, {Norm::l2, eps});
     for (int64_t i = 0; i < 16; ++i)
       CHECK(net.margin(r.adversarial, i) ==
@@ -223,11 +223,11 @@ TEST_CASE("attacks: the start counts, and the worst iterate is kept", "[attacks]
   const Tensor images = uniform_images(8, 0.2, 0.8);
   const Victims v = victims_of(images, zeros_of(8));
   Pgd a{.threat = {.eps = 0.1}, .steps = 5, .step = 0.02, .start = Start::center};
-  const PgdResult worst = pgd(lying, v, a);
+  const AttackResult worst = pgd(lying, v, a);
   CHECK(values(worst.adversarial) == values(images));
   CHECK(worst.fooled_at == std::vector<int>(8, -1));
   a.keep = Keep::last;
-  const PgdResult last = pgd(lying, v, a);
+  const AttackResult last = pgd(lying, v, a);
   for (int64_t i = 0; i < 8; ++i)
     CHECK(net.margin(last.adversarial, i) < net.margin(images, i) - 0.1);
 }
@@ -237,7 +237,8 @@ TEST_CASE("attacks: iterates are counted from the start and through the restarts
   // Misclassified from the start.
   const LinearModel wrong = linear_model(-40);
   const Victims v = victims_of(images, zeros_of(4));
-  const PgdResult start = pgd(wrong.model(), v, {.threat = {.eps = 0.1}, .start = Start::center});
+  const AttackResult start =
+      pgd(wrong.model(), v, {.threat = {.eps = 0.1}, .start = Start::center});
   CHECK(start.fooled_at == std::vector<int>(4, 0));
   CHECK(values(start.adversarial) == values(images));
   CHECK(start.forwards == 4);
@@ -249,12 +250,13 @@ TEST_CASE("attacks: iterates are counted from the start and through the restarts
                      double(net.weight.data_as<float>()[j]));
   const Victims one = victims_of(images.sliced(0, 0, 1).clone(), zeros_of(1));
   net.bias.data_as<float>()[0] = static_cast<float>(net.margin(images, 0) + 2.5 * 0.01 * gain);
-  const PgdResult third = pgd(
+  const AttackResult third = pgd(
       net.model(), one, {.threat = {.eps = 0.1}, .steps = 9, .step = 0.01, .start = Start::center});
   CHECK(third.fooled_at == std::vector<int>{3});
   // Never fooled: steps forwards with a gradient and one without, in each of the restarts.
   const LinearModel safe = linear_model(40);
-  const PgdResult none = pgd(safe.model(), v, {.threat = {.eps = 0.1}, .steps = 3, .restarts = 2});
+  const AttackResult none =
+      pgd(safe.model(), v, {.threat = {.eps = 0.1}, .steps = 3, .restarts = 2});
   CHECK(none.forwards == 2 * 4 * 4);
   CHECK(none.backwards == 2 * 3 * 4);
 }
@@ -262,12 +264,12 @@ TEST_CASE("attacks: iterates are counted from the start and through the restarts
 TEST_CASE("attacks: more restarts never fool fewer", "[attacks]") {
   const Scene scene(tiny_moe(2), 64);
   const Model model = train::attack_model(scene.model);
-  PgdResult before;
+  AttackResult before;
   for (int restarts = 1; restarts <= 4; ++restarts) {
     Pgd a = some_pgd(4 * kHalfway);
     a.steps = 2;
     a.restarts = restarts;
-    PgdResult now = pgd(model, scene.victims, a);
+    AttackResult now = pgd(model, scene.victims, a);
     if (restarts == 1) {  // the scene is neither won nor lost
       CHECK(count_fooled(now) > 4);
       CHECK(count_fooled(now) < 60);
@@ -296,7 +298,7 @@ TEST_CASE("attacks: an image's result is its own", "[attacks]") {
     for (Keep keep : {Keep::worst, Keep::last}) {
       a.momentum = momentum;
       a.keep = keep;
-      const PgdResult whole = pgd(model, scene.victims, a);
+      const AttackResult whole = pgd(model, scene.victims, a);
       if (keep == Keep::worst) {
         CHECK(count_fooled(whole) > 2);
         CHECK(count_fooled(whole) < 46);
@@ -327,7 +329,7 @@ TEST_CASE("attacks: the KL attack raises the divergence, image by image", "[atta
   Victims v = scene.victims;
   Pgd a = some_pgd(8.0 / 255);
   a.start = Start::gaussian;
-  a.loss = Loss::kl_divergence;
+  a.objective.loss = Loss::kl_divergence;
   a.keep = Keep::last;
   CHECK_THROWS_WITH(pgd(model, v, a), Catch::Contains("clean logits"));
   v.reference = model.forward(v.images, Gate::open).logits;
@@ -356,24 +358,24 @@ TEST_CASE("protocol: a routed model is attacked through the gate and with it blo
   const Protocol two = find_protocol("pgd-50@1", threat, 5, a);
   REQUIRE(two.attacks.size() == 2);
   CHECK(two.attacks[0].name == "pgd-50 through");
-  CHECK(two.attacks[0].settings.gate == Gate::open);
+  CHECK(std::get<Pgd>(two.attacks[0].attack).objective.gate == Gate::open);
   CHECK(two.attacks[1].name == "pgd-50 blocked");
-  CHECK(two.attacks[1].settings.gate == Gate::blocked);
+  CHECK(std::get<Pgd>(two.attacks[1].attack).objective.gate == Gate::blocked);
   const Protocol one = find_protocol("pgd-50@1", threat, 5, b);
   REQUIRE(one.attacks.size() == 1);
   for (const Protocol& protocol : {two, one})
     for (const NamedAttack& attack : protocol.attacks) {
-      const Pgd& s = attack.settings;
+      const Pgd& s = std::get<Pgd>(attack.attack);
       CHECK(s.steps == 50);
       CHECK(s.step == threat.eps / 4);
       CHECK(s.restarts == 1);
       CHECK(s.start == Start::uniform);
-      CHECK(s.loss == Loss::cross_entropy);
+      CHECK(s.objective.loss == Loss::cross_entropy);
       CHECK(s.keep == Keep::worst);
       CHECK(s.momentum == 0);
       CHECK(s.seed == 5);
     }
-  CHECK(find_protocol("fgsm@1", threat, 0, b).attacks[0].settings.steps == 1);
+  CHECK(std::get<Pgd>(find_protocol("fgsm@1", threat, 0, b).attacks[0].attack).steps == 1);
   CHECK_THROWS_AS(find_protocol("pgd-50", threat, 0, b), UsageError);
   CHECK_THROWS_WITH(find_protocol("pgd-50@2", threat, 0, b), Catch::Contains("pgd-50@1"));
 }

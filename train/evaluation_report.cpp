@@ -22,19 +22,12 @@ ordered_json interval(int64_t part, int64_t whole) {
 
 ordered_json protocol_json(const attacks::Protocol& protocol) {
   ordered_json list = ordered_json::array();
-  for (const attacks::NamedAttack& a : protocol.attacks)
-    list.push_back({{"name", a.name},
-                    {"steps", a.settings.steps},
-                    {"step", a.settings.step},
-                    {"restarts", a.settings.restarts},
-                    {"gate", attacks::name_of(a.settings.gate)},
-                    {"loss", attacks::name_of(a.settings.loss)},
-                    {"start", attacks::name_of(a.settings.start)},
-                    {"momentum", a.settings.momentum},
-                    {"keep", "worst of all iterates and the start"},
-                    {"batch_norm", "evaluation mode"},
-                    {"precision", "float32"},
-                    {"seed", a.settings.seed}});
+  for (const attacks::NamedAttack& a : protocol.attacks) {
+    ordered_json attack = {{"name", a.name}};
+    attack.update(attacks::constants_of(a.attack));
+    attack.update({{"batch_norm", "evaluation mode"}, {"precision", "float32"}});
+    list.push_back(attack);
+  }
   return {{"name", protocol.name}, {"attacks", list}};
 }
 

@@ -21,7 +21,7 @@ attacks::Model attacked(Forward forward, bool routed) {
                 const models::Prediction p = forward(
                     images, Mode::eval,
                     gate == Gate::open ? GateGradient::open : GateGradient::blocked, nullptr);
-                return attacks::Outputs{p.logits, p.experts};
+                return attacks::Outputs{p.logits, p.experts, p.scores};
               },
           .routed = routed};
 }
@@ -34,8 +34,15 @@ Gate training_gate(const StepSettings& step) {
 }  // namespace
 
 attacks::Model attack_model(const models::Classifier& model) {
-  return attacked([&model](const auto&... args) { return model.forward(args...); },
-                  model.is_routed());
+  attacks::Model seen =
+      attacked([&model](const auto&... args) { return model.forward(args...); }, model.is_routed());
+  if (model.is_routed() && !model.settings().dual) {
+    seen.routes = model.routes();
+    seen.along = [&model](const Tensor& images, const Tensor& experts) {
+      return model.forward_along(images, experts, Mode::eval);
+    };
+  }
+  return seen;
 }
 
 Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
@@ -56,8 +63,7 @@ Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks
               .steps = step.train.steps,
               .step = step.train.step > 0 ? step.train.step : eps / 4,
               .start = is_kl ? attacks::Start::gaussian : attacks::Start::uniform,
-              .loss = loss,
-              .gate = gate,
+              .objective = {loss, gate},
               .keep = attacks::Keep::last,
               .seed = step.seed,
               .iteration = static_cast<uint32_t>(2 * step.epoch + round + 1)})

@@ -234,7 +234,8 @@ TEST_CASE("gpu: an evaluation counts like the CPU's and does not depend on its b
   const auto run = [&](models::Classifier& model, int batch) {
     attacks::Protocol protocol =
         attacks::find_protocol("pgd-10@1", {Norm::linf, 0.02}, 1, attack_model(model));
-    for (attacks::NamedAttack& attack : protocol.attacks) attack.settings.steps = 3;
+    for (attacks::NamedAttack& attack : protocol.attacks)
+      std::get<attacks::Pgd>(attack.attack).steps = 3;
     return evaluate(model, set, protocol, batch);
   };
   const Evaluation one = run(pair.gpu.model, 12), other = run(pair.gpu.model, 5);
