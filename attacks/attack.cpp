@@ -17,6 +17,10 @@ AttackResult run(const Model& model, const Victims& victims, const Attack& attac
                     attack);
 }
 
+int64_t most_passes(const Attack& attack) {
+  return std::visit([](const auto& settings) { return most_passes(settings); }, attack);
+}
+
 nlohmann::ordered_json constants_of(const Attack& attack) {
   return std::visit([](const auto& settings) { return constants_of(settings); }, attack);
 }

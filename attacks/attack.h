@@ -14,4 +14,7 @@ AttackResult run(const Model& model, const Victims& victims, const Attack& attac
 // Every constant, in the order to print them.
 nlohmann::ordered_json constants_of(const Attack& attack);
 
+// Passes through the model, forward and backward, for an image that withstands the attack.
+int64_t most_passes(const Attack& attack);
+
 }  // namespace moat::attacks

@@ -27,8 +27,13 @@ Pgd fgsm(const ThreatModel& threat) {
   return {.threat = threat, .steps = 1, .step = threat.eps, .start = Start::center};
 }
 
+int64_t most_passes(const Pgd& a) { return int64_t{a.restarts} * (2 * a.steps + 1); }
+
 nlohmann::ordered_json constants_of(const Pgd& a) {
-  return {{"steps", a.steps},
+  return {{"attack", "pgd"},
+          {"norm", name_of(a.threat.norm)},
+          {"eps", a.threat.eps},
+          {"steps", a.steps},
           {"step", a.step},
           {"restarts", a.restarts},
           {"gate", name_of(a.objective.gate)},

@@ -42,6 +42,9 @@ Pgd fgsm(const ThreatModel& threat);
 // to an image depends on the image, its id and the seed alone.
 AttackResult pgd(const Model& model, const Victims& victims, const Pgd& settings);
 
+// Forward and backward, for an image that withstands it.
+int64_t most_passes(const Pgd& settings);
+
 // As a report prints them, of an attack with Keep::worst.
 nlohmann::ordered_json constants_of(const Pgd& settings);
 

@@ -7,9 +7,15 @@
 
 namespace moat::attacks {
 
+// The images an attack of a protocol is run on: all that are right clean, or those of them that no
+// attack before it has fooled.
+enum class Against { correct, survivors };
+const char* name_of(Against against);
+
 struct NamedAttack {
   std::string name;  // "pgd-50 through"
   Attack attack;
+  Against against = Against::correct;
 };
 
 // A named, versioned set of attacks; an image counts as robust when it is classified correctly
@@ -19,6 +25,9 @@ struct Protocol {
   std::vector<NamedAttack> attacks;
 };
 
+// {"name", "attacks": [every constant of each]}, for a report.
+nlohmann::ordered_json constants_of(const Protocol& protocol);
+
 std::vector<std::string> protocol_names();
 
 // pgd-k@1: k steps of eps/4, one restart, uniform start in ball ∩ box, summed cross-entropy,
@@ -27,26 +36,5 @@ std::vector<std::string> protocol_names();
 // the image. Throws UsageError for an unknown name.
 Protocol find_protocol(const std::string& name, const ThreatModel& threat, uint64_t seed,
                        const Model& model);
-
-struct SampleResult {
-  int clean_prediction = -1, adversarial_prediction = -1;
-  int fooled_by = -1;       // index into Protocol::attacks, -1: robust, or misclassified clean
-  int iteration = -1;       // iterate that fooled it first
-  float margin = 0;         // max_{i≠y} z_i - z_y at the adversarial point
-  double linf = 0, l2 = 0;  // its distance
-  int clean_route = -1, adversarial_route = -1;
-  std::vector<bool> resisted;  // per attack
-  bool is_correct(int label) const { return clean_prediction == label; }
-  bool is_robust(int label) const { return is_correct(label) && fooled_by < 0; }
-};
-
-struct ProtocolResult {
-  std::vector<SampleResult> samples;
-  engine::Tensor adversarial;  // the worst point of each image; the image itself if wrong clean
-  int64_t forwards = 0, backwards = 0;  // images
-};
-
-// Attacks one batch. The result of an image does not depend on the batch it is in.
-ProtocolResult run_protocol(const Model& model, const Victims& victims, const Protocol& protocol);
 
 }  // namespace moat::attacks

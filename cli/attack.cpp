@@ -1,9 +1,7 @@
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "cli/session.h"
 #include "engine/names.h"
-#include "train/evaluation_report.h"
 #include "train/numbers.h"
 #include "train/objective.h"
 
@@ -11,7 +9,6 @@ namespace moat::cli {
 
 using engine::require;
 using engine::text;
-namespace fs = std::filesystem;
 
 namespace {
 
@@ -64,21 +61,14 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   config.run = with_globals(config.run, globals);
   set_up(config.run);
   const attacks::Pgd settings = settings_of(options, config, config.run.seed);
-  const fs::path folder = options.out;
-  require(!fs::exists(folder / "report.json"), [&] {
-    return text("'", folder.string(),
-                "' holds a finished attack, which is never overwritten; choose another --out");
-  });
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.split, options.limit);
   const attacks::Protocol protocol{options.attack,
                                    {{text(options.attack, "-", settings.steps), settings}}};
-  const train::Evaluation evaluation = run_evaluation(model, set, protocol, options.batch, globals);
-  const train::EvaluationSubject on{model, subject.file.string(), subject.sha256, "unknown",
-                                    set,   settings.threat};
-  train::write_evaluation(evaluation, on, folder);
-  print(globals, train::evaluation_report(evaluation, on),
-        evaluation_text(evaluation, set, folder));
+  evaluate_into(options.out,
+                {model, subject.file.string(), subject.sha256, "unknown", set, settings.threat,
+                 options.batch},
+                protocol, globals);
 }
 
 }  // namespace

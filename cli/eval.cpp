@@ -1,8 +1,6 @@
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "cli/session.h"
-#include "train/evaluation_report.h"
 #include "train/objective.h"
 #include "train/run_folder.h"
 
@@ -52,25 +50,13 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   const attacks::Protocol protocol = attacks::find_protocol(
       config.eval.protocol, threat, config.run.seed, train::attack_model(model));
   const fs::path folder = report_folder(subject, config.eval);
-  require(!fs::exists(folder / "report.json"), [&] {
-    return text(
-        "'", folder.string(),
-        "' holds a finished evaluation, which is never overwritten; choose another eval.dir");
-  });
   const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
-  const train::Evaluation evaluation =
-      run_evaluation(model, set, protocol, config.eval.batch, globals);
   const auto selected = subject.loaded.metadata.find("selected_on");
-  const train::EvaluationSubject on{
-      model,
-      subject.file.string(),
-      subject.sha256,
-      selected == subject.loaded.metadata.end() ? "unknown" : selected->second,
-      set,
-      threat};
-  train::write_evaluation(evaluation, on, folder);
-  print(globals, train::evaluation_report(evaluation, on),
-        evaluation_text(evaluation, set, folder));
+  evaluate_into(folder,
+                {model, subject.file.string(), subject.sha256,
+                 selected == subject.loaded.metadata.end() ? "unknown" : selected->second, set,
+                 threat, config.eval.batch},
+                protocol, globals);
 }
 
 }  // namespace

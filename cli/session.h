@@ -7,7 +7,7 @@
 #include "cli/progress.h"
 #include "data/image_set.h"
 #include "models/checkpoint.h"
-#include "train/evaluate.h"
+#include "train/evaluation_report.h"
 
 namespace moat::cli {
 
@@ -30,14 +30,9 @@ Subject open_subject(const std::string& run_or_checkpoint, const Globals& global
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
                         const std::string& split, int64_t limit);
 
-// Runs a protocol with a progress bar.
-train::Evaluation run_evaluation(models::Classifier& model, const data::ImageSet& set,
-                                 const attacks::Protocol& protocol, int batch,
-                                 const Globals& globals);
-
-// "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its
-// attacks.
-std::string evaluation_text(const train::Evaluation& evaluation, const data::ImageSet& set,
-                            const std::filesystem::path& folder);
+// Runs a protocol with a progress bar, writes its files into the folder and prints the headline.
+// What it has found so far is kept there, so that the same command goes on after a kill or Ctrl-C.
+void evaluate_into(const std::filesystem::path& folder, const train::EvaluationSubject& subject,
+                   const attacks::Protocol& protocol, const Globals& globals);
 
 }  // namespace moat::cli

@@ -1,11 +1,11 @@
 #include "train/trainer.h"
 
 #include <cmath>
-#include <csignal>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/interrupt.h"
 #include "cli/number_format.h"
 #include "cli/session.h"
 #include "cli/table.h"
@@ -19,9 +19,6 @@ using engine::text;
 using nlohmann::ordered_json;
 
 namespace {
-
-volatile std::sig_atomic_t interrupted = 0;
-extern "C" void on_interrupt(int) { interrupted = 1; }
 
 struct TrainOptions {
   std::string preset, config, resume = "never";
@@ -92,8 +89,7 @@ void train_command(const TrainOptions& options, const Globals& globals) {
   if (options.resume != "never" && options.resume != "auto")
     throw engine::UsageError("--resume must be auto or never, got '" + options.resume + "'");
 
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+  catch_interrupts();
   std::unique_ptr<Progress> progress;
   train::TrainWatcher watcher;
   watcher.batch = [&](int64_t done, int64_t total, int epoch, const train::StepStatistics& s) {
@@ -113,7 +109,7 @@ void train_command(const TrainOptions& options, const Globals& globals) {
   };
   watcher.epoch = say;
   watcher.warning = [&](const std::string& line) { say("warning: " + line); };
-  watcher.stop_requested = [] { return interrupted != 0; };
+  watcher.stop_requested = is_interrupted;
   const train::TrainOutcome outcome = train::train(
       config, options.resume == "auto" ? train::Resume::automatic : train::Resume::never, watcher);
   progress.reset();

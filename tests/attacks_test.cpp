@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "attacks/pgd.h"
-#include "attacks/protocol.h"
+#include "attacks/protocol_run.h"
 #include "data/digits.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/linalg.h"
@@ -108,9 +108,7 @@ struct Scene {
     const Tensor images = random_images(n, settings);
     if (model.is_routed())
       balance_router(model, images, std::vector<double>(size_t(settings.experts), 0), Mode::eval);
-    const Tensor average = mean(model.forward(images, Mode::eval).logits, 0);
-    for (const NamedTensor& t : state_of(model))  // no class is everyone's favourite
-      if (t.name == "fc.bias") t.value->copy_from(sub(*t.value, average));
+    balance_classes(model, images);
     victims = victims_of(images, argmax(model.forward(images, Mode::eval).logits, 1));
   }
 };

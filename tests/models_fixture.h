@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/ops/elementwise.h"
+#include "engine/ops/reduce.h"
 #include "engine/random.h"
 #include "models/classifier.h"
 
@@ -135,6 +137,13 @@ inline void stir(models::Classifier& model) {
                                               {.seed = 9, .stream = ++stream}, low, low + 0.8)
                            .reshaped({n}));
   }
+}
+
+// Shifts the logits so that on these images no class is everyone's favourite.
+inline void balance_classes(models::Classifier& model, const engine::Tensor& images) {
+  const engine::Tensor average = engine::mean(model.forward(images, engine::Mode::eval).logits, 0);
+  for (const engine::NamedTensor& t : engine::state_of(model))
+    if (t.name == "fc.bias") t.value->copy_from(engine::sub(*t.value, average));
 }
 
 // All of a model in another number format.

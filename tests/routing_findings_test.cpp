@@ -47,7 +47,7 @@ TEST_CASE("routing: blocking the gate beats the open attack on a straight-throug
   for (uint64_t seed : {0, 1, 2}) {
     models::Classifier model = trained(config, seed);
     const Evaluation e = evaluate(
-        model, test, attacks::find_protocol("pgd-10@1", {.eps = 0.1}, 0, attack_model(model)), 256);
+        model, test, attacks::find_protocol("pgd-10@1", {.eps = 0.1}, 0, attack_model(model)));
     int64_t through = 0, blocked = 0;
     for (const attacks::SampleResult& s : e.samples) {
       through += !s.resisted.empty() && s.resisted[0];
@@ -57,7 +57,6 @@ TEST_CASE("routing: blocking the gate beats the open attack on a straight-throug
                  << ", blocked " << blocked << ", both " << e.robust_correct(test));
     CHECK(double(blocked) < 0.8 * double(through));
     CHECK(e.robust_correct(test) <= std::min(blocked, through));
-    CHECK(e.verified_differently == 0);
   }
 }
 

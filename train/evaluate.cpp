@@ -1,11 +1,9 @@
 #include "train/evaluate.h"
 
-#include <algorithm>
 #include <chrono>
-#include <numeric>
+#include <nlohmann/json.hpp>
 
-#include "engine/ops/reduce.h"
-#include "engine/ops/shape.h"
+#include "train/evaluation_state.h"
 #include "train/objective.h"
 
 namespace moat::train {
@@ -14,28 +12,27 @@ using namespace engine;
 
 namespace {
 
-std::vector<int32_t> rows_from(int64_t from, int64_t to) {
-  std::vector<int32_t> rows(static_cast<size_t>(to - from));
-  std::iota(rows.begin(), rows.end(), static_cast<int32_t>(from));
-  return rows;
+// Whose state a state is.
+std::map<std::string, std::string> identity_of(uint64_t fingerprint, const data::ImageSet& set,
+                                               const attacks::Protocol& protocol, Device device) {
+  return {{"model", std::to_string(fingerprint)},
+          {"data set", data::content_hash(set)},
+          {"protocol", attacks::constants_of(protocol).dump()},
+          {"kind of device", device.is_cpu() ? "cpu" : "cuda"}};
 }
 
-// Predictions of the stored points once more, in batches of another size.
-int64_t count_changed(const models::Classifier& model, const Evaluation& e, int batch) {
-  const int64_t n = e.adversarial.dim(0);
-  const int other = std::max(1, batch * 2 / 3);
-  int64_t changed = 0;
-  for (int64_t from = 0; from < n; from += other) {
-    const int64_t to = std::min<int64_t>(n, from + other);
-    const auto predicted =
-        argmax(
-            model.forward(e.adversarial.sliced(0, from, to).to(model.device()), Mode::eval).logits,
-            1)
-            .to_vector<int32_t>();
-    for (int64_t i = from; i < to; ++i)
-      changed += predicted[size_t(i - from)] != e.samples[size_t(i)].adversarial_prediction;
-  }
-  return changed;
+EvaluationStanding standing(const attacks::ProtocolRun& run) {
+  const auto& attacks = run.protocol().attacks;
+  const int stage = run.stage();
+  return {.stage = stage < 0                     ? "clean"
+                   : stage < std::ssize(attacks) ? attacks[size_t(stage)].name
+                                                 : "verdict",
+          .images_done = run.images_done(),
+          .images = run.images_of_stage(),
+          .correct = run.count_correct(),
+          .robust = run.count_robust(),
+          .passes_done = run.passes_done(),
+          .passes_left = run.passes_left()};
 }
 
 }  // namespace
@@ -53,37 +50,40 @@ int64_t Evaluation::robust_correct(const data::ImageSet& set) const {
 }
 
 Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
-                    const attacks::Protocol& protocol, int batch,
-                    const EvaluationProgress& progress) {
-  require(batch >= 1, [&] { return text("eval.batch must be at least 1, got ", batch); });
+                    const attacks::Protocol& protocol, const EvaluationSettings& settings) {
+  require(settings.batch >= 1,
+          [&] { return text("eval.batch must be at least 1, got ", settings.batch); });
   const auto start = std::chrono::steady_clock::now();
   Evaluation e;
   e.protocol = protocol;
   e.fingerprint_before = fingerprint(model);
-  const attacks::Model target = attack_model(model);
-  Tensors points;
-  int64_t clean = 0, robust = 0;
-  for (int64_t from = 0; from < set.size(); from += batch) {
-    const int64_t to = std::min<int64_t>(set.size(), from + batch);
-    const data::Batch b = data::batch_of(set, rows_from(from, to)).to(model.device());
-    attacks::ProtocolResult result =
-        attacks::run_protocol(target, {b.images, b.labels, b.ids, {}}, protocol);
-    for (int64_t i = from; i < to; ++i) {
-      const attacks::SampleResult& sample = result.samples[size_t(i - from)];
-      clean += sample.is_correct(set.labels[size_t(i)]);
-      robust += sample.is_robust(set.labels[size_t(i)]);
-      e.samples.push_back(sample);
-    }
-    points.push_back(result.adversarial.to(Device{}));
-    e.forwards += result.forwards;
-    e.backwards += result.backwards;
-    if (progress) progress(to, clean, robust);
+  const data::Batch all = data::batch_of(set);
+  attacks::ProtocolRun run(attack_model(model), {all.images, all.labels, all.ids, {}}, protocol,
+                           settings.batch, model.device());
+  EvaluationState state(settings.state,
+                        identity_of(e.fingerprint_before, set, protocol, model.device()));
+  const double seconds_before = state.restore(run);
+  const auto seconds = [&] {
+    return seconds_before +
+           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  while (!run.is_done()) {
+    run.run_batch();
+    if (settings.progress) settings.progress(standing(run));
+    const bool stop = settings.stop_requested && settings.stop_requested();
+    if (run.is_attacking()) state.keep_when_due(run, seconds());
+    if (!stop || !run.is_attacking()) continue;
+    state.keep(run, seconds());
+    throw Error(text("stopped in the attack '", standing(run).stage, "'",
+                     settings.state.empty() ? "" : "; the same command goes on from here"));
   }
-  e.adversarial = concat(points, 0);
-  e.verified_differently = count_changed(model, e, batch);
-  e.forwards += set.size();
+  state.remove();
+  e.samples = run.result().samples;
+  e.adversarial = run.result().adversarial;
+  e.forwards = run.result().forwards;
+  e.backwards = run.result().backwards;
   e.fingerprint_after = fingerprint(model);
-  e.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  e.seconds = seconds();
   return e;
 }
 

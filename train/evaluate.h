@@ -2,9 +2,8 @@
 
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
 
-#include "attacks/protocol.h"
+#include "attacks/protocol_run.h"
 #include "data/image_set.h"
 #include "models/classifier.h"
 
@@ -17,19 +16,31 @@ struct Evaluation {
   engine::Tensor adversarial;                  // [n, h, w, c], the worst point of each image
   int64_t forwards = 0, backwards = 0;         // images
   double seconds = 0;
-  int64_t verified_differently = 0;  // images whose adversarial prediction changed when re-run
-                                     // in other batches
   uint64_t fingerprint_before = 0, fingerprint_after = 0;  // of the model's tensors
 
   int64_t clean_correct(const data::ImageSet& set) const;
   int64_t robust_correct(const data::ImageSet& set) const;
 };
 
-// Told after each batch: images done, and how many of them are clean-correct and robust.
-using EvaluationProgress = std::function<void(int64_t done, int64_t clean, int64_t robust)>;
+struct EvaluationStanding {
+  std::string stage;                         // "clean", the name of an attack, "verdict"
+  int64_t images_done = 0, images = 0;       // of the stage
+  int64_t correct = 0, robust = 0;           // so far
+  int64_t passes_done = 0, passes_left = 0;  // forward and backward, of images; left: an estimate
+};
 
+struct EvaluationSettings {
+  int batch = 256;
+  // Kept here every minute while attacks run, read when it is there at the start, and removed at
+  // the end: an evaluation that was killed goes on to the same bits. Empty: nothing is kept.
+  std::filesystem::path state = {};
+  std::function<void(const EvaluationStanding&)> progress = {};  // told after each batch
+  std::function<bool()> stop_requested = {};  // asked after each batch: keep the state and throw
+};
+
+// Throws when it was asked to stop, and when the state it finds is of another model, data set,
+// protocol or kind of device.
 Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
-                    const attacks::Protocol& protocol, int batch,
-                    const EvaluationProgress& progress = {});
+                    const attacks::Protocol& protocol, const EvaluationSettings& settings = {});
 
 }  // namespace moat::train

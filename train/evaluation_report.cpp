@@ -5,6 +5,7 @@
 #include "train/evaluation_files.h"
 #include "train/machine.h"
 #include "train/statistics.h"
+#include "train/verification.h"
 
 namespace moat::train {
 
@@ -18,17 +19,6 @@ double fraction(int64_t part, int64_t whole) { return whole ? double(part) / dou
 ordered_json interval(int64_t part, int64_t whole) {
   const Interval i = wilson_interval(part, whole);
   return {i.low, i.high};
-}
-
-ordered_json protocol_json(const attacks::Protocol& protocol) {
-  ordered_json list = ordered_json::array();
-  for (const attacks::NamedAttack& a : protocol.attacks) {
-    ordered_json attack = {{"name", a.name}};
-    attack.update(attacks::constants_of(a.attack));
-    attack.update({{"batch_norm", "evaluation mode"}, {"precision", "float32"}});
-    list.push_back(attack);
-  }
-  return {{"name", protocol.name}, {"attacks", list}};
 }
 
 ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
@@ -88,15 +78,13 @@ ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
           {"usage_entropy", normalized_entropy(clean)}};
 }
 
-ordered_json verify_json(const Evaluation& e) {
-  double linf = 0, l2 = 0;
-  for (const attacks::SampleResult& s : e.samples) {
-    linf = std::max(linf, s.linf);
-    l2 = std::max(l2, s.l2);
-  }
-  return {{"largest_linf", linf},
-          {"largest_l2", l2},
-          {"changed_in_other_batches", e.verified_differently},
+ordered_json verify_json(const Evaluation& e, const Verification& v) {
+  return {{"largest_linf", v.largest_linf},
+          {"largest_l2", v.largest_l2},
+          {"outside_ball", v.outside_ball},
+          {"outside_box", v.outside_box},
+          {"changed_in_other_batches", v.changed},
+          {"robust_as_bytes", v.robust_as_bytes},
           {"model_untouched", e.fingerprint_before == e.fingerprint_after}};
 }
 
@@ -120,9 +108,8 @@ ordered_json model_json(const EvaluationSubject& on) {
                                                                               : "softmax"}}}};
 }
 
-}  // namespace
-
-ordered_json evaluation_report(const Evaluation& e, const EvaluationSubject& on) {
+ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
+                       const Verification& verified) {
   const double eps = on.threat.eps;
   return {{"schema", 1},
           {"tool", tool_json()},
@@ -138,21 +125,25 @@ ordered_json evaluation_report(const Evaluation& e, const EvaluationSubject& on)
             {"eps", eps},
             {"eps_255", eps * 255},
             {"domain", {0, 1}}}},
-          {"protocol", protocol_json(e.protocol)},
+          {"protocol", attacks::constants_of(e.protocol)},
           {"results", results_json(e, on.set)},
           {"moe", moe_json(e, on)},
           {"cost", {{"forward", e.forwards}, {"backward", e.backwards}, {"seconds", e.seconds}}},
-          {"verify", verify_json(e)}};
+          {"verify", verify_json(e, verified)}};
 }
 
-void write_evaluation(const Evaluation& e, const EvaluationSubject& on,
-                      const std::filesystem::path& folder) {
+}  // namespace
+
+ordered_json write_evaluation(const Evaluation& e, const EvaluationSubject& on,
+                              const std::filesystem::path& folder) {
   std::filesystem::create_directories(folder);
   write_samples(folder / "per_sample.csv", e, on.set);
   write_pictures(folder, e, on.set);
+  const ordered_json report = report_of(
+      e, on, verify(on.model, e, on.set, on.threat, on.batch, folder / "adversarial.safetensors"));
   // Last: a folder with a report is complete.
-  write_file(folder / "report.json",
-             [&](std::ostream& out) { out << evaluation_report(e, on).dump(2) << '\n'; });
+  write_file(folder / "report.json", [&](std::ostream& out) { out << report.dump(2) << '\n'; });
+  return report;
 }
 
 }  // namespace moat::train

@@ -16,16 +16,16 @@ struct EvaluationSubject {
   std::string selected_on;  // which split chose the checkpoint: "none" for the last epoch
   const data::ImageSet& set;
   attacks::ThreatModel threat;
+  int batch;
 };
 
-// report.json: protocol with every constant, accuracies as fractions with Wilson intervals, the
-// accuracy under each attack alone, per class, the routes, the cost, and how it was re-verified.
-nlohmann::ordered_json evaluation_report(const Evaluation& evaluation,
-                                         const EvaluationSubject& subject);
-
 // Writes report.json, per_sample.csv, adversarial.safetensors (the first images, clean and
-// attacked, NCHW) and gallery.png (rows: clean, adversarial, difference around gray) into `folder`.
-void write_evaluation(const Evaluation& evaluation, const EvaluationSubject& subject,
-                      const std::filesystem::path& folder);
+// attacked, NCHW) and gallery.png (rows: clean, adversarial, difference around gray) into `folder`;
+// returns the report: protocol with every constant, accuracies as fractions with Wilson intervals,
+// the accuracy under each attack, per class, the routes, the cost, and what the stored images are
+// when they are read back and predicted anew.
+nlohmann::ordered_json write_evaluation(const Evaluation& evaluation,
+                                        const EvaluationSubject& subject,
+                                        const std::filesystem::path& folder);
 
 }  // namespace moat::train

@@ -12,7 +12,7 @@ Validation validate_on(models::Classifier& model, const data::ImageSet& set, con
       attacks::find_protocol("pgd-10@1", threat, config.run.seed, attack_model(model));
   for (attacks::NamedAttack& attack : protocol.attacks)
     std::get<attacks::Pgd>(attack.attack).steps = config.eval.validation_steps;
-  const Evaluation e = evaluate(model, set, protocol, config.eval.batch);
+  const Evaluation e = evaluate(model, set, protocol, {.batch = config.eval.batch});
   const auto n = static_cast<double>(set.size());
   return {static_cast<double>(e.clean_correct(set)) / n,
           static_cast<double>(e.robust_correct(set)) / n};

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # kill_and_resume.sh MOAT SCRATCH: a run killed with kill -9 in the middle, and again, then resumed,
-# must leave the bytes of an uninterrupted run. Also: an evaluation must not depend on the threads.
+# must leave the bytes of an uninterrupted run; an evaluation as well. Also: an evaluation must not
+# depend on the threads.
 set -euo pipefail
 
 moat=$1
@@ -52,5 +53,29 @@ for threads in 1 2; do
 done
 for file in per_sample.csv adversarial.safetensors; do
   cmp "$scratch/eval-1/$file" "$scratch/eval-2/$file" || fail "$file differs between 1 and 2 threads"
+done
+
+# An evaluation killed in the middle and continued. The state of the first minute is what Ctrl-C
+# leaves, so the kill -9 comes after one.
+evaluate() { # DIR
+  exec "$moat" eval "$scratch/whole" --protocol pgd-50@1 --threads 1 --quiet eval.limit=300 eval.batch=20 "eval.dir=$scratch/$1"
+}
+(evaluate undisturbed) >/dev/null
+evaluate disturbed >/dev/null 2>&1 &
+victim=$!
+sleep 0.4
+kill -INT "$victim" 2>/dev/null || fail 'the evaluation was over before it could be interrupted'
+wait "$victim" && fail 'the interrupted evaluation ended well'
+[[ -s $scratch/disturbed/state.safetensors ]] || fail 'no state of the evaluation was left'
+evaluate disturbed >/dev/null 2>&1 &
+victim=$!
+sleep 0.2
+kill -9 "$victim" 2>/dev/null || fail 'the evaluation was over before it could be killed'
+wait "$victim" 2>/dev/null && fail 'the killed evaluation ended well'
+(evaluate disturbed) >/dev/null
+[[ ! -e $scratch/disturbed/state.safetensors ]] || fail 'the state of a finished evaluation is left'
+for file in per_sample.csv adversarial.safetensors; do
+  cmp "$scratch/undisturbed/$file" "$scratch/disturbed/$file" ||
+    fail "$file differs from the undisturbed evaluation's"
 done
 printf 'kill_and_resume: the same bytes\n'

@@ -236,7 +236,7 @@ TEST_CASE("gpu: an evaluation counts like the CPU's and does not depend on its b
         attacks::find_protocol("pgd-10@1", {Norm::linf, 0.02}, 1, attack_model(model));
     for (attacks::NamedAttack& attack : protocol.attacks)
       std::get<attacks::Pgd>(attack.attack).steps = 3;
-    return evaluate(model, set, protocol, batch);
+    return evaluate(model, set, protocol, {.batch = batch});
   };
   const Evaluation one = run(pair.gpu.model, 12), other = run(pair.gpu.model, 5);
   for (size_t i = 0; i < one.samples.size(); ++i) {

@@ -1,0 +1,79 @@
+#include <algorithm>
+
+#include "attacks/protocol_run.h"
+
+namespace moat::attacks {
+
+using namespace engine;
+
+namespace {
+
+// The columns of a state that are int32 [images].
+constexpr std::pair<const char*, int SampleResult::*> kColumns[] = {
+    {"clean_prediction", &SampleResult::clean_prediction},
+    {"clean_route", &SampleResult::clean_route},
+    {"fooled_by", &SampleResult::fooled_by},
+    {"iteration", &SampleResult::iteration},
+};
+enum Position { kStage, kDone, kForwards, kBackwards, kPositions };
+
+const Tensor& entry(const std::map<std::string, Tensor>& state, const char* name, Dtype dtype,
+                    const Shape& shape) {
+  const auto it = state.find(name);
+  require(it != state.end() && it->second.dtype() == dtype && it->second.shape() == shape, [&] {
+    return text("the state of an evaluation needs '", name, "' ", shape.str(), " in ",
+                engine::name_of(dtype),
+                it == state.end() ? ": it has none" : ", got another shape or type");
+  });
+  return it->second;
+}
+
+}  // namespace
+
+std::map<std::string, Tensor> ProtocolRun::state() const {
+  require(is_attacking(), "the state of a protocol's run is kept before its verdict alone");
+  const auto n = static_cast<int64_t>(labels_.size());
+  std::map<std::string, Tensor> state{{"adversarial", result_.adversarial.clone()}};
+  for (const auto& [name, member] : kColumns) {
+    std::vector<int32_t> column;
+    for (const SampleResult& sample : result_.samples) column.push_back(sample.*member);
+    state[name] = Tensor::from(column, {n});
+  }
+  std::vector<uint8_t> resisted;
+  for (const SampleResult& sample : result_.samples)
+    resisted.insert(resisted.end(), sample.resisted.begin(), sample.resisted.end());
+  state["resisted"] = Tensor::from(resisted, {n, std::ssize(protocol_.attacks)});
+  state["position"] = Tensor::from(
+      std::vector<int64_t>{stage_, done_, result_.forwards, result_.backwards}, {kPositions});
+  return state;
+}
+
+void ProtocolRun::restore(const std::map<std::string, Tensor>& state) {
+  const auto n = static_cast<int64_t>(labels_.size()), attacks = std::ssize(protocol_.attacks);
+  const auto position = entry(state, "position", Dtype::i64, {kPositions}).to_vector<int64_t>();
+  const auto resisted = entry(state, "resisted", Dtype::u8, {n, attacks}).to_vector<uint8_t>();
+  const Tensor& points = entry(state, "adversarial", Dtype::f32, set_.images.shape());
+  std::vector<SampleResult> samples(labels_.size());
+  for (const auto& [name, member] : kColumns) {
+    const auto column = entry(state, name, Dtype::i32, {n}).to_vector<int32_t>();
+    for (size_t i = 0; i < samples.size(); ++i) samples[i].*member = column[i];
+  }
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const auto first = resisted.begin() + static_cast<int64_t>(i) * attacks;
+    samples[i].resisted.assign(first, first + attacks);
+    require(samples[i].fooled_by < attacks, "the state of an evaluation names an unknown attack");
+  }
+  require(position[kStage] >= -1 && position[kStage] < attacks,
+          [&] { return text("the state of an evaluation has no stage ", position[kStage]); });
+  result_ = {samples, points.clone(), position[kForwards], position[kBackwards]};
+  stage_ = static_cast<int>(position[kStage]);
+  rows_ = rows_of_stage();
+  done_ = position[kDone];
+  images_seen_ = 0;
+  passes_before_ = passes_done();
+  require(done_ >= 0 && done_ <= images_of_stage(), [&] {
+    return text("the state of an evaluation has done ", done_, " images of ", images_of_stage());
+  });
+}
+
+}  // namespace moat::attacks

@@ -1,0 +1,21 @@
+#include "cli/interrupt.h"
+
+#include <csignal>
+
+namespace moat::cli {
+
+namespace {
+
+volatile std::sig_atomic_t interrupted = 0;
+extern "C" void on_interrupt(int) { interrupted = 1; }
+
+}  // namespace
+
+void catch_interrupts() {
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+}
+
+bool is_interrupted() { return interrupted != 0; }
+
+}  // namespace moat::cli
