@@ -1,6 +1,7 @@
 #include "attacks/protocol_run.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -60,6 +61,7 @@ ProtocolRun::ProtocolRun(Model model, Victims set, Protocol protocol, int64_t ba
   result_.samples.resize(labels_.size());
   for (SampleResult& sample : result_.samples)
     sample.resisted.assign(protocol_.attacks.size(), false);
+  result_.spent.resize(protocol_.attacks.size());
   result_.adversarial = set_.images.clone();
   rows_ = rows_of_stage();
 }
@@ -157,10 +159,15 @@ void ProtocolRun::keep_point(int32_t row, const Tensor& points, int64_t from) {
 void ProtocolRun::attack(const Victims& some, const std::vector<int32_t>& rows,
                          const std::vector<int32_t>& with_company) {
   const auto number = static_cast<size_t>(stage_);
+  const auto start = std::chrono::steady_clock::now();
   const AttackResult found = run(model_, some, protocol_.attacks[number].attack);
+  const Tensor points = found.adversarial.to(Device{});
   result_.forwards += found.forwards;
   result_.backwards += found.backwards;
-  const Tensor points = found.adversarial.to(Device{});
+  Spent& spent = result_.spent[number];
+  spent.forwards += found.forwards;
+  spent.backwards += found.backwards;
+  spent.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   for (size_t i = 0; i < with_company.size(); ++i) {
     const int32_t row = with_company[i];
     if (!std::binary_search(rows.begin(), rows.end(), row)) continue;

@@ -20,8 +20,15 @@ struct SampleResult {
   bool is_robust(int label) const { return is_correct(label) && fooled_by < 0; }
 };
 
+// By one attack of a protocol.
+struct Spent {
+  int64_t forwards = 0, backwards = 0;  // images
+  double seconds = 0;
+};
+
 struct ProtocolResult {
   std::vector<SampleResult> samples;
+  std::vector<Spent> spent;    // per attack
   engine::Tensor adversarial;  // the worst point of each image; the image itself if wrong clean
   int64_t forwards = 0, backwards = 0;  // images
 };

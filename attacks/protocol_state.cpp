@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <cmath>
 
 #include "attacks/protocol_run.h"
 
@@ -43,6 +43,10 @@ std::map<std::string, Tensor> ProtocolRun::state() const {
   for (const SampleResult& sample : result_.samples)
     resisted.insert(resisted.end(), sample.resisted.begin(), sample.resisted.end());
   state["resisted"] = Tensor::from(resisted, {n, std::ssize(protocol_.attacks)});
+  std::vector<double> spent;
+  for (const Spent& s : result_.spent)
+    spent.insert(spent.end(), {double(s.forwards), double(s.backwards), s.seconds});
+  state["spent"] = Tensor::from(spent, {std::ssize(result_.spent), 3});
   state["position"] = Tensor::from(
       std::vector<int64_t>{stage_, done_, result_.forwards, result_.backwards}, {kPositions});
   return state;
@@ -65,7 +69,11 @@ void ProtocolRun::restore(const std::map<std::string, Tensor>& state) {
   }
   require(position[kStage] >= -1 && position[kStage] < attacks,
           [&] { return text("the state of an evaluation has no stage ", position[kStage]); });
-  result_ = {samples, points.clone(), position[kForwards], position[kBackwards]};
+  std::vector<Spent> spent;
+  const auto cost = entry(state, "spent", Dtype::f64, {attacks, 3}).to_vector<double>();
+  for (size_t a = 0; a < cost.size(); a += 3)
+    spent.push_back({std::llround(cost[a]), std::llround(cost[a + 1]), cost[a + 2]});
+  result_ = {samples, spent, points.clone(), position[kForwards], position[kBackwards]};
   stage_ = static_cast<int>(position[kStage]);
   rows_ = rows_of_stage();
   done_ = position[kDone];

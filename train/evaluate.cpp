@@ -49,6 +49,14 @@ int64_t Evaluation::robust_correct(const data::ImageSet& set) const {
   return n;
 }
 
+int64_t Evaluation::robust_after(size_t attack, const data::ImageSet& set) const {
+  int64_t n = 0;
+  for (size_t i = 0; i < samples.size(); ++i)
+    n += samples[i].is_correct(set.labels[i]) &&
+         (samples[i].fooled_by < 0 || samples[i].fooled_by > static_cast<int>(attack));
+  return n;
+}
+
 Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
                     const attacks::Protocol& protocol, const EvaluationSettings& settings) {
   require(settings.batch >= 1,
@@ -79,6 +87,7 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
   }
   state.remove();
   e.samples = run.result().samples;
+  e.spent = run.result().spent;
   e.adversarial = run.result().adversarial;
   e.forwards = run.result().forwards;
   e.backwards = run.result().backwards;

@@ -13,6 +13,7 @@ namespace moat::train {
 struct Evaluation {
   attacks::Protocol protocol;
   std::vector<attacks::SampleResult> samples;  // in the set's order
+  std::vector<attacks::Spent> spent;           // per attack
   engine::Tensor adversarial;                  // [n, h, w, c], the worst point of each image
   int64_t forwards = 0, backwards = 0;         // images
   double seconds = 0;
@@ -20,6 +21,8 @@ struct Evaluation {
 
   int64_t clean_correct(const data::ImageSet& set) const;
   int64_t robust_correct(const data::ImageSet& set) const;
+  // Images that are right clean and not fooled by the attacks up to and including this one.
+  int64_t robust_after(size_t attack, const data::ImageSet& set) const;
 };
 
 struct EvaluationStanding {

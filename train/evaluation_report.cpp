@@ -2,6 +2,7 @@
 
 #include "attacks/threat_model.h"
 #include "engine/io/file.h"
+#include "train/evaluation_exchange.h"
 #include "train/evaluation_files.h"
 #include "train/machine.h"
 #include "train/statistics.h"
@@ -23,11 +24,17 @@ ordered_json interval(int64_t part, int64_t whole) {
 
 ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
   const int64_t n = set.size(), clean = e.clean_correct(set), robust = e.robust_correct(set);
-  ordered_json alone = ordered_json::object();
+  // By itself where it was run on every image, and after all up to it; in images fooled first by
+  // it.
+  ordered_json alone = ordered_json::object(), after = alone, marginal = alone;
   for (size_t a = 0; a < e.protocol.attacks.size(); ++a) {
+    const attacks::NamedAttack& attack = e.protocol.attacks[a];
     int64_t resisted = 0;
     for (const attacks::SampleResult& s : e.samples) resisted += s.resisted[a];
-    alone[e.protocol.attacks[a].name] = fraction(resisted, n);
+    if (attack.against == attacks::Against::correct) alone[attack.name] = fraction(resisted, n);
+    const int64_t left = e.robust_after(a, set), before = a ? e.robust_after(a - 1, set) : clean;
+    after[attack.name] = fraction(left, n);
+    marginal[attack.name] = before - left;
   }
   ordered_json per_class = ordered_json::array();
   for (size_t c = 0; c < set.class_names.size(); ++c) {
@@ -47,6 +54,8 @@ ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
           {"robust", fraction(robust, n)},
           {"ci95", {{"clean", interval(clean, n)}, {"robust", interval(robust, n)}}},
           {"alone", alone},
+          {"after", after},
+          {"fooled_first_by", marginal},
           {"per_class", per_class}};
 }
 
@@ -76,6 +85,18 @@ ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
           {"class_by_expert_adversarial", adversarial_by_class},
           {"route_flip_rate", fraction(flips, static_cast<int64_t>(e.samples.size()))},
           {"usage_entropy", normalized_entropy(clean)}};
+}
+
+ordered_json cost_json(const Evaluation& e) {
+  ordered_json attacks = ordered_json::object();
+  for (size_t a = 0; a < e.spent.size(); ++a)
+    attacks[e.protocol.attacks[a].name] = {{"forward", e.spent[a].forwards},
+                                           {"backward", e.spent[a].backwards},
+                                           {"seconds", e.spent[a].seconds}};
+  return {{"forward", e.forwards},
+          {"backward", e.backwards},
+          {"seconds", e.seconds},
+          {"attacks", attacks}};
 }
 
 ordered_json verify_json(const Evaluation& e, const Verification& v) {
@@ -128,7 +149,7 @@ ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
           {"protocol", attacks::constants_of(e.protocol)},
           {"results", results_json(e, on.set)},
           {"moe", moe_json(e, on)},
-          {"cost", {{"forward", e.forwards}, {"backward", e.backwards}, {"seconds", e.seconds}}},
+          {"cost", cost_json(e)},
           {"verify", verify_json(e, verified)}};
 }
 
@@ -141,6 +162,10 @@ ordered_json write_evaluation(const Evaluation& e, const EvaluationSubject& on,
   write_pictures(folder, e, on.set);
   const ordered_json report = report_of(
       e, on, verify(on.model, e, on.set, on.threat, on.batch, folder / "adversarial.safetensors"));
+  if (e.protocol.name.starts_with("aa-")) {
+    write_autoattack_log(folder / "autoattack.log", e, on);
+    write_robustbench_card(folder / "robustbench.json", e, on);
+  }
   // Last: a folder with a report is complete.
   write_file(folder / "report.json", [&](std::ostream& out) { out << report.dump(2) << '\n'; });
   return report;
