@@ -103,7 +103,7 @@ TEST_CASE("cuda: dlr ranks the first of equals, and NaN before all", "[cuda][dlr
       .classes = 4,
       .logits = {5, 3, 0, 3,     2,    2, 2, 2, 5,    kNan, 9,  kNan, kNan, 1, 2, 0,
                  1, 2, 3, -kInf, kInf, 1, 2, 3, -0.f, 0,    -1, -2,   3,    3, 3, 1},
-      .labels = {0, 3, 0, 1, 3, 0, 1, 3},
+      .labels = {0, 3, 0, 1, 3, 0, 2, 3},
       .targets = {1, 0, 2, 0, 1, 2, 0, 3},
       .d_values = {1, 2, 3, 4, 5, 6, 7, 8}};
   check(in);
@@ -114,6 +114,13 @@ TEST_CASE("cuda: dlr ranks the first of equals, and NaN before all", "[cuda][dlr
   CHECK(d_z[2] == 0);  // of 5, 3, 0, 3 the third is the class behind the 0
   CHECK(d_z[3] != 0);
   CHECK(on_device(in).values[1] == 0);
+  Batch<float> lanes = random_batch<float>(1, 100, 5, false);  // three leaders of one lane
+  lanes.labels = {1};
+  lanes.logits[3] = lanes.logits[35] = 50;
+  lanes.logits[67] = 60;
+  check(lanes);
+  CHECK(on_device(lanes).d_logits[35] != 0);
+  CHECK(on_device(lanes).d_logits[3] == 0);
   for (bool targeted : {false, true}) {
     Batch<float> far = random_batch<float>(1, 700, 4, targeted);  // leaders in different warps
     far.labels = {0};
