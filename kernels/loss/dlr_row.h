@@ -31,7 +31,7 @@ struct DlrRow {
 // `target`: nullptr without; z(i): the logit of class i.
 template <class Logit>
 constexpr DlrRow dlr_row(const int (&leaders)[kLeaders], int label, const int* target, Logit z) {
-  const int other = target ? *target : leaders[leaders[0] == label];
+  const int other = target ? *target : leaders[0] == label ? leaders[1] : leaders[0];
   const double lower = target ? (z(leaders[2]) + z(leaders[3])) / 2 : z(leaders[2]);
   return {.label = label,
           .other = other,

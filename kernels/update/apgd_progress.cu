@@ -15,13 +15,6 @@ namespace {
 constexpr int kThreads = 256;
 
 template <int N>
-__device__ void copy_image(int64_t pixels, const float* from, float* to) {
-  const int64_t first = int64_t{blockIdx.x} * pixels;
-  for (int64_t i = int64_t{threadIdx.x} * N; i < pixels; i += kThreads * N)
-    store(to + first + i, load<N>(from + first + i));
-}
-
-template <int N>
 __global__ void __launch_bounds__(kThreads) progress_kernel(ApgdProgress a) {
   const unsigned i = blockIdx.x;
   const float loss = a.loss[i], best_before = a.best_loss[i];
@@ -41,12 +34,16 @@ __global__ void __launch_bounds__(kThreads) progress_kernel(ApgdProgress a) {
       a.checked_loss[i] = best;
     }
   }
-  if (is_best) {  // then a jump leads to where the image is
-    copy_image<N>(a.pixels, a.points, a.best_points);
-    copy_image<N>(a.pixels, a.gradient, a.best_gradient);
-  } else if (halve) {
-    copy_image<N>(a.pixels, a.best_points, a.points);
-    copy_image<N>(a.pixels, a.best_gradient, a.gradient);
+  if (!is_best && !halve) return;  // where both hold, a jump leads to where the image is
+  const int64_t first = int64_t{i} * a.pixels;
+  const float *from = (is_best ? a.points : a.best_points) + first,
+              *from_gradient = (is_best ? a.gradient : a.best_gradient) + first;
+  float *to = (is_best ? a.best_points : a.points) + first,
+        *to_gradient = (is_best ? a.best_gradient : a.gradient) + first;
+  for (int64_t at = int64_t{threadIdx.x} * N; at < a.pixels; at += kThreads * N) {
+    const Vector<float, N> point = load<N>(from + at), slope = load<N>(from_gradient + at);
+    store(to + at, point);
+    store(to_gradient + at, slope);
   }
 }
 

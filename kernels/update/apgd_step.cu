@@ -56,7 +56,7 @@ struct Image {
 };
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads, 2) linf_kernel(ApgdStep a, double radius) {
+__global__ void __launch_bounds__(kThreads) linf_kernel(ApgdStep a, double radius) {
   const Image<T> image(a);
   const double step = step_of(a);
   for (int64_t at = int64_t{threadIdx.x} * N; at < a.pixels; at += kThreads * N) {
