@@ -2,12 +2,13 @@
 
 #include <variant>
 
+#include "attacks/apgd.h"
 #include "attacks/pgd.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd>;
+using Attack = std::variant<Pgd, Apgd>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 

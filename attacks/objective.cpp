@@ -16,6 +16,10 @@ const char* name_of(Loss loss) {
       return "margin";
     case Loss::kl_divergence:
       return "kl-divergence";
+    case Loss::dlr:
+      return "dlr (below 3 classes the margin)";
+    case Loss::dlr_targeted:
+      return "dlr-targeted (below 4 classes z_t - z_y)";
   }
   return "unknown";
 }
@@ -31,6 +35,11 @@ Tensor loss_of(Loss loss, const Tensor& logits, const Victims& victims) {
     case Loss::kl_divergence:
       require(victims.reference.defined(), "the KL attack needs the clean logits as reference");
       return kl_divergence(victims.reference, logits);
+    case Loss::dlr:
+      return logits.dim(1) < 3 ? margin(logits, victims.labels) : dlr(logits, victims.labels);
+    case Loss::dlr_targeted:
+      return logits.dim(1) < 4 ? targeted_margin(logits, victims.labels, victims.targets)
+                               : targeted_dlr(logits, victims.labels, victims.targets);
   }
   throw Error("unknown attack loss");
 }

@@ -10,6 +10,8 @@ enum class Loss {
   cross_entropy,  // of both labels, where images are mixed
   margin,         // max_{i≠y} z_i - z_y
   kl_divergence,  // KL(softmax reference ‖ softmax logits), the inner loss of TRADES
+  dlr,            // the margin over the spread of the logits; below 3 classes the margin
+  dlr_targeted,   // the same towards Victims::targets; below 4 classes z_t - z_y
 };
 const char* name_of(Loss loss);
 engine::Tensor loss_of(Loss loss, const engine::Tensor& logits, const Victims& victims);

@@ -75,6 +75,28 @@ TEST_CASE("cross-entropy keeps its digits when the label's logit towers", "[loss
   CHECK(d[1] == Approx(others / 2).epsilon(1e-6));
 }
 
+// p_y - 1 written naively is 0 in float32 beyond a margin of 17: an attack would stand still.
+TEST_CASE("cross-entropy: the label's slope is the other classes' share at any margin", "[loss]") {
+  for (double margin : {20.0, 50.0, 80.0})
+    for (const Dtype dtype : {Dtype::f32, Dtype::f64}) {
+      INFO("margin " << margin << ", " << name_of(dtype));
+      const Tensor z = Tensor::from<double>({-1, margin, 0, -3}, {1, 4}).to(dtype),
+                   y = Tensor::from<int32_t>({1}, {1});
+      const auto d =
+          gradients_of({z}, [&](const Tensors& in) { return cross_entropy(in[0], y); })[0]
+              .to(Dtype::f64)
+              .to_vector<double>();
+      double others = 0, total = 1;  // in units of exp(margin)
+      for (double x : {-1.0, 0.0, -3.0}) others += std::exp(x - margin);
+      total += others;
+      const double tolerance = dtype == Dtype::f32 ? 1e-7 : 1e-14;
+      CHECK(std::abs(d[1] / (-others / total) - 1) < tolerance);
+      CHECK(std::abs(d[0] / (std::exp(-1 - margin) / total) - 1) < tolerance);
+      CHECK(std::abs(d[2] / (std::exp(-margin) / total) - 1) < tolerance);
+      CHECK(std::abs(d[3] / (std::exp(-3 - margin) / total) - 1) < tolerance);
+    }
+}
+
 TEST_CASE("cross-entropy survives gaps of 1e5 both ways", "[loss]") {
   const Tensor z = Tensor::from<float>({1e5f, -1e5f, -1e5f, 1e5f}, {2, 2});
   const Tensor y = Tensor::from<int32_t>({0, 0}, {2});

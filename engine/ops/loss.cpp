@@ -2,8 +2,11 @@
 
 #include "engine/dispatch.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/reduce.h"
+#include "engine/ops/shape.h"
 #include "engine/tape.h"
 #include "kernels/loss/cross_entropy.h"
+#include "kernels/loss/dlr.h"
 #include "kernels/loss/kl_divergence.h"
 #include "kernels/loss/margin.h"
 #include "kernels/loss/softmax.h"
@@ -31,11 +34,12 @@ void require_logits(const char* op, const Tensor& x) {
           });
 }
 
-void require_labels(const char* op, const Tensor& labels, const Tensor& logits) {
+void require_labels(const char* op, const Tensor& labels, const Tensor& logits,
+                    const char* what = "labels") {
   require(
       labels.defined() && labels.dtype() == Dtype::i32 && labels.shape() == Shape{logits.dim(0)},
       [&] {
-        return text(op, ": labels must be int32 [", logits.dim(0), "], got ",
+        return text(op, ": ", what, " must be int32 [", logits.dim(0), "], got ",
                     labels.defined() ? text(name_of(labels.dtype()), " ", labels.shape().str())
                                      : "nothing");
       });
@@ -43,9 +47,48 @@ void require_labels(const char* op, const Tensor& labels, const Tensor& logits) 
   const std::vector<int32_t> values = labels.to_vector<int32_t>();
   for (size_t row = 0; row < values.size(); ++row)
     require(values[row] >= 0 && values[row] < logits.dim(1), [&] {
-      return text(op, ": labels must be in [0, ", logits.dim(1), "), got ", values[row], " in row ",
-                  row);
+      return text(op, ": ", what, " must be in [0, ", logits.dim(1), "), got ", values[row],
+                  " in row ", row);
     });
+}
+
+// targets: undefined for the untargeted form.
+Tensor dlr_rows(const char* op, const Tensor& logits, const Tensor& labels, const Tensor& targets) {
+  const Tensor z = logits.contiguous(), y = labels.contiguous(),
+               t = targets.defined() ? targets.contiguous() : targets,
+               values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
+  const Rows size = rows_of(z);
+  const int32_t* targeted = t.defined() ? t.data_as<int32_t>() : nullptr;
+  dispatch(common_device({z, y, t}), [&](auto on) {
+    return kernels::dlr(on, {.logits = z.data(),
+                             .labels = y.data_as<int32_t>(),
+                             .targets = targeted,
+                             .values = values.data(),
+                             .rows = size.rows,
+                             .classes = size.columns,
+                             .dtype = z.dtype()});
+  });
+  return recorded(op, {logits}, values,
+                  [z, y, t, targeted, size](const Tensors& d_outputs, const Needs&) -> Tensors {
+                    const Tensor d_values = d_outputs[0].contiguous(),
+                                 d_z = Tensor::empty(z.shape(), z.dtype(), z.device());
+                    const kernels::DlrGrad args{.logits = z.data(),
+                                                .labels = y.data_as<int32_t>(),
+                                                .targets = targeted,
+                                                .d_values = d_values.data(),
+                                                .d_logits = d_z.data(),
+                                                .rows = size.rows,
+                                                .classes = size.columns,
+                                                .dtype = z.dtype()};
+                    dispatch(z.device(), [&](auto on) { return kernels::dlr_grad(on, args); });
+                    return {d_z};
+                  });
+}
+
+void require_classes(const char* op, const char* needed, int64_t classes, const Tensor& logits) {
+  require(logits.dim(1) >= classes || logits.dim(0) == 0, [&] {
+    return text(op, ": needs ", needed, " classes or more, got logits ", logits.shape().str());
+  });
 }
 
 Tensor softmax_rows(const char* op, const Tensor& logits, kernels::SoftmaxForm form) {
@@ -180,9 +223,7 @@ Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits) {
 
 Tensor margin(const Tensor& logits, const Tensor& labels) {
   require_logits("margin", logits);
-  require(logits.dim(1) >= 2 || logits.dim(0) == 0, [&] {
-    return text("margin: needs two classes or more, got logits ", logits.shape().str());
-  });
+  require_classes("margin", "two", 2, logits);
   require_labels("margin", labels, logits);
   const Tensor z = logits.contiguous(), y = labels.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
@@ -209,6 +250,33 @@ Tensor margin(const Tensor& logits, const Tensor& labels) {
                     dispatch(z.device(), [&](auto on) { return kernels::margin_grad(on, args); });
                     return {d_z};
                   });
+}
+
+Tensor targeted_margin(const Tensor& logits, const Tensor& labels, const Tensor& targets) {
+  require_logits("targeted_margin", logits);
+  require_labels("targeted_margin", labels, logits);
+  require_labels("targeted_margin", targets, logits, "targets");
+  const int64_t classes = logits.dim(1);
+  std::vector<double> identity(static_cast<size_t>(classes * classes), 0);
+  for (int64_t i = 0; i < classes; ++i) identity[static_cast<size_t>(i * classes + i)] = 1;
+  const Tensor one_hot =
+      Tensor::from(identity, {classes, classes}).to(logits.dtype()).to(logits.device());
+  return sum(mul(logits, sub(gather_rows(one_hot, targets), gather_rows(one_hot, labels))), 1);
+}
+
+Tensor dlr(const Tensor& logits, const Tensor& labels) {
+  require_logits("dlr", logits);
+  require_classes("dlr", "three", 3, logits);
+  require_labels("dlr", labels, logits);
+  return dlr_rows("dlr", logits, labels, {});
+}
+
+Tensor targeted_dlr(const Tensor& logits, const Tensor& labels, const Tensor& targets) {
+  require_logits("targeted_dlr", logits);
+  require_classes("targeted_dlr", "four", 4, logits);
+  require_labels("targeted_dlr", labels, logits);
+  require_labels("targeted_dlr", targets, logits, "targets");
+  return dlr_rows("targeted_dlr", logits, labels, targets);
 }
 
 }  // namespace moat::engine

@@ -26,4 +26,14 @@ Tensor kl_divergence(const Tensor& p_logits, const Tensor& q_logits);
 // The gradient goes to the first maximum.
 Tensor margin(const Tensor& logits, const Tensor& labels);
 
+// z_t - z_y of a target class, int32 [rows] in [0, classes).
+Tensor targeted_margin(const Tensor& logits, const Tensor& labels, const Tensor& targets);
+
+// The margin over the spread of the largest logits, z_(1) - z_(3) + 1e-12, so that neither scaling
+// nor shifting the logits hides the gradient (DLR, Croce & Hein 2020, eq. 6); needs three classes.
+Tensor dlr(const Tensor& logits, const Tensor& labels);
+
+// (z_t - z_y) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12) (eq. 7); needs four classes.
+Tensor targeted_dlr(const Tensor& logits, const Tensor& labels, const Tensor& targets);
+
 }  // namespace moat::engine

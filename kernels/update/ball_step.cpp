@@ -2,39 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "kernels/parallel.h"
+#include "kernels/update/ball.h"
 
 namespace moat::kernels {
 
 namespace {
-
-template <class T>
-double usable(T g) {
-  constexpr T largest = static_cast<T>(std::numeric_limits<float>::max());
-  return std::isnan(g) ? 0 : std::clamp(g, -largest, largest);
-}
-
-template <class T>
-double sign(T g) {
-  return (g > 0) - (g < 0);
-}
-
-// center + offset in T, on [0, 1], never further from the center than |offset|.
-template <class T>
-T around(T center, double offset) {
-  T y = static_cast<T>(center + offset);
-  if (std::abs(double{y} - center) > std::abs(offset)) y = std::nextafter(y, center);
-  return std::clamp(y, T(0), T(1));
-}
-
-// The largest T that is not above eps.
-template <class T>
-T rounded_down(double eps) {
-  const T nearest = static_cast<T>(eps);
-  return nearest > eps ? std::nextafter(nearest, T(0)) : nearest;
-}
 
 // One image.
 template <class T>

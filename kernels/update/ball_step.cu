@@ -1,14 +1,12 @@
 #include "kernels/update/ball_step.h"
 
-#include <bit>
 #include <cmath>
-#include <limits>
-#include <type_traits>
 
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/cuda/warp.cuh"
+#include "kernels/update/ball.h"
 
 // Pixel by pixel the arithmetic of ball_step.cpp, in float64. L∞ without a velocity is one pass
 // over the pixels in vectors of 16 bytes. What needs a norm has a block per image, whose passes
@@ -20,43 +18,6 @@ namespace moat::kernels {
 namespace {
 
 constexpr int kThreads = 512;
-
-template <class T>
-__device__ double usable(T g) {
-  constexpr T kLargest = static_cast<T>(std::numeric_limits<float>::max());
-  if (g != g) return 0;
-  return g > kLargest ? kLargest : g < -kLargest ? -kLargest : g;
-}
-
-template <class T>
-__device__ double sign(T g) {
-  return (g > 0) - (g < 0);
-}
-
-// The neighbour of a finite `from` on the side of `to`, which differs from it.
-template <class T>
-constexpr T next_towards(T from, T to) {
-  using Bits = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
-  if (from == 0)
-    return to > 0 ? std::numeric_limits<T>::denorm_min() : -std::numeric_limits<T>::denorm_min();
-  const Bits bits = std::bit_cast<Bits>(from);
-  return std::bit_cast<T>((from < to) == (from > 0) ? bits + 1 : bits - 1);
-}
-
-// center + offset in T, on [0, 1], never further from the center than |offset|.
-template <class T>
-__device__ T around(T center, double offset) {
-  T y = static_cast<T>(center + offset);
-  if (fabs(double{y} - center) > fabs(offset)) y = next_towards(y, center);
-  return y < 0 ? T(0) : y > 1 ? T(1) : y;
-}
-
-// The largest T that is not above eps.
-template <class T>
-constexpr T rounded_down(double eps) {
-  const T nearest = static_cast<T>(eps);
-  return nearest > eps ? next_towards(nearest, T(0)) : nearest;
-}
 
 // One pixel's step and projection, L∞.
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/ops/apgd.h"
 #include "engine/ops/elementwise.h"
 #include "tests/op_case.h"
 
@@ -54,6 +55,63 @@ OpCase ball_case(const Shape& shape, const BallStep& step) {
       .bytes = 16.0 * static_cast<double>(x.size())};
 }
 
+// A step towards the gradient and one with momentum, each projected, image by image.
+Tensor apgd_reference(const Tensors& in, const ApgdStep& step) {
+  const Tensor &x = in[0], &previous = in[1], &gradient = in[2], &center = in[3];
+  const Tensor y = Tensor::empty(x.shape(), Dtype::f64);
+  const int64_t images = x.dim(0), pixels = images ? x.size() / images : 0;
+  const auto norm_of = [&](const std::vector<double>& v) {
+    double square = 0;
+    for (double value : v) square += value * value;
+    return std::sqrt(square);
+  };
+  for (int64_t image = 0; image < images; ++image) {
+    const auto row = [&](const Tensor& t) {
+      return std::vector<double>(f64(t) + image * pixels, f64(t) + (image + 1) * pixels);
+    };
+    const auto from = row(x), before = row(previous), c = row(center);
+    const auto project = [&](std::vector<double> point) {
+      for (size_t i = 0; i < point.size(); ++i) point[i] -= c[i];
+      const double shrink = step.eps / std::max(norm_of(point), 1e-300);
+      for (size_t i = 0; i < point.size(); ++i) {
+        const double offset = step.norm == kernels::Norm::l2
+                                  ? point[i] * std::min(shrink, 1.0)
+                                  : std::clamp(point[i], -step.eps, step.eps);
+        point[i] = std::clamp(c[i] + offset, 0.0, 1.0);
+      }
+      return point;
+    };
+    std::vector<double> g = row(gradient), z = from, to = from;
+    const double length = std::max(norm_of(g), 1e-300), size = f64(in[4])[image];
+    for (size_t i = 0; i < z.size(); ++i)
+      z[i] += size * (step.norm == kernels::Norm::l2 ? g[i] / length : (g[i] > 0) - (g[i] < 0));
+    z = project(z);
+    for (size_t i = 0; i < z.size(); ++i)
+      to[i] += step.momentum * (z[i] - from[i]) + (1 - step.momentum) * (from[i] - before[i]);
+    to = project(to);
+    std::copy(to.begin(), to.end(), f64(y) + image * pixels);
+  }
+  return y;
+}
+
+OpCase apgd_case(const Shape& shape, const ApgdStep& step) {
+  const Tensor center = clamp(affine(randn(shape, 13), 0.3, 0.5), 0, 1);
+  const auto near = [&](uint32_t stream) {
+    return clamp(add(center, scale(randn(shape, stream), step.eps)), 0, 1);
+  };
+  const Tensor steps = abs(scale(randn({shape[0]}, 17), step.eps));
+  return {.name = std::string("apgd_step ") + (step.norm == kernels::Norm::linf ? "linf " : "l2 ") +
+                  shape.str(),
+          .inputs = {near(14), near(15), randn(shape, 16), center, steps},
+          .op =
+              [=](const Tensors& in) {  // steps are float64 beside any images
+                return Tensors{apgd_step(in[0], in[1], in[2], in[3], in[4].to(Dtype::f64), step)};
+              },
+          .reference = [=](const Tensors& in) { return Tensors{apgd_reference(in, step)}; },
+          .f32 = 3e-7,  // as above
+          .bytes = 20.0 * static_cast<double>(shape.count())};
+}
+
 }  // namespace
 
 std::vector<OpCase> ball_cases(Scale scale) {
@@ -62,10 +120,14 @@ std::vector<OpCase> ball_cases(Scale scale) {
                                {.norm = Norm::l2, .eps = 0.5, .step = 0.1}}) {
     if (scale == Scale::bench) {
       out.push_back(ball_case({512, 32, 32, 3}, step));
+      out.push_back(apgd_case({512, 32, 32, 3}, {step.norm, step.eps, 0.75}));
       continue;
     }
-    for (const Shape& shape : {Shape{4, 8, 8, 3}, {3, 7, 5, 1}, {0, 4, 4, 3}, {2, 0}, {1, 1}, {5}})
+    for (const Shape& shape :
+         {Shape{4, 8, 8, 3}, {3, 7, 5, 1}, {0, 4, 4, 3}, {2, 0}, {1, 1}, {5}}) {
       out.push_back(ball_case(shape, step));
+      out.push_back(apgd_case(shape, {step.norm, step.eps, 0.75}));
+    }
   }
   return out;
 }

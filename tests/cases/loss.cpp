@@ -1,5 +1,6 @@
 #include "engine/ops/loss.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -67,6 +68,20 @@ Tensor margin_reference(const Tensor& logits, const Tensor& labels) {
     for (int64_t i = 0; i < n; ++i)
       if (i != label) best = std::max(best, z[i]);
     return best - z[label];
+  });
+}
+
+// The difference of logits ratio from a full sort; the target, if any, takes the place of the
+// runner-up.
+Tensor dlr_reference(const Tensor& logits, const Tensor& labels, const Tensor& targets) {
+  return by_row(logits, [&](const double* z, int64_t n, int64_t r) {
+    std::vector<double> sorted(z, z + n);
+    std::sort(sorted.rbegin(), sorted.rend());
+    const double own = z[labels.data_as<int32_t>()[r]];
+    if (targets.defined())
+      return (z[targets.data_as<int32_t>()[r]] - own) /
+             (sorted[0] - (sorted[2] + sorted[3]) / 2 + 1e-12);
+    return ((own == sorted[0] ? sorted[1] : sorted[0]) - own) / (sorted[0] - sorted[2] + 1e-12);
   });
 }
 
@@ -144,6 +159,38 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
        .differentiable = {0},
        .f32 = kRow,
        .bytes = bytes});
+  const Tensor targets = rand_ints({rows}, 0, classes, 7);
+  out.push_back(
+      {.name = "targeted_margin " + shape.str(),
+       .inputs = {z, labels, targets},
+       .op = [](const Tensors& in) { return Tensors{targeted_margin(in[0], in[1], in[2])}; },
+       .reference =
+           [](const Tensors& in) {
+             return Tensors{by_row(in[0], [&](const double* row, int64_t, int64_t r) {
+               return row[in[2].data_as<int32_t>()[r]] - row[in[1].data_as<int32_t>()[r]];
+             })};
+           },
+       .differentiable = {0},
+       .f32 = kRow,
+       .bytes = bytes});
+  if (classes < 3) return;
+  out.push_back(
+      {.name = "dlr " + shape.str(),
+       .inputs = {z, labels},
+       .op = [](const Tensors& in) { return Tensors{dlr(in[0], in[1])}; },
+       .reference = [](const Tensors& in) { return Tensors{dlr_reference(in[0], in[1], {})}; },
+       .differentiable = {0},
+       .f32 = kRow,
+       .bytes = bytes});
+  if (classes < 4) return;
+  out.push_back(
+      {.name = "targeted_dlr " + shape.str(),
+       .inputs = {z, labels, targets},
+       .op = [](const Tensors& in) { return Tensors{targeted_dlr(in[0], in[1], in[2])}; },
+       .reference = [](const Tensors& in) { return Tensors{dlr_reference(in[0], in[1], in[2])}; },
+       .differentiable = {0},
+       .f32 = kRow,
+       .bytes = bytes});
 }
 
 }  // namespace
@@ -162,6 +209,8 @@ std::vector<OpCase> loss_cases(Scale scale) {
   add_losses(out, 0, 4);
   add_losses(out, 1, 1);
   add_losses(out, 2, 2);
+  add_losses(out, 6, 3);
+  add_losses(out, 9, 4);
   add_losses(out, 5, 1001);
   return out;
 }

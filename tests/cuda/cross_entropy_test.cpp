@@ -96,11 +96,18 @@ TEST_CASE("cuda: cross_entropy of large gaps, ties, infinities and NaN", "[cuda]
 }
 
 TEST_CASE("cuda: cross_entropy keeps its digits under a towering logit", "[cuda][cross_entropy]") {
-  const double others = 2 * std::exp(-50.0);
-  const Loss<double> got = on_device<double>(
-      {.rows = 1, .classes = 3, .logits = {0, 50, 0}, .labels = {1}, .d_values = {1}});
-  CHECK(std::abs(got.values[0] / others - 1) < 1e-14);
-  CHECK(std::abs(got.d_logits[1] / -others - 1) < 1e-14);
+  for (float margin : {20.0f, 50.0f, 80.0f}) {
+    INFO("margin " << margin);
+    const double others = 2 * std::exp(-double{margin}), share = others / (1 + others);
+    const Loss<double> got = on_device<double>(
+        {.rows = 1, .classes = 3, .logits = {0, margin, 0}, .labels = {1}, .d_values = {1}});
+    CHECK(std::abs(got.values[0] / std::log1p(others) - 1) < 1e-14);
+    CHECK(std::abs(got.d_logits[1] / -share - 1) < 1e-14);
+    const Loss<float> narrow = on_device<float>(
+        {.rows = 1, .classes = 3, .logits = {0, margin, 0}, .labels = {1}, .d_values = {1}});
+    CHECK(std::abs(double{narrow.values[0]} / std::log1p(others) - 1) < 1e-7);
+    CHECK(std::abs(double{narrow.d_logits[1]} / -share - 1) < 1e-7);
+  }
 }
 
 TEST_CASE("cuda: a row whose label is no class has a NaN loss", "[cuda][cross_entropy]") {
