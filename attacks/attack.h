@@ -2,12 +2,15 @@
 
 #include <variant>
 
+#include "attacks/carlini_wagner.h"
+#include "attacks/deepfool.h"
+#include "attacks/fab.h"
 #include "attacks/pgd.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd>;
+using Attack = std::variant<Pgd, Fab, DeepFool, CarliniWagner>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 
