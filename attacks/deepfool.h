@@ -10,7 +10,7 @@ namespace moat::attacks {
 // nearest of the planes in place of the decision boundaries and on from there, until the label has
 // changed at image + (1 + overshoot) · (all moves), clipped to [0, 1].
 struct DeepFool {
-  ThreatModel threat;
+  ThreatModel threat = {};
   int steps = 50;
   double overshoot = 0.02;
   int classes = 10;  // the label and the best others of the clean logits

@@ -169,7 +169,8 @@ Nearest fab_nearest(const Model& model, const Victims& victims, const Fab& a) {
   require(a.retreat >= 0 && a.retreat <= 1,
           [&] { return text("fab: retreat must be in [0, 1], got ", a.retreat); });
   const Nearest found = Search(model, victims, a).nearest();
-  return bisected(model, victims, a.threat.norm, Search::enough(a), a.bisections, found);
+  const int looks = std::max(a.targets, 1) * a.restarts * (a.steps + 1);
+  return bisected(model, victims, a.threat.norm, Search::enough(a), a.bisections, looks, found);
 }
 
 AttackResult fab(const Model& model, const Victims& victims, const Fab& a) {

@@ -11,7 +11,7 @@ namespace moat::attacks {
 // towards each of the best other classes of the clean logits; without, each step goes to the
 // nearest of all boundaries, for a backward pass per other class.
 struct Fab {
-  ThreatModel threat;
+  ThreatModel threat = {};
   int steps = 100;
   int targets = 9;    // 0: untargeted
   int restarts = 1;   // per target; the first starts from the image, others eps / 2 away from it

@@ -130,7 +130,7 @@ Nearest NearestSearch::result() const {
 }
 
 Nearest bisected(const Model& model, const Victims& victims, Norm norm, double enough, int times,
-                 const Nearest& found) {
+                 int first, const Nearest& found) {
   Nearest out = found;
   std::vector<int32_t> wanted;
   for (int32_t i = 0; i < victims.size(); ++i)
@@ -144,7 +144,6 @@ Nearest bisected(const Model& model, const Victims& victims, Norm norm, double e
       sub(gather_rows(found.points, index_of(rows, chosen.images.device())), chosen.images);
   NearestSearch search(chosen, norm, 0);
   std::vector<float> low(rows.size(), 0), high(rows.size(), 1), middle(rows.size());
-  const int first = 1 + *std::max_element(found.found_at.begin(), found.found_at.end());
   for (int i = 0; i < times; ++i) {
     for (size_t k = 0; k < rows.size(); ++k) middle[k] = (low[k] + high[k]) / 2;
     const Tensor x = clamp(add(chosen.images, mul(way, per_image(middle, way))), 0, 1);

@@ -59,9 +59,10 @@ class NearestSearch {
 };
 
 // Halves the way between each image and the point found, `times` times, and keeps the nearest
-// misclassified point; images whose distance is at most `enough` are passed by.
+// misclassified point; images whose distance is at most `enough` are passed by. Looks are numbered
+// from `first`.
 Nearest bisected(const Model& model, const Victims& victims, engine::Norm norm, double enough,
-                 int times, const Nearest& found);
+                 int times, int first, const Nearest& found);
 
 // The points in the ball, as an attack returns them: each nearest point is projected on it and
 // looked at once more, and what the model says then is the verdict.

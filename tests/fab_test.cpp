@@ -227,7 +227,7 @@ TEST_CASE("fab: an image's result is its own", "[fab]") {
   const RoutedScene scene(256);
   const Norm norm = GENERATE(Norm::linf, Norm::l2);
   for (int targets : {2, 0}) {
-    const Fab a{.threat = {norm, norm == Norm::linf ? 0.02 : 0.15},
+    const Fab a{.threat = {norm, norm == Norm::linf ? 0.06 : 0.5},
                 .steps = 5,
                 .targets = targets,
                 .restarts = 2,
