@@ -179,7 +179,7 @@ TEST_CASE("minimal-norm attacks: an image's result is its own", "[minimal_attack
     check_own_result(scene.victims, whole,
                      [&](const Victims& v) { return deepfool(scene.model(), v, a); });
   }
-  const CarliniWagner b{.threat = {Norm::l2, 0.2}, .steps = 20, .searches = 4, .first_c = 1};
+  const CarliniWagner b{.threat = {Norm::l2, 0.6}, .steps = 20, .searches = 4, .first_c = 1};
   const AttackResult whole = carlini_wagner(scene.model(), scene.victims, b);
   CHECK(count_fooled(whole) > 20);
   CHECK(count_fooled(whole) < 236);
