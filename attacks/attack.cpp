@@ -9,6 +9,16 @@ namespace {
 AttackResult attack_with(const Model& model, const Victims& victims, const Pgd& settings) {
   return pgd(model, victims, settings);
 }
+AttackResult attack_with(const Model& model, const Victims& victims, const Fab& settings) {
+  return fab(model, victims, settings);
+}
+AttackResult attack_with(const Model& model, const Victims& victims, const DeepFool& settings) {
+  return deepfool(model, victims, settings);
+}
+AttackResult attack_with(const Model& model, const Victims& victims,
+                         const CarliniWagner& settings) {
+  return carlini_wagner(model, victims, settings);
+}
 
 AttackResult attack_with(const Model& model, const Victims& victims, const Apgd& settings) {
   return apgd(model, victims, settings);

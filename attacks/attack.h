@@ -3,12 +3,15 @@
 #include <variant>
 
 #include "attacks/apgd.h"
+#include "attacks/carlini_wagner.h"
+#include "attacks/deepfool.h"
+#include "attacks/fab.h"
 #include "attacks/pgd.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd, Apgd>;
+using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 

@@ -53,7 +53,7 @@ void Tape::record(const char* op, const Tensors& inputs, Tensors& outputs, Vjp v
   nodes_.push_back(std::move(node));
 }
 
-Gradients Tape::gradients(const Tensor& output, const Tensor& seed) {
+Gradients Tape::gradients(const Tensor& output, const Tensor& seed, BackwardPass pass) {
   require(seed.defined() ? seed.shape() == output.shape() : output.size() == 1, [&] {
     return text("Tape::gradients: an output of shape ", output.shape().str(),
                 " needs a seed of its shape");
@@ -65,22 +65,26 @@ Gradients Tape::gradients(const Tensor& output, const Tensor& seed) {
   grads.add(output.var(), seed.defined()
                               ? seed
                               : Tensor::full(output.shape(), 1, output.dtype(), output.device()));
-  for (; !nodes_.empty(); nodes_.pop_back()) {
-    Node& node = nodes_.back();
-    Tensors d_outputs;
-    d_outputs.reserve(node.outputs.size());
-    for (VarId var : node.outputs) d_outputs.push_back(grads.take(var));
-    if (std::none_of(d_outputs.begin(), d_outputs.end(),
-                     [](const Tensor& d) { return d.defined(); }))
-      continue;
-    const Needs needs(node.inputs.begin(), node.inputs.end());
-    const Tensors d_inputs = node.vjp(d_outputs, needs);
-    require(d_inputs.size() == needs.size(),
-            [&] { return text(node.op, ": the VJP must return one gradient per input"); });
-    for (size_t i = 0; i < d_inputs.size(); ++i)
-      if (needs[i]) grads.add(node.inputs[i], d_inputs[i]);
-  }
+  if (pass == BackwardPass::not_last)
+    for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) pull_back(*node, grads);
+  else
+    for (; !nodes_.empty(); nodes_.pop_back()) pull_back(nodes_.back(), grads);
   return grads;
+}
+
+// The gradients of the node's outputs become those of its inputs.
+void Tape::pull_back(const Node& node, Gradients& grads) {
+  Tensors d_outputs;
+  d_outputs.reserve(node.outputs.size());
+  for (VarId var : node.outputs) d_outputs.push_back(grads.take(var));
+  if (std::none_of(d_outputs.begin(), d_outputs.end(), [](const Tensor& d) { return d.defined(); }))
+    return;
+  const Needs needs(node.inputs.begin(), node.inputs.end());
+  const Tensors d_inputs = node.vjp(d_outputs, needs);
+  require(d_inputs.size() == needs.size(),
+          [&] { return text(node.op, ": the VJP must return one gradient per input"); });
+  for (size_t i = 0; i < d_inputs.size(); ++i)
+    if (needs[i]) grads.add(node.inputs[i], d_inputs[i]);
 }
 
 NoTapeScope::NoTapeScope() : outer_(active_tape) { active_tape = nullptr; }

@@ -25,6 +25,9 @@ class Gradients {
   std::unordered_map<VarId, Tensor> by_var_;
 };
 
+// Whether a tape's saved tensors are needed again after a backward pass.
+enum class BackwardPass { last, not_last };
+
 // Records ops while it is alive; tapes nest, and nothing is recorded without one. Creation order is
 // topological order, so the backward pass is one reverse loop. A tape sees only variables born
 // after it: to an attack's inner tape the outer tape's parameters are constants, and no weight
@@ -44,8 +47,10 @@ class Tape {
   bool sees(const Tensor& x) const { return x.var() > first_var_; }
 
   // Vector-Jacobian product: gradients of sum(output * seed) for every variable reached. The seed
-  // is 1 for a one-element output. Consumes the tape: saved tensors are freed on the way.
-  Gradients gradients(const Tensor& output, const Tensor& seed = {});
+  // is 1 for a one-element output. The last pass consumes the tape: saved tensors are freed on the
+  // way.
+  Gradients gradients(const Tensor& output, const Tensor& seed = {},
+                      BackwardPass pass = BackwardPass::last);
 
   void record(const char* op, const Tensors& inputs, Tensors& outputs, Vjp vjp);
 
@@ -55,6 +60,7 @@ class Tape {
     std::vector<VarId> inputs, outputs;
     Vjp vjp;
   };
+  static void pull_back(const Node& node, Gradients& grads);
   std::vector<Node> nodes_;
   VarId first_var_;
   Tape* outer_;

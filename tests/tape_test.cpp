@@ -48,6 +48,16 @@ TEST_CASE("gradients add up where a variable is used more than once") {
   CHECK(tape.gradients(z).of(x).item() == 3 * 9 + 2 * 3);
 }
 
+TEST_CASE("a tape that keeps what it saved can be asked again") {
+  Tape tape;
+  const Tensor x = tape.watch(value(3)), y = mul(x, x), z = mul(y, x);
+  CHECK(tape.gradients(z, value(1), BackwardPass::not_last).of(x).item() == 27);
+  CHECK(tape.gradients(y, value(1), BackwardPass::not_last).of(x).item() == 6);
+  CHECK(tape.gradients(z, value(2), BackwardPass::not_last).of(x).item() == 54);
+  CHECK(tape.gradients(z).of(x).item() == 27);
+  CHECK_FALSE(tape.gradients(z).of(x).defined());  // freed by the one before
+}
+
 TEST_CASE("what the output does not depend on has no gradient") {
   Tape tape;
   const Tensor x = tape.watch(value(3)), unused = tape.watch(value(4));

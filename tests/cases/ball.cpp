@@ -5,6 +5,8 @@
 
 #include "engine/ops/apgd.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/fab_step.h"
+#include "tests/box_plane_reference.h"
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -94,6 +96,21 @@ Tensor apgd_reference(const Tensors& in, const ApgdStep& step) {
   return y;
 }
 
+Tensor fab_step_reference(const Tensors& in, const FabStep& step) {
+  const Tensor& x = in[0];
+  const Tensor y = Tensor::empty(x.shape(), Dtype::f64);
+  const int64_t images = x.dim(0), pixels = images ? x.size() / images : 0;
+  for (int64_t i = 0; i < images; ++i) {
+    const auto row = [&](const Tensor& t) {
+      return std::vector<double>(f64(t) + i * pixels, f64(t) + (i + 1) * pixels);
+    };
+    const std::vector<double> to = fab_reference(row(in[0]), row(in[1]), row(in[2]), f64(in[3])[i],
+                                                 step.norm, step.pull, step.overshoot);
+    std::copy(to.begin(), to.end(), f64(y) + i * pixels);
+  }
+  return y;
+}
+
 OpCase apgd_case(const Shape& shape, const ApgdStep& step) {
   const Tensor center = clamp(affine(randn(shape, 13), 0.3, 0.5), 0, 1);
   const auto near = [&](uint32_t stream) {
@@ -112,6 +129,18 @@ OpCase apgd_case(const Shape& shape, const ApgdStep& step) {
           .bytes = 20.0 * static_cast<double>(shape.count())};
 }
 
+OpCase fab_case(const Shape& shape, Norm norm) {
+  const Tensor center = clamp(affine(randn(shape, 13), 0.3, 0.5), 0, 1);
+  const Tensor x = clamp(add(center, scale(randn(shape, 14), 0.03)), 0, 1);
+  const FabStep step{.norm = norm};
+  return {
+      .name = std::string("fab_step ") + (norm == Norm::linf ? "linf " : "l2 ") + shape.str(),
+      .inputs = {x, center, randn(shape, 15), randn({shape[0]}, 16)},
+      .op = [=](const Tensors& in) { return Tensors{fab_step(in[0], in[1], in[2], in[3], step)}; },
+      .reference = [=](const Tensors& in) { return Tensors{fab_step_reference(in, step)}; },
+      .bytes = 16.0 * static_cast<double>(x.size())};
+}
+
 }  // namespace
 
 std::vector<OpCase> ball_cases(Scale scale) {
@@ -128,6 +157,14 @@ std::vector<OpCase> ball_cases(Scale scale) {
       out.push_back(ball_case(shape, step));
       out.push_back(apgd_case(shape, {step.norm, step.eps, 0.75}));
     }
+  }
+  for (Norm norm : {Norm::linf, Norm::l2}) {
+    if (scale == Scale::bench) {
+      out.push_back(fab_case({512, 32, 32, 3}, norm));
+      continue;
+    }
+    for (const Shape& shape : {Shape{4, 8, 8, 3}, {3, 7, 5, 1}, {0, 4, 4, 3}, {2, 0}, {1, 1}, {5}})
+      out.push_back(fab_case(shape, norm));
   }
   return out;
 }
