@@ -10,6 +10,10 @@ AttackResult attack_with(const Model& model, const Victims& victims, const Pgd& 
   return pgd(model, victims, settings);
 }
 
+AttackResult attack_with(const Model& model, const Victims& victims, const RouteAttack& settings) {
+  return route_attack(model, victims, settings);
+}
+
 }  // namespace
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack) {

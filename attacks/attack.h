@@ -2,12 +2,13 @@
 
 #include <variant>
 
+#include "attacks/moe_attacks.h"
 #include "attacks/pgd.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd>;
+using Attack = std::variant<Pgd, RouteAttack>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 

@@ -12,6 +12,7 @@ enum class Start {
   center,    // the image itself
   uniform,   // uniform in ball ∩ [0,1]^d (L∞); uniform in the ball, then clipped (L2)
   gaussian,  // image + 0.001 N(0, 1), clipped (TRADES)
+  given,     // Victims::start, projected on ball and box; restarts differ in nothing
 };
 const char* name_of(Start start);
 

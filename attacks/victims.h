@@ -16,6 +16,8 @@ struct Victims {
   // Of images mixed in pairs, for the cross-entropy; undefined otherwise: the second label, int32
   // [n], and the share of the first one, float32 [n].
   engine::Tensor other_labels = {}, weight = {};
+  engine::Tensor routes = {};  // int32 [n], for objectives that name them; undefined otherwise
+  engine::Tensor start = {};   // like the images, for Start::given; undefined otherwise
 
   int64_t size() const { return images.dim(0); }
   Victims rows(const std::vector<int32_t>& index) const;
