@@ -27,6 +27,9 @@ struct Model {
   std::function<Outputs(const engine::Tensor& images, Gate gate, const engine::Tensor& ids,
                         const engine::RandomKey& key)>
       randomised = {};
+  // The auxiliary losses of each image's gates, [n], weighted as in training; empty for a model
+  // without.
+  std::function<engine::Tensor(const engine::Tensor& images)> auxiliary = {};
   bool routed = false;  // whether the gate makes a difference
   // The ways an image can take as a whole, and the logits along a given one for each image, int32
   // [n] below `routes`; empty for a model without them.

@@ -163,10 +163,9 @@ RouteAttack joint(Pgd climb, double lambda) {
   return {Routes::own, {}, along(climb, Path::own, Climbed::both, Steer::away)};
 }
 
-RouteAttack steer_then_strike(Pgd steer, Pgd strike, Path path) {
+RouteAttack steer_then_strike(Pgd steer, Pgd strike) {
   strike.start = Start::given;
-  return {Routes::others, along(steer, Path::own, Climbed::router, Steer::towards),
-          along(strike, path, Climbed::loss, Steer::away)};
+  return {Routes::others, along(steer, Path::own, Climbed::router, Steer::towards), strike};
 }
 
 AttackResult route_attack(const Model& model, const Victims& all, const RouteAttack& a) {

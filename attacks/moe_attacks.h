@@ -28,15 +28,14 @@ struct RouteAttack {
   Climb strike = Pgd{};
 };
 
-// The forms of it; the settings of `climb` but for its objective's path, term and steer. A stage
-// that only has a route to go to or to leave climbs the router's margin.
-RouteAttack frozen_route(Pgd climb);          // experts only, along the image's own route (RA-E)
+// The forms of it, from a climb whose objective's path, what it climbs and steer they set.
+RouteAttack frozen_route(Pgd climb);          // along the image's own route: experts alone (RA-E)
 RouteAttack second_route(Pgd climb);          // along its second expert (RT-ER, Zhang et al. 2025)
 RouteAttack every_route(Pgd climb);           // along each in turn
 RouteAttack router_only(Pgd climb);           // away from the image's route
-RouteAttack joint(Pgd climb, double lambda);  // the loss, and away from the image's route
-// Towards each other route, then the loss from there: along that route, or the point's own.
-RouteAttack steer_then_strike(Pgd steer, Pgd strike, Path path);
+RouteAttack joint(Pgd climb, double lambda);  // its loss, and away from the image's route
+// Towards each other route, then `strike` as it is from there.
+RouteAttack steer_then_strike(Pgd steer, Pgd strike);
 
 // An image that resists comes back as the first climb left it. Needs a model with routes and
 // scores. Throws Error without.

@@ -44,6 +44,7 @@ struct Objective {
   Gate gate = Gate::open;  // blocked: soft paths do not differentiate their weights either
   Path path = Path::own;
   double temperature = 1;
+  double auxiliary = 0;  // of Model::auxiliary, added to the loss
   Climbed climbed = Climbed::loss;
   Steer steer = Steer::away;
   // `both` climbs loss + lambda · margin along the sum of their gradients, each divided by the mean

@@ -29,6 +29,14 @@ Pgd fgsm(const ThreatModel& threat) {
   return {.threat = threat, .steps = 1, .step = threat.eps, .start = Start::center};
 }
 
+Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps) {
+  return {.threat = threat,
+          .steps = steps,
+          .step = threat.eps / steps,
+          .start = Start::center,
+          .objective = {.auxiliary = auxiliary}};
+}
+
 nlohmann::ordered_json constants_of(const Pgd& a) {
   nlohmann::ordered_json json{{"steps", a.steps}, {"step", a.step}, {"restarts", a.restarts}};
   json.update(constants_of(a.objective));

@@ -38,6 +38,10 @@ struct Pgd {
 };
 
 Pgd fgsm(const ThreatModel& threat);
+// The attack of Puigcerver et al. 2022 on V-MoE: steps of eps / steps from the image, so that no
+// projection binds; `auxiliary` 1 adds the losses of the gates. The study keeps the last iterate
+// and leaves the box, and its auxiliary losses are those of the batch.
+Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps = 40);
 
 // Only the input gradient is computed. With Keep::worst fooled images leave the batch; what happens
 // to an image depends on the image, its id and the seed alone.

@@ -42,7 +42,7 @@ Tensor smoothed_gradient(const Model& model, const Tensor& points, const Victims
                                      .purpose = Purpose::smoothing,
                                      .iteration = key.iteration,
                                      .stream = static_cast<uint32_t>(s)},
-                                    0, 1));
+                                    0, 1, points.dtype()));
       const Tensor move = scale(draws.back(), o.sigma);
       both.push_back(add(points, move));
       both.push_back(sub(points, move));

@@ -79,9 +79,16 @@ Terms pass_of(const Model& model, const TermPoints& points, const Victims& v, co
     climbed = is_soft(o.path) ? soft_logits(model, points.loss, v, o, out) : out.logits;
     const int64_t experts = is_soft(o.path) ? n * model.routes : 0;
     terms.forwards += experts;
-    terms.backwards += n + (o.path == Path::soft_router ? 0 : experts);
+    terms.backwards += is_soft(o.path) && o.gate == Gate::blocked ? 0 : n;
+    terms.backwards += o.path == Path::soft_router ? 0 : experts;
   }
   terms.loss = loss_of(o.loss, climbed, v);
+  if (o.auxiliary != 0) {
+    require(model.auxiliary != nullptr, "climbing auxiliary losses needs a model that has some");
+    terms.loss = add(terms.loss, scale(model.auxiliary(points.loss), o.auxiliary));
+    terms.forwards += n;
+    terms.backwards += n;
+  }
   return terms;
 }
 

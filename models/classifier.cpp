@@ -105,11 +105,10 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   const Tensor x = normalized(images);
   Prediction out;
   if (!router_) {
-    const bool has_token_gates = !settings_.transformer.moe.blocks.empty();
     out.logits = net_->forward(x, {.mode = mode,
                                    .gate = gradient,
                                    .noise = noise,
-                                   .gates = has_token_gates ? &out.tokens : nullptr});
+                                   .gates = has_token_gates() ? &out.tokens : nullptr});
   } else {
     out.scores = router_->scores(x, mode);
     out.experts = argmax(out.scores.detached(), 1);
@@ -143,7 +142,8 @@ Prediction Classifier::averaged(const Tensor& images, Mode mode, GateGradient ga
   const int64_t n = images.dim(0), ways = dual_->robust.routes();
   const Tensor experts =
       add(scale(s.experts.to(Dtype::f32), ways), r.experts.to(Dtype::f32)).to(Dtype::i32);
-  const Tensor scores = add(reshape(s.scores, {n, dual_->standard.routes(), 1}), reshape(r.scores, {n, 1, ways}));
+  const Tensor scores =
+      add(reshape(s.scores, {n, dual_->standard.routes(), 1}), reshape(r.scores, {n, 1, ways}));
   return {average(s.logits, r.logits), reshape(scores, {n, routes()}), experts, {}};
 }
 
@@ -166,6 +166,13 @@ Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mo
   return as_f32(logits_along(normalized(images), experts, {}, mode));
 }
 
+Tensor Classifier::auxiliary_losses(const Tensor& images) const {
+  require(has_auxiliary_losses(), "auxiliary losses need token gates, and a weight above 0");
+  TokenGates gates;
+  net_->forward(normalized(images), {.gates = &gates, .losses = GateLosses::of_images});
+  return images.dim(0) > 0 ? gates.auxiliary : Tensor::zeros({0}, Dtype::f32, device());
+}
+
 void Classifier::visit(Visitor& v) {
   if (dual_) {
     v.child("standard", dual_->standard);
@@ -182,8 +189,15 @@ bool Classifier::is_routed() const { return routes() > 1; }
 
 bool Classifier::has_gates() const {
   if (dual_) return dual_->standard.has_gates() || dual_->robust.has_gates();
-  return is_routed() || !settings_.transformer.moe.blocks.empty();
+  return is_routed() || has_token_gates();
 }
+
+bool Classifier::has_auxiliary_losses() const {
+  const TokenExperts& moe = settings_.transformer.moe;
+  return has_token_gates() && (moe.importance != 0 || moe.balance != 0);
+}
+
+bool Classifier::has_token_gates() const { return !settings_.transformer.moe.blocks.empty(); }
 
 int Classifier::routes() const {
   return dual_ ? dual_->standard.routes() * dual_->robust.routes() : settings_.experts;

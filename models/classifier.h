@@ -41,9 +41,15 @@ class Classifier : public engine::Module {
   engine::Tensor forward_along(const engine::Tensor& images, const engine::Tensor& experts,
                                engine::Mode mode) const;
 
+  // The weighted auxiliary losses of each image's token gates by themselves, [n], as a function of
+  // its pixels in evaluation. Throws without such losses.
+  engine::Tensor auxiliary_losses(const engine::Tensor& images) const;
+
   void visit(engine::Visitor& v) override;
   const ClassifierSettings& settings() const { return settings_; }
   bool is_routed() const;
+  bool has_token_gates() const;
+  bool has_auxiliary_losses() const;  // of token gates, in evaluation
   // Whether a gate chooses experts anywhere, for images or for tokens.
   bool has_gates() const;
   // The ways an image can take: experts; of a dual model the ways of `standard`, each with those of

@@ -36,6 +36,8 @@ Gate training_gate(const StepSettings& step) {
 attacks::Model attack_model(const models::Classifier& model) {
   attacks::Model seen =
       attacked([&model](const auto&... args) { return model.forward(args...); }, model.has_gates());
+  if (model.has_auxiliary_losses())
+    seen.auxiliary = [&model](const Tensor& images) { return model.auxiliary_losses(images); };
   if (model.is_routed()) {
     seen.routes = model.routes();
     seen.along = [&model](const Tensor& images, const Tensor& experts) {
