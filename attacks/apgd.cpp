@@ -35,6 +35,11 @@ std::vector<int> apgd_checkpoints(int steps) {
   return checkpoints;
 }
 
+int64_t most_passes(const Apgd& a, int routes) {
+  const int runs = std::max(a.targets, 1) * a.restarts;
+  return runs * (a.steps * passes_of(a.objective, routes) + 1) + (a.targets > 0);
+}
+
 nlohmann::ordered_json constants_of(const Apgd& a) {
   nlohmann::ordered_json constants = {
       {"steps", a.steps},
@@ -84,11 +89,13 @@ void climb(const Model& model, const Victims& victims, const Apgd& a, int run,
   ApgdProgress progress;
   for (int i = 0; i <= a.steps && survivors.size() > 0; ++i) {
     const bool is_last = i == a.steps;
-    Probe p = is_last ? without_gradient(model, x, survivors.victims(), a.objective)
-                      : with_gradient(model, x, survivors.victims(), a.objective);
-    result.forwards += survivors.size();
-    result.backwards += is_last ? 0 : survivors.size();
-    survivors.look(x, p, run * (a.steps + 1) + i,
+    const int number = run * (a.steps + 1) + i;
+    const auto look = is_last ? without_gradient : with_gradient;
+    Probe p = look(model, x, survivors.victims(), a.objective,
+                   {.seed = a.seed, .iteration = static_cast<uint32_t>(number)});
+    result.forwards += p.forwards;
+    result.backwards += p.backwards;
+    survivors.look(x, p, number,
                    {&x, &previous, &p.gradient, &p.loss, &progress.step, &progress.best_points,
                     &progress.best_gradient, &progress.best_loss, &progress.last_loss,
                     &progress.checked_loss, &progress.rises, &progress.halved});

@@ -33,6 +33,9 @@ std::vector<int> apgd_checkpoints(int steps);
 // its id and the seed alone.
 AttackResult apgd(const Model& model, const Victims& victims, const Apgd& settings);
 
+// Forward and backward, for an image that withstands it; an estimate.
+int64_t most_passes(const Apgd& settings, int routes);
+
 nlohmann::ordered_json constants_of(const Apgd& settings);
 
 }  // namespace moat::attacks

@@ -24,6 +24,10 @@ AttackResult attack_with(const Model& model, const Victims& victims, const Apgd&
   return apgd(model, victims, settings);
 }
 
+AttackResult attack_with(const Model& model, const Victims& victims, const RouteAttack& settings) {
+  return route_attack(model, victims, settings);
+}
+
 }  // namespace
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack) {
@@ -31,8 +35,8 @@ AttackResult run(const Model& model, const Victims& victims, const Attack& attac
                     attack);
 }
 
-int64_t most_passes(const Attack& attack) {
-  return std::visit([](const auto& settings) { return most_passes(settings); }, attack);
+int64_t most_passes(const Attack& attack, int routes) {
+  return std::visit([&](const auto& settings) { return most_passes(settings, routes); }, attack);
 }
 
 nlohmann::ordered_json constants_of(const Attack& attack) {

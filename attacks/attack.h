@@ -6,19 +6,21 @@
 #include "attacks/carlini_wagner.h"
 #include "attacks/deepfool.h"
 #include "attacks/fab.h"
+#include "attacks/moe_attacks.h"
 #include "attacks/pgd.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner>;
+using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, RouteAttack>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 
 // Every constant, in the order to print them.
 nlohmann::ordered_json constants_of(const Attack& attack);
 
-// Passes through the model, forward and backward, for an image that withstands the attack.
-int64_t most_passes(const Attack& attack);
+// Passes through a model with so many routes, forward and backward, for an image that withstands
+// the attack; an estimate.
+int64_t most_passes(const Attack& attack, int routes);
 
 }  // namespace moat::attacks

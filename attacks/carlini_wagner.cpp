@@ -155,6 +155,8 @@ AttackResult carlini_wagner(const Model& model, const Victims& victims, const Ca
   return within_ball(model, victims, a.threat, carlini_wagner_nearest(model, victims, a));
 }
 
+int64_t most_passes(const CarliniWagner& a, int) { return int64_t{a.searches} * a.steps * 2 + 1; }
+
 nlohmann::ordered_json constants_of(const CarliniWagner& a) {
   return {{"steps", a.steps},
           {"searches", a.searches},

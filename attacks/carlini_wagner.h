@@ -27,6 +27,9 @@ Nearest carlini_wagner_nearest(const Model& model, const Victims& victims,
 AttackResult carlini_wagner(const Model& model, const Victims& victims,
                             const CarliniWagner& settings);
 
+// Forward and backward, for an image that withstands it; an estimate.
+int64_t most_passes(const CarliniWagner& settings, int routes);
+
 nlohmann::ordered_json constants_of(const CarliniWagner& settings);
 
 }  // namespace moat::attacks

@@ -72,6 +72,8 @@ AttackResult deepfool(const Model& model, const Victims& victims, const DeepFool
   return within_ball(model, victims, a.threat, deepfool_nearest(model, victims, a));
 }
 
+int64_t most_passes(const DeepFool& a, int) { return int64_t{a.steps} * (a.classes + 1) + 2; }
+
 nlohmann::ordered_json constants_of(const DeepFool& a) {
   return {{"steps", a.steps},
           {"overshoot", a.overshoot},

@@ -23,6 +23,9 @@ Nearest deepfool_nearest(const Model& model, const Victims& victims, const DeepF
 // An image is fooled when that point, projected on the ball, is misclassified.
 AttackResult deepfool(const Model& model, const Victims& victims, const DeepFool& settings);
 
+// Forward and backward, for an image that withstands it; an estimate.
+int64_t most_passes(const DeepFool& settings, int routes);
+
 nlohmann::ordered_json constants_of(const DeepFool& settings);
 
 }  // namespace moat::attacks

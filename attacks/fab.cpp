@@ -177,6 +177,12 @@ AttackResult fab(const Model& model, const Victims& victims, const Fab& a) {
   return within_ball(model, victims, a.threat, fab_nearest(model, victims, a));
 }
 
+int64_t most_passes(const Fab& a, int) {
+  constexpr int kOthers = 9;  // classes, where the model's are not known
+  const int step = a.targets > 0 ? 3 : 2 + kOthers;
+  return int64_t{std::max(a.targets, 1)} * a.restarts * a.steps * step + 2;
+}
+
 nlohmann::ordered_json constants_of(const Fab& a) {
   nlohmann::ordered_json all = {{"steps", a.steps}};
   if (a.targets > 0)

@@ -30,6 +30,9 @@ Nearest fab_nearest(const Model& model, const Victims& victims, const Fab& setti
 // An image is fooled when its nearest point, projected on the ball, is misclassified.
 AttackResult fab(const Model& model, const Victims& victims, const Fab& settings);
 
+// Forward and backward, for an image that withstands it; an estimate.
+int64_t most_passes(const Fab& settings, int routes);
+
 nlohmann::ordered_json constants_of(const Fab& settings);
 
 }  // namespace moat::attacks

@@ -2,7 +2,7 @@
 
 #include <functional>
 
-#include "engine/tensor.h"
+#include "engine/random.h"
 
 namespace moat::attacks {
 
@@ -22,6 +22,14 @@ struct Outputs {
 // tape. What it returns for an image must not depend on the rest of the batch.
 struct Model {
   std::function<Outputs(const engine::Tensor& images, Gate gate)> forward;
+  // Of a randomised model: the same with the noise of one pass, drawn by the images' ids, int32
+  // [n], and the seed and iteration of a key; empty for others.
+  std::function<Outputs(const engine::Tensor& images, Gate gate, const engine::Tensor& ids,
+                        const engine::RandomKey& key)>
+      randomised = {};
+  // The auxiliary losses of each image's gates, [n], weighted as in training; empty for a model
+  // without.
+  std::function<engine::Tensor(const engine::Tensor& images)> auxiliary = {};
   bool routed = false;  // whether the gate makes a difference
   // The ways an image can take as a whole, and the logits along a given one for each image, int32
   // [n] below `routes`; empty for a model without them.

@@ -1,5 +1,9 @@
 #include "attacks/objective.h"
 
+#include <nlohmann/json.hpp>
+
+#include "attacks/terms.h"
+#include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
@@ -44,24 +48,149 @@ Tensor loss_of(Loss loss, const Tensor& logits, const Victims& victims) {
   throw Error("unknown attack loss");
 }
 
-Probe with_gradient(const Model& model, const Tensor& points, const Victims& v,
-                    const Objective& objective) {
+const char* name_of(Path path) {
+  switch (path) {
+    case Path::own:
+      return "own";
+    case Path::given:
+      return "given";
+    case Path::soft:
+      return "soft";
+    case Path::soft_backward:
+      return "own, soft backward";
+    case Path::soft_router:
+      return "soft, experts at the image";
+  }
+  return "unknown";
+}
+
+const char* name_of(Climbed climbed) {
+  switch (climbed) {
+    case Climbed::loss:
+      return "loss";
+    case Climbed::router:
+      return "router";
+    case Climbed::both:
+      return "loss + lambda router";
+  }
+  return "unknown";
+}
+
+const char* name_of(Steer steer) { return steer == Steer::away ? "away" : "towards"; }
+
+nlohmann::ordered_json constants_of(const Objective& o) {
+  nlohmann::ordered_json json{{"gate", name_of(o.gate)}};
+  if (o.climbed != Climbed::router) {
+    json["loss"] = name_of(o.loss);
+    json["path"] = name_of(o.path);
+    if (o.path != Path::own && o.path != Path::given) json["temperature"] = o.temperature;
+    if (o.auxiliary != 0) json["auxiliary"] = o.auxiliary;
+  }
+  if (o.climbed != Climbed::loss) {
+    json["climbed"] = name_of(o.climbed);
+    json["steer"] = name_of(o.steer);
+  }
+  if (o.climbed == Climbed::both) json["lambda"] = o.lambda;
+  if (o.samples > 0) {
+    json["samples"] = o.samples;
+    json["sigma"] = o.sigma;
+  }
+  if (o.passes > 1) json["passes"] = o.passes;
+  return json;
+}
+
+int64_t passes_of(const Objective& o, int routes) {
+  int64_t passes = o.path == Path::own ? 2 : o.path == Path::given ? 3 : 2 * routes + 2;
+  if (o.climbed == Climbed::router) passes = 2;
+  if (o.samples > 0) return o.passes * (1 + 2 * o.samples * (passes / 2));
+  return o.passes * passes;
+}
+
+namespace {
+
+constexpr Tensor Terms::*kParts[] = {&Terms::logits, &Terms::loss, &Terms::router, &Terms::d_loss,
+                                     &Terms::d_router};
+
+// The mean of the passes; `pass` makes one.
+template <class Pass>
+Terms mean_of(int passes, const Pass& pass) {
+  require(passes >= 1, [&] { return text("passes must be at least 1, got ", passes); });
+  Terms total = pass(0);
+  for (int p = 1; p < passes; ++p) {
+    const Terms next = pass(p);
+    for (const auto part : kParts)
+      if ((next.*part).defined()) total.*part = add(total.*part, next.*part);
+    total.forwards += next.forwards;
+    total.backwards += next.backwards;
+  }
+  if (passes > 1)
+    for (const auto part : kParts)
+      if ((total.*part).defined()) total.*part = scale(total.*part, 1.0 / passes);
+  return total;
+}
+
+Tensor zero_if_undefined(const Tensor& gradient, const Tensor& like) {
+  return gradient.defined() ? gradient : Tensor::zeros(like.shape(), like.dtype(), like.device());
+}
+
+Terms differentiated_pass(const Model& model, const Tensor& points, const Victims& v,
+                          const Objective& o, const RandomKey& key, int pass) {
   Tape tape;
-  const Tensor pixels = tape.watch(points);
-  const Tensor logits = model.forward(pixels, objective.gate).logits;
-  const Tensor loss = loss_of(objective.loss, logits, v);
-  const Tensor ones = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
-  const Tensor gradient = tape.gradients(loss, ones).of(pixels);
-  return {argmax(logits, 1), loss,
-          gradient.defined() ? gradient
-                             : Tensor::zeros(points.shape(), points.dtype(), points.device())};
+  const TermPoints watched{tape.watch(points), tape.watch(points)};
+  Terms terms = pass_of(model, watched, v, o, key, pass, Verdict::wanted);
+  const Tensor total = o.climbed == Climbed::both     ? add(terms.loss, terms.router)
+                       : o.climbed == Climbed::router ? terms.router
+                                                      : terms.loss;
+  const Tensor ones = Tensor::full(total.shape(), 1, total.dtype(), total.device());
+  const Gradients gradients = tape.gradients(total, ones);
+  if (terms.loss.defined()) terms.d_loss = zero_if_undefined(gradients.of(watched.loss), points);
+  if (terms.router.defined())
+    terms.d_router = zero_if_undefined(gradients.of(watched.router), points);
+  return terms;
+}
+
+Tensor direction_of(const Terms& terms, const Objective& o) {
+  if (o.climbed == Climbed::loss) return terms.d_loss;
+  if (o.climbed == Climbed::router) return terms.d_router;
+  return add(normalized(terms.d_loss), scale(normalized(terms.d_router), o.lambda));
+}
+
+Probe probe_of(const Terms& terms, const Objective& o, const Tensor& gradient) {
+  return {.predicted = argmax(terms.logits, 1),
+          .loss = value_of(terms, o),
+          .gradient = gradient,
+          .forwards = terms.forwards,
+          .backwards = terms.backwards};
+}
+
+Terms plain_look(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
+                 const RandomKey& key) {
+  const NoTapeScope not_recorded;
+  Terms terms = mean_of(o.passes, [&](int pass) {
+    return pass_of(model, {points, points}, v, o, key, pass, Verdict::wanted);
+  });
+  terms.backwards = 0;
+  return terms;
+}
+
+}  // namespace
+
+Probe with_gradient(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
+                    const RandomKey& key) {
+  const NoTapeScope not_recorded;  // but by the tapes of the passes
+  if (o.samples > 0) {
+    Terms terms = plain_look(model, points, v, o, key);
+    const Tensor gradient = smoothed_gradient(model, points, v, o, key, terms);
+    return probe_of(terms, o, gradient);
+  }
+  const Terms terms = mean_of(
+      o.passes, [&](int pass) { return differentiated_pass(model, points, v, o, key, pass); });
+  return probe_of(terms, o, direction_of(terms, o));
 }
 
 Probe without_gradient(const Model& model, const Tensor& points, const Victims& v,
-                       const Objective& objective) {
-  const NoTapeScope not_recorded;
-  const Tensor logits = model.forward(points, objective.gate).logits;
-  return {argmax(logits, 1), loss_of(objective.loss, logits, v), {}};
+                       const Objective& o, const RandomKey& key) {
+  return probe_of(plain_look(model, points, v, o, key), o, {});
 }
 
 }  // namespace moat::attacks

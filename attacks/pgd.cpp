@@ -19,6 +19,8 @@ const char* name_of(Start start) {
       return "uniform in ball and box";
     case Start::gaussian:
       return "0.001 N(0,1)";
+    case Start::given:
+      return "given";
   }
   return "unknown";
 }
@@ -27,21 +29,28 @@ Pgd fgsm(const ThreatModel& threat) {
   return {.threat = threat, .steps = 1, .step = threat.eps, .start = Start::center};
 }
 
-int64_t most_passes(const Pgd& a) { return int64_t{a.restarts} * (2 * a.steps + 1); }
+int64_t most_passes(const Pgd& a, int routes) {
+  return a.restarts * (a.steps * passes_of(a.objective, routes) + 1);
+}
+
+Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps) {
+  return {.threat = threat,
+          .steps = steps,
+          .step = threat.eps / steps,
+          .start = Start::center,
+          .objective = {.auxiliary = auxiliary}};
+}
 
 nlohmann::ordered_json constants_of(const Pgd& a) {
-  return {{"attack", "pgd"},
-          {"norm", name_of(a.threat.norm)},
-          {"eps", a.threat.eps},
-          {"steps", a.steps},
-          {"step", a.step},
-          {"restarts", a.restarts},
-          {"gate", name_of(a.objective.gate)},
-          {"loss", name_of(a.objective.loss)},
-          {"start", name_of(a.start)},
-          {"momentum", a.momentum},
-          {"keep", "worst of all iterates and the start"},
-          {"seed", a.seed}};
+  nlohmann::ordered_json json{{"attack", "pgd"},     {"norm", name_of(a.threat.norm)},
+                              {"eps", a.threat.eps}, {"steps", a.steps},
+                              {"step", a.step},      {"restarts", a.restarts}};
+  json.update(constants_of(a.objective));
+  json.update({{"start", name_of(a.start)},
+               {"momentum", a.momentum},
+               {"keep", "worst of all iterates and the start"},
+               {"seed", a.seed}});
+  return json;
 }
 
 namespace {
@@ -81,6 +90,9 @@ Tensor start_point(const Victims& v, const Pgd& a, int restart) {
     x = add(low, mul(random_uniform(x.shape(), v.ids, key, 0, 1), sub(high, low)));
   } else if (a.start == Start::uniform) {
     x = l2_start(v, a, key);
+  } else if (a.start == Start::given) {
+    require(v.start.defined(), "an attack from a given start needs the victims' start");
+    x = v.start;
   }
   return ball_project(x, v.images, a.threat.norm, eps);
 }
@@ -89,15 +101,26 @@ BallStep ball_of(const Pgd& a) {
   return {.norm = a.threat.norm, .eps = a.threat.eps, .step = a.step, .momentum = a.momentum};
 }
 
+// What the draws of the objective at a point are keyed by.
+RandomKey key_of(const Pgd& a, int number) {
+  return {.seed = a.seed, .iteration = static_cast<uint32_t>(number)};
+}
+
+void count(AttackResult& result, const Probe& probe) {
+  result.forwards += probe.forwards;
+  result.backwards += probe.backwards;
+}
+
 AttackResult keep_last(const Model& model, const Victims& v, const Pgd& a) {
   AttackResult result;
   Tensor x = start_point(v, a, 0);
   const Tensor velocity = a.momentum > 0 ? zeros_like(x) : Tensor{};
-  for (int i = 0; i < a.steps; ++i)
-    x = ball_step(x, with_gradient(model, x, v, a.objective).gradient, v.images, ball_of(a),
-                  velocity);
+  for (int i = 0; i < a.steps; ++i) {
+    const Probe p = with_gradient(model, x, v, a.objective, key_of(a, i));
+    count(result, p);
+    x = ball_step(x, p.gradient, v.images, ball_of(a), velocity);
+  }
   result.adversarial = x;
-  result.forwards = result.backwards = a.steps * v.size();
   return result;
 }
 
@@ -115,11 +138,11 @@ AttackResult pgd(const Model& model, const Victims& victims, const Pgd& a) {
     Tensor velocity = a.momentum > 0 ? zeros_like(x) : Tensor{};
     for (int i = 0; i <= a.steps && survivors.size() > 0; ++i) {
       const bool is_last = i == a.steps;
-      Probe p = is_last ? without_gradient(model, x, survivors.victims(), a.objective)
-                        : with_gradient(model, x, survivors.victims(), a.objective);
-      result.forwards += survivors.size();
-      result.backwards += is_last ? 0 : survivors.size();
-      survivors.look(x, p, restart * (a.steps + 1) + i, {&x, &p.gradient, &velocity});
+      const int number = restart * (a.steps + 1) + i;
+      const auto look = is_last ? without_gradient : with_gradient;
+      Probe p = look(model, x, survivors.victims(), a.objective, key_of(a, number));
+      count(result, p);
+      survivors.look(x, p, number, {&x, &p.gradient, &velocity});
       if (!is_last) x = ball_step(x, p.gradient, survivors.victims().images, ball_of(a), velocity);
     }
   }

@@ -12,6 +12,7 @@ enum class Start {
   center,    // the image itself
   uniform,   // uniform in ball ∩ [0,1]^d (L∞); uniform in the ball, then clipped (L2)
   gaussian,  // image + 0.001 N(0, 1), clipped (TRADES)
+  given,     // Victims::start, projected on ball and box; restarts differ in nothing
 };
 const char* name_of(Start start);
 
@@ -37,13 +38,18 @@ struct Pgd {
 };
 
 Pgd fgsm(const ThreatModel& threat);
+// The attack of Puigcerver et al. 2022 on V-MoE: steps of eps / steps from the image, so that no
+// projection binds; `auxiliary` 1 adds the losses of the gates. The study keeps the last iterate
+// and leaves the box, and its auxiliary losses are those of the batch.
+Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps = 40);
 
 // Only the input gradient is computed. With Keep::worst fooled images leave the batch; what happens
 // to an image depends on the image, its id and the seed alone.
 AttackResult pgd(const Model& model, const Victims& victims, const Pgd& settings);
 
-// Forward and backward, for an image that withstands it.
-int64_t most_passes(const Pgd& settings);
+// Forward and backward, for an image that withstands it at a model with so many routes; an
+// estimate.
+int64_t most_passes(const Pgd& settings, int routes);
 
 // As a report prints them, of an attack with Keep::worst.
 nlohmann::ordered_json constants_of(const Pgd& settings);

@@ -88,7 +88,7 @@ int64_t ProtocolRun::passes_left() const {
   for (int a = std::max(stage_, 0); a < verdict_stage(); ++a) {
     const NamedAttack& attack = protocol_.attacks[size_t(a)];
     double images = double(attack.against == Against::correct ? correct : robust);
-    auto each = double(most_passes(attack.attack));
+    auto each = double(most_passes(attack.attack, model_.routes));
     if (a == stage_) {
       images = double(images_of_stage() - done_);
       if (images_seen_ > 0) each = double(passes_done() - passes_before_) / double(images_seen_);

@@ -43,8 +43,8 @@ Tensor index_of(const std::vector<int32_t>& rows, Device device) {
 Victims Victims::rows(const std::vector<int32_t>& index) const {
   const Tensor at = index_of(index, images.device());
   const auto some = [&](const Tensor& x) { return x.defined() ? gather_rows(x, at) : Tensor{}; };
-  return {some(images),       some(labels), some(ids),    some(reference),
-          some(other_labels), some(weight), some(targets)};
+  return {some(images), some(labels),  some(ids),    some(reference), some(other_labels),
+          some(weight), some(targets), some(routes), some(start)};
 }
 
 const char* name_of(Norm norm) { return norm == Norm::linf ? "linf" : "l2"; }

@@ -17,6 +17,8 @@ struct Victims {
   // [n], and the share of the first one, float32 [n].
   engine::Tensor other_labels = {}, weight = {};
   engine::Tensor targets = {};  // int32 [n], the class that a targeted loss aims at; or undefined
+  engine::Tensor routes = {};   // int32 [n], for objectives that name them; undefined otherwise
+  engine::Tensor start = {};    // like the images, for Start::given; undefined otherwise
 
   int64_t size() const { return images.dim(0); }
   Victims rows(const std::vector<int32_t>& index) const;

@@ -17,6 +17,7 @@ enum class Purpose : uint8_t {
   gate_noise = 5,
   test = 6,
   synthesise = 7,  // pixels of the synthetic data set
+  smoothing = 8,   // of an attack's gradient; iteration = number of the look, stream = of the draw
 };
 
 // Philox4x32-10 (Salmon et al. 2011), the same numbers on every target: key = seed; counter =

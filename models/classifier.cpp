@@ -105,11 +105,10 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   const Tensor x = normalized(images);
   Prediction out;
   if (!router_) {
-    const bool has_token_gates = !settings_.transformer.moe.blocks.empty();
     out.logits = net_->forward(x, {.mode = mode,
                                    .gate = gradient,
                                    .noise = noise,
-                                   .gates = has_token_gates ? &out.tokens : nullptr});
+                                   .gates = has_token_gates() ? &out.tokens : nullptr});
   } else {
     out.scores = router_->scores(x, mode);
     out.experts = argmax(out.scores.detached(), 1);
@@ -126,26 +125,52 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   return out;
 }
 
-Prediction Classifier::averaged(const Tensor& images, Mode mode, GateGradient gate) const {
+Tensor Classifier::average(const Tensor& standard, const Tensor& robust) const {
   const double alpha = settings_.dual->alpha;
+  return settings_.dual->average == Average::logits
+             ? add(scale(standard, 1 - alpha), scale(robust, alpha))
+             : log_of_average(log_softmax(standard), log_softmax(robust), alpha);
+}
+
+Prediction Classifier::averaged(const Tensor& images, Mode mode, GateGradient gate) const {
   const Prediction s = dual_->standard.forward(images, mode, gate),
                    r = dual_->robust.forward(images, mode, gate);
-  Prediction out;
-  out.logits = settings_.dual->average == Average::logits
-                   ? add(scale(s.logits, 1 - alpha), scale(r.logits, alpha))
-                   : log_of_average(log_softmax(s.logits), log_softmax(r.logits), alpha);
+  if (!s.experts.defined() || !r.experts.defined()) {
+    const Prediction& routed = s.experts.defined() ? s : r;
+    return {average(s.logits, r.logits), routed.scores, routed.experts, {}};
+  }
+  const int64_t n = images.dim(0), ways = dual_->robust.routes();
+  const Tensor experts =
+      add(scale(s.experts.to(Dtype::f32), ways), r.experts.to(Dtype::f32)).to(Dtype::i32);
+  const Tensor scores =
+      add(reshape(s.scores, {n, dual_->standard.routes(), 1}), reshape(r.scores, {n, 1, ways}));
+  return {average(s.logits, r.logits), reshape(scores, {n, routes()}), experts, {}};
+}
+
+Tensor Classifier::averaged_along(const Tensor& images, const Tensor& experts, Mode mode) const {
+  const auto along = [&](const Classifier& part, const Tensor& of_part) {
+    return part.is_routed() ? part.forward_along(images, of_part, mode)
+                            : part.forward(images, mode).logits;
+  };
+  // floor(route / ways), by a half that keeps the quotient off the integers.
   const int ways = dual_->robust.routes();
-  if (s.experts.defined() && r.experts.defined())
-    out.experts =
-        add(scale(s.experts.to(Dtype::f32), ways), r.experts.to(Dtype::f32)).to(Dtype::i32);
-  else
-    out.experts = s.experts.defined() ? s.experts : r.experts;
-  return out;
+  const Tensor route = experts.to(Dtype::f32);
+  const Tensor first = affine(route, 1.0 / ways, 0.5 / ways).to(Dtype::i32);
+  const Tensor second = sub(route, scale(first.to(Dtype::f32), ways)).to(Dtype::i32);
+  return average(along(dual_->standard, first), along(dual_->robust, second));
 }
 
 Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mode mode) const {
-  require(router_.has_value(), "forward_along: a dense model and a dual one have no routes");
+  require(is_routed(), "forward_along: a dense model has no routes");
+  if (dual_) return averaged_along(images, experts, mode);
   return as_f32(logits_along(normalized(images), experts, {}, mode));
+}
+
+Tensor Classifier::auxiliary_losses(const Tensor& images) const {
+  require(has_auxiliary_losses(), "auxiliary losses need token gates, and a weight above 0");
+  TokenGates gates;
+  net_->forward(normalized(images), {.gates = &gates, .losses = GateLosses::of_images});
+  return images.dim(0) > 0 ? gates.auxiliary : Tensor::zeros({0}, Dtype::f32, device());
 }
 
 void Classifier::visit(Visitor& v) {
@@ -161,6 +186,18 @@ void Classifier::visit(Visitor& v) {
 }
 
 bool Classifier::is_routed() const { return routes() > 1; }
+
+bool Classifier::has_gates() const {
+  if (dual_) return dual_->standard.has_gates() || dual_->robust.has_gates();
+  return is_routed() || has_token_gates();
+}
+
+bool Classifier::has_auxiliary_losses() const {
+  const TokenExperts& moe = settings_.transformer.moe;
+  return has_token_gates() && (moe.importance != 0 || moe.balance != 0);
+}
+
+bool Classifier::has_token_gates() const { return !settings_.transformer.moe.blocks.empty(); }
 
 int Classifier::routes() const {
   return dual_ ? dual_->standard.routes() * dual_->robust.routes() : settings_.experts;

@@ -9,8 +9,9 @@
 namespace moat::models {
 
 struct Prediction {
-  engine::Tensor logits;   // [n, classes]
-  engine::Tensor scores;   // [n, experts]; undefined for a dense net and a dual model
+  engine::Tensor logits;  // [n, classes]
+  // [n, routes], of a dual model the sum of its routers' scores; undefined for a dense net.
+  engine::Tensor scores;
   engine::Tensor experts;  // int32 [n], below routes(); undefined for a dense net
   TokenGates tokens;       // of a net with token gates
 };
@@ -35,15 +36,24 @@ class Classifier : public engine::Module {
   // `noise` for the token gates of a net that has them, in training.
   Prediction forward(const engine::Tensor& images, engine::Mode mode,
                      GateGradient gate = GateGradient::open, const GateSeed* noise = nullptr) const;
-  // As above along a given route, one expert per image: experts int32 [n].
+  // As above along a given route, int32 [n] below routes(): one expert per image, or one of each of
+  // a dual model's mixtures. Throws for a dense model.
   engine::Tensor forward_along(const engine::Tensor& images, const engine::Tensor& experts,
                                engine::Mode mode) const;
+
+  // The weighted auxiliary losses of each image's token gates by themselves, [n], as a function of
+  // its pixels in evaluation. Throws without such losses.
+  engine::Tensor auxiliary_losses(const engine::Tensor& images) const;
 
   void visit(engine::Visitor& v) override;
   const ClassifierSettings& settings() const { return settings_; }
   bool is_routed() const;
+  bool has_token_gates() const;
+  bool has_auxiliary_losses() const;  // of token gates, in evaluation
+  // Whether a gate chooses experts anywhere, for images or for tokens.
+  bool has_gates() const;
   // The ways an image can take: experts; of a dual model the ways of `standard`, each with those of
-  // `robust`; 1 for a dense net.
+  // `robust`: route s · (ways of robust) + r; 1 for a dense net.
   int routes() const;
   // False when a pass reads results on the host, so that no graph can be recorded of it.
   bool can_be_recorded() const;
@@ -73,7 +83,10 @@ class Classifier : public engine::Module {
                               const engine::Tensor& gate, engine::Mode mode) const;
   engine::Tensor weighted_logits(const engine::Tensor& x, const engine::Tensor& scores,
                                  engine::Mode mode) const;
+  engine::Tensor average(const engine::Tensor& standard, const engine::Tensor& robust) const;
   Prediction averaged(const engine::Tensor& images, engine::Mode mode, GateGradient gate) const;
+  engine::Tensor averaged_along(const engine::Tensor& images, const engine::Tensor& experts,
+                                engine::Mode mode) const;
 
   ClassifierSettings settings_;
   engine::Dtype activations_ = engine::Dtype::f32;

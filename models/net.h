@@ -102,10 +102,15 @@ struct GateSeed {
   engine::Tensor ids;  // int32 [n]
 };
 
+// Whose auxiliary losses of token gates are told: the mean over groups, as training has them, or
+// those of each image alone, which no company changes.
+enum class GateLosses { of_groups, of_images };
+
 // What the gates of tokens did in a pass.
 struct TokenGates {
-  engine::Tensor auxiliary;  // their weighted losses, summed over layers; undefined without any
-  engine::Tensors experts;   // per layer int32 [n, tokens, active]; -1: dropped
+  // Their weighted losses, summed over layers: one number, or [n] of images; undefined without any.
+  engine::Tensor auxiliary;
+  engine::Tensors experts;  // per layer int32 [n, tokens, active]; -1: dropped
 };
 
 // What a forward pass is told besides its images.
@@ -116,6 +121,7 @@ struct Pass {
   GateGradient gate = GateGradient::open;
   const GateSeed* noise = nullptr;  // none without it
   TokenGates* gates = nullptr;      // filled where given
+  GateLosses losses = GateLosses::of_groups;
 };
 
 // From images [n, h, w, c] to [n, outputs].

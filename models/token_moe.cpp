@@ -114,21 +114,38 @@ Tensor TokenMoe::kept(const Gate& gate, int64_t images, int64_t tokens) const {
              : concat(parts, 0);
 }
 
-Tensor TokenMoe::loss(const Tensor& logits, const Gate& gate, int64_t group_tokens) const {
+Tensors TokenMoe::losses(const Tensor& logits, const Gate& gate, int64_t size) const {
   const double weights[kernels::kGateLosses] = {settings_.importance, settings_.load,
                                                 settings_.balance, 0};
-  const int64_t rows = logits.dim(0), size = group_tokens > 0 ? group_tokens : rows;
-  const int64_t groups = (rows + size - 1) / size;
-  Tensor total;
+  const int64_t rows = logits.dim(0);
+  Tensors each;
   for (int64_t from = 0; from < rows; from += size) {
     const int64_t to = std::min(rows, from + size);
-    const Tensor losses = gate_losses(slice(logits, 0, from, to), sliced(gate, from, to));
+    const Tensor found = gate_losses(slice(logits, 0, from, to), sliced(gate, from, to));
+    Tensor total;
     for (int64_t i = 0; i < kernels::kGateLosses; ++i) {
       if (weights[i] == 0) continue;
-      const Tensor term = scale(reshape(slice(losses, 0, i, i + 1), Shape{}),
-                                weights[i] / static_cast<double>(groups));
+      const Tensor term = scale(reshape(slice(found, 0, i, i + 1), Shape{}), weights[i]);
       total = total.defined() ? add(total, term) : term;
     }
+    if (total.defined()) each.push_back(total);
+  }
+  return each;
+}
+
+Tensor TokenMoe::auxiliary(const Tensor& logits, const Gate& gate, int64_t tokens,
+                           GateLosses of) const {
+  if (of == GateLosses::of_images) {
+    Tensors each = losses(logits, gate, tokens);
+    for (Tensor& image : each) image = reshape(image, {1});
+    return each.empty() ? Tensor{} : concat(each, 0);
+  }
+  const Tensors groups =
+      losses(logits, gate, settings_.group > 0 ? settings_.group * tokens : logits.dim(0));
+  Tensor total;
+  for (const Tensor& group : groups) {
+    const Tensor part = scale(group, 1.0 / static_cast<double>(groups.size()));
+    total = total.defined() ? add(total, part) : part;
   }
   return total;
 }
@@ -159,7 +176,7 @@ Tensor TokenMoe::forward(const Tensor& x, const Pass& pass) const {
       experts = affine(mul(next, room), 1, -1).to(Dtype::i32);
     }
     pass.gates->experts.push_back(experts.reshaped({images, tokens, settings_.active}));
-    const Tensor term = loss(logits, gate, settings_.group * tokens);
+    const Tensor term = auxiliary(logits, gate, tokens, pass.losses);
     Tensor& total = pass.gates->auxiliary;
     if (term.defined()) total = total.defined() ? add(total, term) : term;
   }

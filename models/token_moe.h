@@ -20,8 +20,11 @@ class TokenMoe : public engine::Module {
  private:
   engine::GateOptions gate_options(const Pass& pass, int64_t tokens) const;
   engine::Tensor kept(const engine::Gate& gate, int64_t images, int64_t tokens) const;
-  engine::Tensor loss(const engine::Tensor& logits, const engine::Gate& gate,
-                      int64_t group_tokens) const;
+  // The weighted losses of each run of `size` rows, as tensors of rank 0; empty without any.
+  engine::Tensors losses(const engine::Tensor& logits, const engine::Gate& gate,
+                         int64_t size) const;
+  engine::Tensor auxiliary(const engine::Tensor& logits, const engine::Gate& gate, int64_t tokens,
+                           GateLosses of) const;
 
   TokenExperts settings_;
   engine::ExpertActivation activation_;

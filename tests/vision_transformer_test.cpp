@@ -171,6 +171,26 @@ TEST_CASE("v-moe: the auxiliary losses are added up over groups and layers", "[m
   CHECK(importance(2, 0, 4) == Approx((importance(0, 0, 2) + importance(0, 2, 4)) / 2));
 }
 
+TEST_CASE("v-moe: the auxiliary losses of an image are its own", "[models][vit]") {
+  ClassifierSettings s = v_moe();
+  s.transformer.moe.importance = 0.7;
+  s.transformer.moe.balance = 0.2;
+  const Classifier model(s, 1);
+  const Tensor x = random_images(5, s);
+  const auto all = values(model.auxiliary_losses(x));
+  REQUIRE(all.size() == 5);
+  for (int64_t i = 0; i < 5; ++i) {
+    const double alone =
+        model.forward(x.sliced(0, i, i + 1).contiguous(), Mode::eval).tokens.auxiliary.item();
+    CHECK(all[size_t(i)] == Approx(alone));
+    CHECK(values(model.auxiliary_losses(x.sliced(0, i, i + 1))) == std::vector{all[size_t(i)]});
+  }
+  CHECK(all[0] != all[1]);
+  CHECK(model.auxiliary_losses(x.sliced(0, 0, 0)).size() == 0);
+  s.transformer.moe.importance = s.transformer.moe.balance = 0;
+  CHECK_THROWS_WITH(Classifier(s, 1).auxiliary_losses(x), Catch::Contains("token gates"));
+}
+
 TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch", "[models][vit]") {
   const ClassifierSettings s = v_moe();
   Classifier model(s, 1);

@@ -35,8 +35,10 @@ Gate training_gate(const StepSettings& step) {
 
 attacks::Model attack_model(const models::Classifier& model) {
   attacks::Model seen =
-      attacked([&model](const auto&... args) { return model.forward(args...); }, model.is_routed());
-  if (model.is_routed() && !model.settings().dual) {
+      attacked([&model](const auto&... args) { return model.forward(args...); }, model.has_gates());
+  if (model.has_auxiliary_losses())
+    seen.auxiliary = [&model](const Tensor& images) { return model.auxiliary_losses(images); };
+  if (model.is_routed()) {
     seen.routes = model.routes();
     seen.along = [&model](const Tensor& images, const Tensor& experts) {
       return model.forward_along(images, experts, Mode::eval);
@@ -48,7 +50,7 @@ attacks::Model attack_model(const models::Classifier& model) {
 Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
                        const StepSettings& step, int round) {
   const NoTapeScope not_recorded;
-  const attacks::Model model = attacked(learner.forward, learner.model.is_routed());
+  const attacks::Model model = attacked(learner.forward, learner.model.has_gates());
   const bool is_kl = loss == attacks::Loss::kl_divergence;
   const Gate gate = training_gate(step);
   const attacks::Victims victims{
