@@ -9,6 +9,12 @@ namespace {
 AttackResult attack_with(const Model& model, const Victims& victims, const Pgd& settings) {
   return pgd(model, victims, settings);
 }
+AttackResult attack_with(const Model& model, const Victims& victims, const Square& settings) {
+  return square_attack(model, victims, settings);
+}
+AttackResult attack_with(const Model& model, const Victims& victims, const Noise& settings) {
+  return noise(model, victims, settings);
+}
 
 }  // namespace
 

@@ -16,7 +16,8 @@ enum class Purpose : uint8_t {
   attack_noise = 4,
   gate_noise = 5,
   test = 6,
-  synthesise = 7,  // pixels of the synthetic data set
+  synthesise = 7,    // pixels of the synthetic data set
+  attack_query = 8,  // iteration = query, stream = restart
 };
 
 // Philox4x32-10 (Salmon et al. 2011), the same numbers on every target: key = seed; counter =
