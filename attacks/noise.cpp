@@ -25,7 +25,7 @@ AttackResult noise(const Model& model, const Victims& victims, const Noise& a) {
   const int draws = a.uniform_draws + a.extreme_draws;
   for (int draw = 0; draw < draws && survivors.size() > 0; ++draw) {
     const RandomKey key{
-        .seed = a.seed, .purpose = Purpose::attack_query, .stream = static_cast<uint32_t>(draw)};
+        .seed = a.seed, .purpose = Purpose::attack_query, .iteration = static_cast<uint32_t>(draw)};
     const Tensor x = draw < a.uniform_draws ? uniform_point(survivors.victims(), a.threat, key)
                                             : extreme_point(survivors.victims(), a.threat, key);
     const Probe p = without_gradient(model, x, survivors.victims(), {.loss = Loss::margin});
