@@ -116,7 +116,7 @@ double share_safer_in_larger_ball(const Subject& s) {
     const double eps = factor * s.threat.eps;
     if (eps > largest_radius(s)) break;
     const std::vector<int> larger =
-        first_fooled(pgd_through_gates(s, pgd_of({s.threat.norm, eps}, 2 * kSteps)));
+        first_fooled(pgd_through_gates(s, pgd_of({s.threat.norm, eps}, kSteps)));
     worst = std::max(worst, part_of(count_missed(smaller, larger), larger.size()));
     smaller = larger;
   }
