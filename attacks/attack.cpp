@@ -9,6 +9,9 @@ namespace {
 AttackResult attack_with(const Model& model, const Victims& victims, const Pgd& settings) {
   return pgd(model, victims, settings);
 }
+AttackResult attack_with(const Model& model, const Victims& victims, const Apgd& settings) {
+  return apgd(model, victims, settings);
+}
 AttackResult attack_with(const Model& model, const Victims& victims, const Fab& settings) {
   return fab(model, victims, settings);
 }
@@ -19,11 +22,12 @@ AttackResult attack_with(const Model& model, const Victims& victims,
                          const CarliniWagner& settings) {
   return carlini_wagner(model, victims, settings);
 }
-
-AttackResult attack_with(const Model& model, const Victims& victims, const Apgd& settings) {
-  return apgd(model, victims, settings);
+AttackResult attack_with(const Model& model, const Victims& victims, const Square& settings) {
+  return square_attack(model, victims, settings);
 }
-
+AttackResult attack_with(const Model& model, const Victims& victims, const Noise& settings) {
+  return noise(model, victims, settings);
+}
 AttackResult attack_with(const Model& model, const Victims& victims, const RouteAttack& settings) {
   return route_attack(model, victims, settings);
 }

@@ -7,12 +7,14 @@
 #include "attacks/deepfool.h"
 #include "attacks/fab.h"
 #include "attacks/moe_attacks.h"
+#include "attacks/noise.h"
 #include "attacks/pgd.h"
+#include "attacks/square.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, RouteAttack>;
+using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, Square, Noise, RouteAttack>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 

@@ -2,9 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attacks/random_points.h"
 #include "engine/ops/elementwise.h"
-#include "engine/ops/reduce.h"
-#include "engine/ops/shape.h"
 #include "engine/random.h"
 
 namespace moat::attacks {
@@ -57,44 +56,19 @@ namespace {
 
 Tensor zeros_like(const Tensor& x) { return Tensor::zeros(x.shape(), x.dtype(), x.device()); }
 
-Tensor per_image(const Tensor& values, const Tensor& images) {  // [n] -> [n, 1, 1, 1]
-  Shape s = Shape::of_rank(images.rank(), 1);
-  s[0] = values.dim(0);
-  return values.reshaped(s);
-}
-
-// Uniform in the L2 ball: a normal direction times a radius with density ~ r^(d-1).
-Tensor l2_start(const Victims& v, const Pgd& a, const RandomKey& key) {
-  const Shape& shape = v.images.shape();
-  const int64_t n = shape[0], d = n ? v.images.size() / n : 0;
-  const Tensor direction = random_normal(shape, v.ids, key, 0, 1);
-  const Tensor length = sqrt(sum(square(direction).reshaped({n, d}), 1));
-  RandomKey radius_key = key;
-  radius_key.purpose = Purpose::attack_noise;
-  const Tensor part = random_uniform({n, 1}, v.ids, radius_key, 0, 1).reshaped({n});
-  const Tensor radius = scale(exp(scale(log(part), 1 / static_cast<double>(d))), a.threat.eps);
-  return add(v.images, mul(direction, per_image(div(radius, length), v.images)));
-}
-
 Tensor start_point(const Victims& v, const Pgd& a, int restart) {
   const RandomKey key{.seed = a.seed,
                       .purpose = Purpose::attack_start,
                       .iteration = a.iteration,
                       .stream = static_cast<uint32_t>(restart)};
-  const double eps = a.threat.eps;
+  if (a.start == Start::uniform) return uniform_point(v, a.threat, key);
   Tensor x = v.images;
-  if (a.start == Start::gaussian) {
-    x = add(x, random_normal(x.shape(), v.ids, key, 0, 0.001));
-  } else if (a.start == Start::uniform && a.threat.norm == Norm::linf) {
-    const Tensor low = clamp(affine(x, 1, -eps), 0, 1), high = clamp(affine(x, 1, eps), 0, 1);
-    x = add(low, mul(random_uniform(x.shape(), v.ids, key, 0, 1), sub(high, low)));
-  } else if (a.start == Start::uniform) {
-    x = l2_start(v, a, key);
-  } else if (a.start == Start::given) {
+  if (a.start == Start::gaussian) x = add(x, random_normal(x.shape(), v.ids, key, 0, 0.001));
+  if (a.start == Start::given) {
     require(v.start.defined(), "an attack from a given start needs the victims' start");
     x = v.start;
   }
-  return ball_project(x, v.images, a.threat.norm, eps);
+  return ball_project(x, v.images, a.threat.norm, a.threat.eps);
 }
 
 BallStep ball_of(const Pgd& a) {

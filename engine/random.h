@@ -18,6 +18,7 @@ enum class Purpose : uint8_t {
   test = 6,
   synthesise = 7,  // pixels of the synthetic data set
   smoothing = 8,   // of an attack's gradient; iteration = number of the look, stream = of the draw
+  attack_query = 9,  // iteration = query, stream = restart
 };
 
 // Philox4x32-10 (Salmon et al. 2011), the same numbers on every target: key = seed; counter =
