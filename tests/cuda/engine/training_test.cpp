@@ -285,7 +285,7 @@ TEST_CASE("gpu: attacks meet the model with few numbers of images", "[gpu][attac
                                  Tensor::from(std::vector<int32_t>(kImages, 1), {kImages}, kGpu),
                                  Tensor::from(ids, {kImages}, kGpu),
                                  {}};
-  const attacks::PgdResult found = attacks::pgd(
+  const attacks::AttackResult found = attacks::pgd(
       model, victims,
       {.threat = {Norm::linf, 0.5}, .steps = 30, .step = 0.02, .start = attacks::Start::center});
   for (size_t i = 1; i < found.fooled_at.size(); ++i)
