@@ -93,11 +93,11 @@ TEST_CASE("deepfool: takes the best classes alone", "[minimal_attacks]") {
     sum += w;
   }
   scene.bias.data_as<double>()[2] = -sum / 2 - 0.04 * size;
-  const auto route = [&](int classes) {
+  const auto found_among = [&](int classes) {
     return deepfool_nearest(scene.model(), scene.victims,
                             {.threat = {.eps = 0}, .classes = classes});
   };
-  const Nearest two = route(2), three = route(3);
+  const Nearest two = found_among(2), three = found_among(3);
   for (size_t i = 0; i < 4; ++i) CHECK(three.distance[i] < two.distance[i]);
   CHECK(two.backwards == 4);
   CHECK(three.backwards == 8);
@@ -122,6 +122,30 @@ TEST_CASE("carlini-wagner: comes close to the boundary of a linear model (L2)",
       check_in_ball_and_box(r.adversarial, one.images, b.threat);
     }
   }
+}
+
+TEST_CASE("carlini-wagner: each search's c follows from those before", "[minimal_attacks]") {
+  // One pixel, z = (0, 2 (x - 0.4) - 0.6): (x - 0.4)² + 2c (0.7 - x) is least at x = 0.4 + c, or at
+  // the boundary from c = 0.3 on. So where a search ends shows its c.
+  const Model slope{.forward = [](const Tensor& x, Gate) {
+    const Tensor z = affine(reshape(x, {x.dim(0), 1}), 2, -1.4);
+    return Outputs{concat({Tensor::zeros(z.shape()), z}, 1)};
+  }};
+  const Victims one{
+      Tensor::full({1, 1, 1, 1}, 0.4), Tensor::zeros({1}, Dtype::i32), row_numbers(1), {}};
+  Watched watched;
+  carlini_wagner_nearest(watched.model(slope), one,
+                         {.steps = 500, .searches = 7, .first_c = 0.01, .goal = Goal::minimise});
+  std::vector<float> ends;
+  const float start = watched.points[0].to_vector<float>()[0];
+  for (size_t i = 1; i < watched.points.size(); ++i)
+    if (watched.points[i].to_vector<float>()[0] == start)
+      ends.push_back(watched.points[i - 1].to_vector<float>()[0]);
+  ends.push_back(watched.points.back().to_vector<float>()[0]);
+  // c: up tenfold to 1, which fools, then bisection: 0.55 and 0.325 fool, 0.2125 does not.
+  const std::vector<double> expected = {0.41, 0.5, 0.7, 0.7, 0.7, 0.6125, 0.66875};
+  REQUIRE(ends.size() == expected.size());
+  for (size_t i = 0; i < ends.size(); ++i) CHECK(ends[i] == Approx(expected[i]).margin(0.01));
 }
 
 TEST_CASE("carlini-wagner: every pass is counted, and a search that stalls ends",
@@ -172,7 +196,7 @@ TEST_CASE("minimal-norm attacks: in ball and box, verdicts are the model's", "[m
 TEST_CASE("minimal-norm attacks: an image's result is its own", "[minimal_attacks]") {
   const RoutedScene scene(256);
   for (Norm norm : {Norm::linf, Norm::l2}) {
-    const DeepFool a{.threat = {norm, norm == Norm::linf ? 0.06 : 0.5}, .steps = 8};
+    const DeepFool a{.threat = {norm, norm == Norm::linf ? 0.06 : 0.5}, .steps = 8, .classes = 3};
     const AttackResult whole = deepfool(scene.model(), scene.victims, a);
     CHECK(count_fooled(whole) > 20);
     CHECK(count_fooled(whole) < 236);
