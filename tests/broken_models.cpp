@@ -149,28 +149,25 @@ Model softmax_head(const Model& model) {
   return behind(model, [](const Tensor& z) { return softmax(z); });
 }
 
-Model winners_take_all(const Model& model, int k) {
-  std::vector<float> basis;  // [coefficient, pixel], orthonormal
-  for (int u = 0; u < 64; ++u)
-    for (int p = 0; p < 64; ++p) {
-      const auto wave = [](int frequency, int at) {
-        return std::cos(M_PI / 8 * (at + 0.5) * frequency) * (frequency ? 0.5 : std::sqrt(0.125));
-      };
-      basis.push_back(static_cast<float>(wave(u / 8, p / 8) * wave(u % 8, p % 8)));
-    }
-  const Tensor there = Tensor::from(basis, {64, 64}), back = permute(there, {1, 0});
+Model winners_take_all(const Model& model, int units, int k) {
+  const Tensor there =
+      random_normal({units, 64}, row_numbers(units), {.seed = 12}, 0, 1 / std::sqrt(double(units)));
+  const Tensor back = permute(there, {1, 0});
   return before(model, [=](const Tensor& x) {
-    const Tensor c = linear(reshape(x, {x.dim(0), 64}), there, {});
+    const Tensor flat = reshape(x, {x.dim(0), 64}), c = linear(flat, there, {});
     std::vector<float> winners = c.to_vector<float>();
-    for (auto row = winners.begin(); row != winners.end(); row += 64) {
-      std::vector<float> sizes(row, row + 64);
+    for (auto row = winners.begin(); row != winners.end(); row += units) {
+      std::vector<float> sizes(row, row + units);
       for (float& v : sizes) v = std::abs(v);
       std::nth_element(sizes.begin(), sizes.begin() + k - 1, sizes.end(), std::greater<>());
       const float least = sizes[static_cast<size_t>(k - 1)];
-      for (auto v = row; v != row + 64; ++v) *v = std::abs(*v) >= least ? 1.f : 0.f;
+      for (auto v = row; v != row + units; ++v) *v = std::abs(*v) >= least ? 1.f : 0.f;
     }
-    const Tensor kept = mul(c, Tensor::from(winners, c.shape()));
-    return reshape(linear(kept, back, {}), x.shape());
+    const Tensor seen = linear(mul(c, Tensor::from(winners, c.shape())), back, {});
+    // As much of the image as there was.
+    const Tensor part = div(sum(mul(flat, seen), 1), affine(sum(square(flat), 1), 1, 1e-6));
+    const Tensor gain = div(Tensor::full(part.shape(), 1), affine(part.detached(), 1, 1e-6));
+    return reshape(mul(seen, reshape(gain, {x.dim(0), 1})), x.shape());
   });
 }
 

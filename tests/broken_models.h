@@ -30,8 +30,8 @@ enum class Rounding { without_gradient, straight_through };
 attacks::Model quantised(const attacks::Model& model, Rounding rounding);
 attacks::Model scaled_logits(const attacks::Model& model, double factor);
 attacks::Model softmax_head(const attacks::Model& model);
-// The image's k largest coefficients in a cosine basis, 8x8x1 (k winners take all).
-attacks::Model winners_take_all(const attacks::Model& model, int k);
+// The image seen through the k largest of `units` random features (k winners take all), 8x8x1.
+attacks::Model winners_take_all(const attacks::Model& model, int units, int k);
 attacks::Model noisy_input(const attacks::Model& model, double deviation);  // another in each pass
 attacks::Model not_finite_on_white(const attacks::Model& model);
 

@@ -96,16 +96,15 @@ TEST_CASE("checks: gallery of routers", "[checks]") {
                 digits.victims, {.eps = 0.003}, {check_routing});
 }
 
-// Half of the images: what is searched for here takes many passes.
+// Less than half of the images: what is searched for here takes many passes.
 TEST_CASE("checks: gallery of gradients that mislead an attack", "[checks]") {
   const TrainedDigits digits(dense_on_digits());
   const Model sound = digits.model();
   check_gallery({{"reversed gradient", reversed_gradient(sound), {"G18", "G19", "G20"}, {}},
                  {"sparse gradient", sparse_gradient(sound), {"G11", "G15"}, {}},
                  {"gradient on a lattice", gradient_on_lattice(sound), {"G14", "G18"}, {}},
-                 {"winners take all", winners_take_all(sound, 6), {"G20"}, {}},
                  {"noisy input", noisy_input(sound, 0.1), {"G12"}, {}}},
-                first(digits.victims, 60), kThreat, {check_attacks});
+                first(digits.victims, 40), kThreat, {check_attacks});
 }
 
 TEST_CASE("checks: a sound model passes them all, in order", "[checks]") {
@@ -129,14 +128,6 @@ TEST_CASE("checks: a sound model passes them all, in order", "[checks]") {
     CHECK(c.next_action.empty() == (c.status != CheckStatus::warn));
   }
   CHECK(ids == "G1 G2 G3 G4 G7 G9 G10 G11 G12 G13 G14 G15 G16 G17 G18 G19 G20 M1 M2 M3 M10 M16 ");
-}
-
-TEST_CASE("checks: scaled logits are called by their name", "[checks]") {
-  const TrainedDigits digits(dense_on_digits());
-  const Model scaled = scaled_logits(digits.model(), 1000);
-  const Victims v = first(digits.victims, 20);
-  for (const Check& c : check_gradients({scaled, v, v, kThreat, 0}))
-    if (c.id == "G9") CHECK(c.next_action.find("scaled logits") == 0);
 }
 
 TEST_CASE("checks: a value is judged by the criterion's limits", "[checks]") {

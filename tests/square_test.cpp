@@ -9,6 +9,7 @@
 #include "engine/ops/linalg.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
+#include "engine/ops/square_attack.h"
 #include "tests/models_fixture.h"
 
 namespace moat::tests {
@@ -370,6 +371,32 @@ TEST_CASE("noise: the worst draw is kept, and draws are counted", "[noise]") {
     for (size_t i = 0; i < 5; ++i) worst[i] = std::max(worst[i], loss[i]);
   }
   CHECK(margins(net, r.adversarial, v) == worst);
+}
+
+TEST_CASE("square: the ops say what they need", "[square]") {
+  const Tensor x = Tensor::full({2, 4, 5, 3}, 0.5), rows = row_numbers(2), ids = rows;
+  const RandomKey key;
+  const auto bump = [](int side) { return Tensor::full({side, side}, 1.0 / side); };
+  CHECK(square_linf(x, x, x, rows, ids, 4, key).shape() == x.shape());
+  CHECK(square_l2(x, x, bump(3), rows.sliced(0, 1, 2), ids.sliced(0, 1, 2), 0.1, key).dim(0) == 1);
+  CHECK_THROWS_WITH(square_linf(x.reshaped({2, 60}), x, x, rows, ids, 4, key),
+                    Catch::Contains("square_linf: best must be float32 [images, height"));
+  CHECK_THROWS_WITH(square_linf(x, x, {}, rows, ids, 4, key),
+                    Catch::Contains("square_linf: high must be float32 [2, 4, 5, 3], got nothing"));
+  CHECK_THROWS_WITH(square_linf(x, x.reshaped({2, 5, 4, 3}), x, rows, ids, 4, key),
+                    Catch::Contains("square_linf: low must be float32 [2, 4, 5, 3]"));
+  CHECK_THROWS_WITH(square_linf(x, x, x, rows, row_numbers(3), 4, key),
+                    Catch::Contains("square_linf: ids must be int32 [2], got int32 [3]"));
+  CHECK_THROWS_WITH(square_linf(x, x, x, x, ids, 4, key), Catch::Contains("rows must be int32"));
+  CHECK_THROWS_WITH(square_linf(x, x, x, rows, ids, 5, key),
+                    Catch::Contains("must fit into images of 4x5 pixels, got a side of 5"));
+  CHECK_THROWS_WITH(square_l2(x, x, bump(5), rows, ids, 0.1, key),
+                    Catch::Contains("square_l2: the square must fit"));
+  CHECK_THROWS_WITH(square_l2(x, x, Tensor::zeros({2, 3}), rows, ids, 0.1, key),
+                    Catch::Contains("square_l2: bump must be float32 [2, 2]"));
+  CHECK_THROWS_WITH(square_l2(x, x, bump(3), rows, ids, -1, key), Catch::Contains("eps"));
+  const Tensor outside = Tensor::from(std::vector<int32_t>{0, 2}, {2});
+  CHECK_THROWS(square_linf(x, x, x, outside, ids, 2, key));
 }
 
 TEST_CASE("square, noise: what cannot be is refused, and every constant is printed",

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void __launch_bounds__(kThreads) square_l2_kernel(SquareL2 a) {
+__global__ void __launch_bounds__(kThreads, 4) square_l2_kernel(SquareL2 a) {
   __shared__ double scratch[kThreads / kWarp];
   const int pixels = a.height * a.width;
   const int64_t point = blockIdx.x, row = a.rows[point],
