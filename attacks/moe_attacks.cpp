@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "attacks/look_cost.h"
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
 
@@ -27,6 +28,14 @@ AttackResult run(const Model& model, const Victims& victims, const Climb& climb)
 int looks_of(const Pgd& settings) { return settings.restarts * (settings.steps + 1); }
 int looks_of(const Climb& climb) {
   return std::visit([](const auto& settings) { return looks_of(settings); }, climb);
+}
+
+int64_t passes_of(const Pgd& a, int routes) {
+  return int64_t{a.restarts} * (a.steps * cost_with_gradient(a.objective, routes).passes() +
+                                cost_without_gradient(a.objective, routes).passes());
+}
+int64_t passes_of(const Climb& climb, int routes) {
+  return std::visit([&](const auto& settings) { return passes_of(settings, routes); }, climb);
 }
 
 nlohmann::ordered_json constants_of(const Climb& climb) {
@@ -202,6 +211,12 @@ AttackResult route_attack(const Model& model, const Victims& all, const RouteAtt
     start = all.start;
   }
   return findings.result();
+}
+
+int64_t most_passes(const RouteAttack& a, int routes) {
+  const Ranks ranks = ranks_of(a.routes, routes);
+  const int64_t steering = a.steer ? passes_of(*a.steer, routes) : 0;
+  return 1 + (ranks.to - ranks.from) * (steering + passes_of(a.strike, routes));
 }
 
 nlohmann::ordered_json constants_of(const RouteAttack& a) {

@@ -41,6 +41,10 @@ RouteAttack steer_then_strike(Pgd steer, Pgd strike);
 // scores. Throws Error without.
 AttackResult route_attack(const Model& model, const Victims& victims, const RouteAttack& settings);
 
+// Passes through a model with so many routes, forward and backward, for an image that withstands
+// it.
+int64_t most_passes(const RouteAttack& settings, int routes);
+
 nlohmann::ordered_json constants_of(const RouteAttack& settings);
 
 }  // namespace moat::attacks

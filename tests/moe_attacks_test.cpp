@@ -245,6 +245,7 @@ TEST_CASE("routes: forwards and backwards of attacks that find nothing", "[attac
     CHECK(count_fooled(r) == 0);
     CHECK(r.forwards == 6 * row.forwards);
     CHECK(r.backwards == 6 * row.backwards);
+    CHECK(most_passes(row.attack, 3) == row.forwards + row.backwards);
   }
 }
 
