@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "attacks/look_cost.h"
 #include "engine/ops/apgd.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/reduce.h"
@@ -37,7 +38,9 @@ std::vector<int> apgd_checkpoints(int steps) {
 
 int64_t most_passes(const Apgd& a, int routes) {
   const int runs = std::max(a.targets, 1) * a.restarts;
-  return runs * (a.steps * passes_of(a.objective, routes) + 1) + (a.targets > 0);
+  return runs * (a.steps * cost_with_gradient(a.objective, routes).passes() +
+                 cost_without_gradient(a.objective, routes).passes()) +
+         (a.targets > 0);
 }
 
 nlohmann::ordered_json constants_of(const Apgd& a) {

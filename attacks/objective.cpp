@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attacks/look_cost.h"
 #include "attacks/terms.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
@@ -99,13 +100,6 @@ nlohmann::ordered_json constants_of(const Objective& o) {
   return json;
 }
 
-int64_t passes_of(const Objective& o, int routes) {
-  int64_t passes = o.path == Path::own ? 2 : o.path == Path::given ? 3 : 2 * routes + 2;
-  if (o.climbed == Climbed::router) passes = 2;
-  if (o.samples > 0) return o.passes * (1 + 2 * o.samples * (passes / 2));
-  return o.passes * passes;
-}
-
 namespace {
 
 constexpr Tensor Terms::*kParts[] = {&Terms::logits, &Terms::loss, &Terms::router, &Terms::d_loss,
@@ -120,8 +114,6 @@ Terms mean_of(int passes, const Pass& pass) {
     const Terms next = pass(p);
     for (const auto part : kParts)
       if ((next.*part).defined()) total.*part = add(total.*part, next.*part);
-    total.forwards += next.forwards;
-    total.backwards += next.backwards;
   }
   if (passes > 1)
     for (const auto part : kParts)
@@ -155,22 +147,20 @@ Tensor direction_of(const Terms& terms, const Objective& o) {
   return add(normalized(terms.d_loss), scale(normalized(terms.d_router), o.lambda));
 }
 
-Probe probe_of(const Terms& terms, const Objective& o, const Tensor& gradient) {
+Terms plain_look(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
+                 const RandomKey& key) {
+  return mean_of(o.passes, [&](int pass) {
+    return pass_of(model, {points, points}, v, o, key, pass, Verdict::wanted);
+  });
+}
+
+Probe probe_of(const Terms& terms, const Objective& o, const Tensor& gradient, const LookCost& cost,
+               int64_t images) {
   return {.predicted = argmax(terms.logits, 1),
           .loss = value_of(terms, o),
           .gradient = gradient,
-          .forwards = terms.forwards,
-          .backwards = terms.backwards};
-}
-
-Terms plain_look(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
-                 const RandomKey& key) {
-  const NoTapeScope not_recorded;
-  Terms terms = mean_of(o.passes, [&](int pass) {
-    return pass_of(model, {points, points}, v, o, key, pass, Verdict::wanted);
-  });
-  terms.backwards = 0;
-  return terms;
+          .forwards = images * cost.forwards,
+          .backwards = images * cost.backwards};
 }
 
 }  // namespace
@@ -178,19 +168,21 @@ Terms plain_look(const Model& model, const Tensor& points, const Victims& v, con
 Probe with_gradient(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
                     const RandomKey& key) {
   const NoTapeScope not_recorded;  // but by the tapes of the passes
+  const LookCost cost = cost_with_gradient(o, model.routes);
   if (o.samples > 0) {
-    Terms terms = plain_look(model, points, v, o, key);
-    const Tensor gradient = smoothed_gradient(model, points, v, o, key, terms);
-    return probe_of(terms, o, gradient);
+    const Terms terms = plain_look(model, points, v, o, key);
+    return probe_of(terms, o, smoothed_gradient(model, points, v, o, key), cost, v.size());
   }
   const Terms terms = mean_of(
       o.passes, [&](int pass) { return differentiated_pass(model, points, v, o, key, pass); });
-  return probe_of(terms, o, direction_of(terms, o));
+  return probe_of(terms, o, direction_of(terms, o), cost, v.size());
 }
 
 Probe without_gradient(const Model& model, const Tensor& points, const Victims& v,
                        const Objective& o, const RandomKey& key) {
-  return probe_of(plain_look(model, points, v, o, key), o, {});
+  const NoTapeScope not_recorded;
+  return probe_of(plain_look(model, points, v, o, key), o, {},
+                  cost_without_gradient(o, model.routes), v.size());
 }
 
 }  // namespace moat::attacks

@@ -64,10 +64,6 @@ struct Objective {
 // As a report prints them: those that matter to the others.
 nlohmann::ordered_json constants_of(const Objective& objective);
 
-// Passes of a look with a gradient, forward and backward, at a model with so many routes: an
-// estimate of what a Probe counts.
-int64_t passes_of(const Objective& objective, int routes);
-
 // A look at points of the victims.
 struct Probe {
   engine::Tensor predicted;  // int32 [n], by the model as it is

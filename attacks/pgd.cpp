@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "attacks/look_cost.h"
 #include "attacks/random_points.h"
 #include "engine/ops/elementwise.h"
 #include "engine/random.h"
@@ -29,7 +30,8 @@ Pgd fgsm(const ThreatModel& threat) {
 }
 
 int64_t most_passes(const Pgd& a, int routes) {
-  return a.restarts * (a.steps * passes_of(a.objective, routes) + 1);
+  return a.restarts * (a.steps * cost_with_gradient(a.objective, routes).passes() +
+                       cost_without_gradient(a.objective, routes).passes());
 }
 
 Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps) {

@@ -26,7 +26,7 @@ Victims repeated(const Victims& v, int64_t times) {
 // Pairs are looked at together for speed, and added up one after another, so that an image's
 // gradient does not depend on how many fit.
 Tensor smoothed_gradient(const Model& model, const Tensor& points, const Victims& v,
-                         const Objective& o, const RandomKey& key, Terms& terms) {
+                         const Objective& o, const RandomKey& key) {
   require(o.sigma > 0, [&] { return text("sigma must be above 0, got ", o.sigma); });
   const NoTapeScope not_recorded;
   const int64_t n = v.size(), pixels = n ? points.size() / n : 0;
@@ -53,7 +53,6 @@ Tensor smoothed_gradient(const Model& model, const Tensor& points, const Victims
     for (int pass = 0; pass < o.passes; ++pass) {
       const Terms t = pass_of(model, {seen, seen}, company, o, key, pass, Verdict::unwanted);
       value = add(value, value_of(t, o));
-      terms.forwards += t.forwards;
     }
     for (int64_t s = 0; s < pairs; ++s) {
       const Tensor up = value.sliced(0, 2 * s * n, (2 * s + 1) * n),

@@ -50,26 +50,19 @@ Tensor value_of(const Terms& terms, const Objective& o) {
 
 Terms pass_of(const Model& model, const TermPoints& points, const Victims& v, const Objective& o,
               const RandomKey& key, int pass, Verdict verdict) {
-  const int64_t n = v.size();
   Terms terms;
   const auto own = [&](const Tensor& x) {
-    terms.forwards += n;
     const Outputs out = own_pass(model, x, v, o, key, pass);
     terms.logits = out.logits;
     return out;
   };
-  if (o.climbed != Climbed::loss) {
-    terms.router = router_margin(own(points.router), v, o.steer);
-    terms.backwards += n;
-  }
+  if (o.climbed != Climbed::loss) terms.router = router_margin(own(points.router), v, o.steer);
   if (o.climbed == Climbed::router) return terms;
   Tensor climbed;
   if (o.path == Path::given) {
     require(model.along && v.routes.defined(),
             "a given path needs a model with routes, and routes of the victims");
     climbed = model.along(points.loss, v.routes);
-    terms.forwards += n;
-    terms.backwards += n;
     if (verdict == Verdict::wanted && !terms.logits.defined()) {
       const NoTapeScope not_recorded;
       own(points.loss);
@@ -77,17 +70,11 @@ Terms pass_of(const Model& model, const TermPoints& points, const Victims& v, co
   } else {
     const Outputs out = own(points.loss);
     climbed = is_soft(o.path) ? soft_logits(model, points.loss, v, o, out) : out.logits;
-    const int64_t experts = is_soft(o.path) ? n * model.routes : 0;
-    terms.forwards += experts;
-    terms.backwards += is_soft(o.path) && o.gate == Gate::blocked ? 0 : n;
-    terms.backwards += o.path == Path::soft_router ? 0 : experts;
   }
   terms.loss = loss_of(o.loss, climbed, v);
   if (o.auxiliary != 0) {
     require(model.auxiliary != nullptr, "climbing auxiliary losses needs a model that has some");
     terms.loss = add(terms.loss, scale(model.auxiliary(points.loss), o.auxiliary));
-    terms.forwards += n;
-    terms.backwards += n;
   }
   return terms;
 }

@@ -9,7 +9,6 @@ struct Terms {
   engine::Tensor logits;            // of the model as it is; undefined where no verdict is wanted
   engine::Tensor loss, router;      // float32 [n]; undefined where it is not climbed
   engine::Tensor d_loss, d_router;  // like the points; undefined without a gradient
-  int64_t forwards = 0, backwards = 0;
 };
 
 // The points as each term sees them: a variable for each, so that one sweep gives both gradients.
@@ -38,9 +37,9 @@ engine::Tensor normalized(const engine::Tensor& gradient);
 // The value that is climbed.
 engine::Tensor value_of(const Terms& terms, const Objective& objective);
 
-// The estimate of Objective::samples at the points; counts its forwards into `terms`.
+// The estimate of Objective::samples at the points.
 engine::Tensor smoothed_gradient(const Model& model, const engine::Tensor& points,
                                  const Victims& victims, const Objective& objective,
-                                 const engine::RandomKey& key, Terms& terms);
+                                 const engine::RandomKey& key);
 
 }  // namespace moat::attacks

@@ -245,6 +245,7 @@ TEST_CASE("routes: forwards and backwards of attacks that find nothing", "[attac
     CHECK(count_fooled(r) == 0);
     CHECK(r.forwards == 6 * row.forwards);
     CHECK(r.backwards == 6 * row.backwards);
+    CHECK(most_passes(row.attack, 3) == row.forwards + row.backwards);
   }
 }
 
@@ -278,6 +279,25 @@ TEST_CASE("routes: which route is which", "[attacks][routes]") {
   RouteAttack others = every_route(look);
   others.routes = Routes::others;
   CHECK(routes_of(others) == Seen{{2, 2, 1}, {1, 0, 2}});
+}
+
+TEST_CASE("routes: each route starts where the first did", "[attacks][routes]") {
+  LinearMoe moe = random_linear_moe(kPixels, 2, 3);
+  for (size_t e = 0; e < 3; ++e) moe.expert_bias[2 * e] = 10;  // every expert says 0
+  Model model = moe.model();
+  std::vector<std::vector<float>> looks;
+  model.along = [&, along = model.along](const Tensor& images, const Tensor& route) {
+    looks.push_back(images.to_vector<float>());
+    return along(images, route);
+  };
+  Victims v = victims_of(moe, 4, 0.2);
+  v.start = affine(v.images, 1, 0.05);
+  Pgd climb = climb_of(2, 0.03);
+  climb.start = Start::given;
+  CHECK(count_fooled(route_attack(model, v, every_route(climb))) == 0);
+  REQUIRE(looks.size() == 3 * 3);
+  for (size_t i : {0, 3, 6}) CHECK(looks[i] == v.start.to_vector<float>());
+  CHECK(looks[2] != looks[0]);
 }
 
 TEST_CASE("routes: what is missing is named", "[attacks][routes]") {
