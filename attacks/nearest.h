@@ -65,7 +65,8 @@ Nearest bisected(const Model& model, const Victims& victims, engine::Norm norm, 
                  int times, int first, const Nearest& found);
 
 // The points in the ball, as an attack returns them: each nearest point is projected on it and
-// looked at once more, and what the model says then is the verdict.
+// looked at once more, and what the model says then is the verdict. An image without one comes
+// back as it is.
 AttackResult within_ball(const Model& model, const Victims& victims, const ThreatModel& threat,
                          const Nearest& found);
 

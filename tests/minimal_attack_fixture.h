@@ -45,16 +45,6 @@ struct LinearScene {
     victims = {images, Tensor::zeros({n}, Dtype::i32), row_numbers(n), {}};
   }
 
-  // For a model and victims on another device; distances are asked of the one on the CPU.
-  LinearScene on(engine::Device device) const {
-    LinearScene moved = *this;
-    moved.weight = weight.to(device);
-    moved.bias = bias.to(device);
-    moved.victims = {
-        victims.images.to(device), victims.labels.to(device), victims.ids.to(device), {}};
-    return moved;
-  }
-
   attacks::Model model() const {
     return {.forward = [this](const engine::Tensor& x, attacks::Gate) {
       using namespace engine;
