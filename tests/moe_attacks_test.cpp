@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "attacks/protocol.h"
 #include "tests/linear_moe.h"
@@ -340,10 +341,15 @@ TEST_CASE("routes: of a dual model", "[attacks][routes]") {
                                2);
       stir(model);
       const Tensor x = random_images(12, model.settings().dual->standard);
+      for (models::Classifier* part : {&model.standard(), &model.robust()})
+        if (part->is_routed())
+          balance_router(*part, x, std::vector<double>(size_t(part->routes()), 0), Mode::eval);
       const Model seen = train::attack_model(model);
       const Outputs out = seen.forward(x, Gate::open);
       CHECK(seen.routes == parts[standard].experts * parts[robust].experts);
       CHECK(out.scores.dim(1) == seen.routes);
+      const auto taken = out.experts.to_vector<int32_t>();
+      CHECK(std::set<int32_t>(taken.begin(), taken.end()).size() > 1);
       CHECK(argmax(out.scores, 1).to_vector<int32_t>() == out.experts.to_vector<int32_t>());
       CHECK(seen.along(x, out.experts).to_vector<float>() == out.logits.to_vector<float>());
       const auto along = [&](const models::Classifier& part, int32_t route) {
