@@ -52,8 +52,6 @@ nlohmann::ordered_json constants_of(const Apgd& a) {
       {"momentum", kMomentum},
       {"momentum of the first step", 1},
       {"restarts", a.restarts},
-      {"gate", name_of(a.objective.gate)},
-      {"loss", name_of(a.objective.loss)},
       {"start", a.threat.norm == Norm::linf ? "uniform, scaled to the ball's surface, in the box"
                                             : "normal, scaled to the sphere, in the box"},
       {"keep", "worst of all iterates and the start"}};
@@ -61,6 +59,7 @@ nlohmann::ordered_json constants_of(const Apgd& a) {
     constants["targets"] = a.targets;
     constants["target classes"] = "by falling clean logit, from the largest of a wrong class";
   }
+  constants.update(constants_of(a.objective));
   constants["seed"] = a.seed;
   return constants;
 }

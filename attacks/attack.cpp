@@ -32,6 +32,23 @@ AttackResult attack_with(const Model& model, const Victims& victims, const Route
   return route_attack(model, victims, settings);
 }
 
+const char* kind_of(const Pgd&) { return "pgd"; }
+const char* kind_of(const Apgd&) { return "apgd"; }
+const char* kind_of(const Fab&) { return "fab"; }
+const char* kind_of(const DeepFool&) { return "deepfool"; }
+const char* kind_of(const CarliniWagner&) { return "carlini-wagner"; }
+const char* kind_of(const Square&) { return "square"; }
+const char* kind_of(const Noise&) { return "noise"; }
+const char* kind_of(const RouteAttack&) { return "along routes"; }
+
+template <class Settings>
+ThreatModel threat_of(const Settings& settings) {
+  return settings.threat;
+}
+ThreatModel threat_of(const RouteAttack& settings) {
+  return std::visit([](const auto& climb) { return climb.threat; }, settings.strike);
+}
+
 }  // namespace
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack) {
@@ -44,7 +61,15 @@ int64_t most_passes(const Attack& attack, int routes) {
 }
 
 nlohmann::ordered_json constants_of(const Attack& attack) {
-  return std::visit([](const auto& settings) { return constants_of(settings); }, attack);
+  return std::visit(
+      [](const auto& settings) {
+        const ThreatModel threat = threat_of(settings);
+        nlohmann::ordered_json all = {
+            {"attack", kind_of(settings)}, {"norm", name_of(threat.norm)}, {"eps", threat.eps}};
+        all.update(constants_of(settings));
+        return all;
+      },
+      attack);
 }
 
 }  // namespace moat::attacks

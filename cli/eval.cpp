@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "cli/session.h"
+#include "engine/names.h"
 #include "train/objective.h"
 #include "train/run_folder.h"
 
@@ -68,7 +69,7 @@ void add_eval(CLI::App& app, Globals& globals) {
                                    "moat eval runs/digits-advmoe-1 --protocol pgd-50@1"},
                                   [options, &globals] { eval_command(*options, globals); });
   command.add_option("run", options->subject, "run folder or checkpoint")->required();
-  command.add_option("--protocol", options->protocol, "pgd-50@1, pgd-20@1, pgd-10@1, fgsm@1");
+  command.add_option("--protocol", options->protocol, engine::listed(attacks::protocol_names()));
   command.add_option("--data", options->data, "data set; the run's own unless given");
   command.add_option("--root", options->data_path, "folder of its files");
   command.add_option("--limit", options->limit, "first n images (eval.limit)");

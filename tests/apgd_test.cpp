@@ -313,13 +313,14 @@ TEST_CASE("apgd: prints every constant", "[apgd]") {
                                .targets = 9,
                                .seed = 4}));
   CHECK(c.dump() ==
-        R"json({"steps":100,"first step":0.06,"checkpoints":[22,41,57,70,80,87,93,99],)json"
+        R"json({"attack":"apgd","norm":"linf","eps":0.03,)json"
+        R"json("steps":100,"first step":0.06,"checkpoints":[22,41,57,70,80,87,93,99],)json"
         R"json("rho":0.75,"momentum":0.75,"momentum of the first step":1,"restarts":1,)json"
-        R"json("gate":"through","loss":"dlr-targeted (below 4 classes z_t - z_y)",)json"
         R"json("start":"uniform, scaled to the ball's surface, in the box",)json"
         R"json("keep":"worst of all iterates and the start","targets":9,)json"
         R"json("target classes":"by falling clean logit, from the largest of a wrong class",)json"
-        R"json("seed":4})json");
+        R"json("gate":"through","loss":"dlr-targeted (below 4 classes z_t - z_y)",)json"
+        R"json("path":"own","seed":4})json");
   const nlohmann::ordered_json l2 = constants_of(
       Apgd{.threat = {.norm = Norm::l2, .eps = 0.5}, .objective = {.loss = Loss::dlr}});
   CHECK(l2["first step"] == 1);

@@ -276,7 +276,7 @@ TEST_CASE("fab: as one of the attacks, with all its constants", "[fab]") {
                      any = run(scene.model(), scene.victims, Attack{a});
   CHECK(any.fooled_at == direct.fooled_at);
   CHECK(any.adversarial.to_vector<float>() == direct.adversarial.to_vector<float>());
-  CHECK(constants_of(Attack{Fab{}}).dump() ==
+  CHECK(constants_of(Fab{}).dump() ==
         R"({"steps":100,"targets":9,"restarts":1,"first start":"the image",)"
         R"("other starts":"eps / 2 from the image","alpha max":0.1,"eta":1.05,"beta":0.9,)"
         R"("bisections":0,"flat gradient":1e-08,"goal":"a point within eps","gate":"through",)"

@@ -95,7 +95,14 @@ refuses 'takes 8x8x1 images' attack run --data synthetic --out attacked
 refuses '8/255' attack run --eps 8 --out attacked
 refuses '--eps' attack run --eps -1 --out attacked
 refuses '--steps' attack run --steps 0 --out attacked
+refuses '--attack must be.*apgd-ce' attack run --attack apgd-c --out attacked
+refuses '--queries is no setting of --attack pgd' attack run --queries 5 --out attacked
+refuses '--loss is no setting of --attack square' attack run --attack square --loss margin --out attacked
+refuses '--targets is no setting of --attack apgd-ce' attack run --attack apgd-ce --targets 3 --out attacked
+refuses '--restarts must be at least 1, got 0' attack run --attack fab-t --restarts 0 --out attacked
+refuses '--gate.*blocked' attack run --gate shut --out attacked
 refuses 'protocol' eval run --protocol pgd-51@1
+refuses 'aa-standard@1' eval run --protocol autoattack
 refuses 'split' attack run --split tset --out attacked
 must test ! -e attacked -a ! -e evaluated -a ! -e y
 
