@@ -2,87 +2,17 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "attacks/attack.h"
-#include "attacks/random_points.h"
 #include "attacks/square_bump.h"
-#include "engine/ops/elementwise.h"
-#include "engine/ops/linalg.h"
-#include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/ops/square_attack.h"
-#include "tests/models_fixture.h"
+#include "tests/linear_victims.h"
 
 namespace moat::tests {
 
 using namespace engine;
 using namespace attacks;
 using attacks::Gate;
-
-namespace {
-
-// logits = weight · pixels + bias, over images of any shape; counts the images it sees.
-struct Linear {
-  Shape shape;  // of the images
-  Tensor weight, bias;
-  mutable int64_t seen = 0;
-
-  // `certainty` is how far the bias favours class 0.
-  Linear(const Shape& images, int classes, double certainty)
-      : shape(images),
-        weight(random_uniform({classes, images[1] * images[2] * images[3]}, row_numbers(classes),
-                              {.seed = 2}, -1, 1)),
-        bias(Tensor::zeros({classes})) {
-    bias.data_as<float>()[0] = static_cast<float>(certainty);
-  }
-  double slope(int64_t pixel) const {  // of z_1 - z_0
-    const float* w = weight.data_as<float>();
-    return double(w[weight.dim(1) + pixel]) - double(w[pixel]);
-  }
-  Model model() const {
-    return {.forward = [this](const Tensor& images, Gate) {
-      seen += images.dim(0);
-      return Outputs{linear(reshape(images, {images.dim(0), -1}), weight, bias)};
-    }};
-  }
-  // Images as this model sees them, so that every attack starts from "right".
-  Victims victims(double low = 0, double high = 1) const {
-    const Tensor images = random_uniform(shape, row_numbers(shape[0]), {.seed = 3}, low, high);
-    const Tensor labels = argmax(model().forward(images, Gate::open).logits, 1);
-    seen = 0;
-    return {images, labels, row_numbers(shape[0]), {}};
-  }
-};
-
-std::vector<float> values(const Tensor& t) { return t.to_vector<float>(); }
-
-// On the stored float32 values, in float64.
-bool inside(const Tensor& adversarial, const Tensor& images, const ThreatModel& threat) {
-  const auto x = values(adversarial), c = values(images);
-  const size_t pixels = x.size() / static_cast<size_t>(std::max<int64_t>(images.dim(0), 1));
-  double squares = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    if (i % pixels == 0) squares = 0;
-    const double d = double(x[i]) - double(c[i]);
-    squares += d * d;
-    if (!(x[i] >= 0 && x[i] <= 1)) return false;
-    if (threat.norm == Norm::linf ? std::abs(d) > threat.eps
-                                  : std::sqrt(squares) > threat.eps * (1 + 1e-6))
-      return false;
-  }
-  return true;
-}
-
-int64_t count_fooled(const AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
-}
-
-// max_{i≠y} z_i - z_y.
-std::vector<float> margins(const Linear& net, const Tensor& images, const Victims& v) {
-  const Tensor loss = loss_of(Loss::margin, net.model().forward(images, Gate::open).logits, v);
-  return values(loss);
-}
-
-}  // namespace
+using namespace linear_victims;
 
 TEST_CASE("square: the schedule on 32x32", "[square]") {
   const std::pair<int, int> sides[] = {{10, 29},  {50, 20},  {200, 14}, {500, 10},
@@ -320,57 +250,6 @@ TEST_CASE("square, noise: the seed decides", "[square][noise]") {
     CHECK(drawn(1) == drawn(1));
     CHECK(drawn(1) != drawn(2));
   }
-}
-
-TEST_CASE("noise: random points are where they should be", "[noise]") {
-  const Linear net({40, 6, 6, 3}, 2, 0);
-  const Victims v = net.victims(0.02, 0.98);
-  const RandomKey key{.seed = 6};
-  const double eps = 0.05;
-  const auto c = values(v.images);
-  const auto u = values(uniform_point(v, {.eps = eps}, key)),
-             corner = values(extreme_point(v, {.eps = eps}, key));
-  double sum = 0, high = 0;
-  for (size_t i = 0; i < c.size(); ++i) {
-    sum += std::abs(double(u[i]) - double(c[i])) / eps;
-    const double d = double(corner[i]) - double(c[i]);
-    high += d > 0;
-    const bool is_clipped = corner[i] == 0 || corner[i] == 1;
-    CHECK((is_clipped || std::abs(std::abs(d) - eps) < 1e-7));
-  }
-  // |uniform| has mean 1/2 and deviation 0.29, over 4320 pixels, a little less at the box.
-  CHECK(sum / double(c.size()) == Approx(0.5).margin(0.02));
-  CHECK(high / double(c.size()) == Approx(0.5).margin(0.03));
-
-  // In the middle of the box: radii r with density ~ r^107, or all of them eps.
-  const Victims middle = net.victims(0.4, 0.6);
-  const auto radii = [&](const Tensor& points) {
-    const Tensor d = sub(points, middle.images);
-    return values(sqrt(engine::sum(square(d).reshaped({40, 108}), 1)));
-  };
-  double power = 0;
-  for (float r : radii(uniform_point(middle, {Norm::l2, eps}, key)))
-    power += std::pow(double(r) / eps, 108) / 40;
-  CHECK(power == Approx(0.5).margin(0.15));  // uniform in [0, 1]; deviation 0.05
-  for (float r : radii(extreme_point(middle, {Norm::l2, eps}, key)))
-    CHECK(r == Approx(eps).epsilon(1e-5));
-}
-
-TEST_CASE("noise: the worst draw is kept, and draws are counted", "[noise]") {
-  const Linear net({5, 4, 4, 3}, 2, 40);
-  const Victims v = net.victims();
-  const Noise a{.threat = {.eps = 0.1}, .uniform_draws = 7, .extreme_draws = 4, .seed = 3};
-  const AttackResult r = noise(net.model(), v, a);
-  CHECK(r.forwards == 5 * 11);
-  CHECK(net.seen == r.forwards);
-  std::vector<float> worst(5, -INFINITY);
-  for (uint32_t draw = 0; draw < 11; ++draw) {
-    const RandomKey key{.seed = 3, .purpose = Purpose::attack_query, .iteration = draw};
-    const Tensor x = draw < 7 ? uniform_point(v, a.threat, key) : extreme_point(v, a.threat, key);
-    const auto loss = margins(net, x, v);
-    for (size_t i = 0; i < 5; ++i) worst[i] = std::max(worst[i], loss[i]);
-  }
-  CHECK(margins(net, r.adversarial, v) == worst);
 }
 
 TEST_CASE("square: the ops say what they need", "[square]") {
