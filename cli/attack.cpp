@@ -43,10 +43,10 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
       {{options.attack, find_attack(options.attack, threat, options.settings, config.run.seed)}}};
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.split, options.limit);
-  evaluate_into(
-      options.out,
-      {model, subject.file.string(), subject.sha256, "unknown", set, threat, options.batch},
-      protocol, globals);
+  evaluate_into(options.out,
+                {model, subject.file.string(), subject.sha256, "unknown", set, threat,
+                 options.batch, 0, config.run.seed},
+                protocol, globals);
 }
 
 }  // namespace

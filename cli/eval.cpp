@@ -56,7 +56,7 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   evaluate_into(folder,
                 {model, subject.file.string(), subject.sha256,
                  selected == subject.loaded.metadata.end() ? "unknown" : selected->second, set,
-                 threat, config.eval.batch},
+                 threat, config.eval.batch, config.eval.checks, config.run.seed},
                 protocol, globals);
 }
 

@@ -1,6 +1,7 @@
 #include "cli/session.h"
 
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -89,10 +90,28 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
 
 namespace {
 
+// "checks: 21 pass, 1 warn, 0 fail, 2 skip", and what did not pass.
+std::string checks_text(const nlohmann::ordered_json& checks) {
+  std::map<std::string, int> count{{"pass", 0}, {"warn", 0}, {"fail", 0}, {"skip", 0}};
+  std::string lines;
+  for (const auto& check : checks) {
+    const std::string status = check.at("status");
+    ++count[status];
+    if (status != "warn" && status != "fail") continue;
+    lines +=
+        text("  ", status, "  ", check.at("id").get<std::string>(), ": ",
+             check.at("value").get<std::string>(), " (at most ",
+             check.at("threshold").get<double>(), "), ", check.at("explain").get<std::string>(),
+             "; ", check.at("next_action").get<std::string>(), "\n");
+  }
+  return text("checks: ", count["pass"], " pass, ", count["warn"], " warn, ", count["fail"],
+              " fail, ", count["skip"], " skip\n", lines);
+}
+
 // "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its
 // attacks.
 std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& set,
-                            const fs::path& folder) {
+                            const nlohmann::ordered_json& report, const fs::path& folder) {
   Table table({{"on " + std::to_string(set.size()) + " images"},
                {"accuracy  [95 % interval]", Align::right}});
   table.row({"clean", percent(e.clean_correct(set), set.size())});
@@ -105,7 +124,7 @@ std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& se
   }
   table.row({"robust (" + e.protocol.name + ", worst per image)",
              percent(e.robust_correct(set), set.size())});
-  return table.str() + "report: " + folder.string() + "\n";
+  return table.str() + checks_text(report.at("checks")) + "report: " + folder.string() + "\n";
 }
 
 }  // namespace
@@ -133,8 +152,8 @@ void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subje
                                                         .progress = show,
                                                         .stop_requested = is_interrupted});
   progress.reset();
-  print(globals, train::write_evaluation(evaluation, subject, folder),
-        evaluation_text(evaluation, subject.set, folder));
+  const nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
+  print(globals, report, evaluation_text(evaluation, subject.set, report, folder));
 }
 
 }  // namespace moat::cli

@@ -130,6 +130,7 @@ TEST_CASE("evaluation: a run goes on from any of its states to the same end", "[
     while (!run.is_done()) run.run_batch();
     return Evaluation{.protocol = run.protocol(),
                       .samples = run.result().samples,
+                      .spent = run.result().spent,
                       .adversarial = run.result().adversarial,
                       .forwards = run.result().forwards,
                       .backwards = run.result().backwards};
@@ -205,7 +206,10 @@ TEST_CASE("evaluation: stored images are judged by what they are", "[evaluation]
   const Evaluation e = evaluate(scene.model, scene.set, some_protocol());
   const TemporaryFolder folder;
   const nlohmann::ordered_json report = write_evaluation(
-      e, {scene.model, "file", "hash", "none", scene.set, {.eps = kEps}, 256}, folder.path());
+      e, {scene.model, "file", "hash", "none", scene.set, {.eps = kEps}, 256, 8, 1}, folder.path());
+  CHECK(report.at("checks").size() > 20);
+  for (const auto& check : report.at("checks"))
+    if (check.at("id").get<std::string>().starts_with("G7")) CHECK(check.at("status") == "pass");
   CHECK(report.at("verify").at("outside_ball") == 0);
   CHECK(report.at("verify").at("outside_box") == 0);
   CHECK(report.at("verify").at("changed_in_other_batches") == 0);

@@ -2,6 +2,7 @@
 
 #include "attacks/threat_model.h"
 #include "engine/io/file.h"
+#include "train/evaluation_checks.h"
 #include "train/evaluation_exchange.h"
 #include "train/evaluation_files.h"
 #include "train/machine.h"
@@ -150,7 +151,8 @@ ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
           {"results", results_json(e, on.set)},
           {"moe", moe_json(e, on)},
           {"cost", cost_json(e)},
-          {"verify", verify_json(e, verified)}};
+          {"verify", verify_json(e, verified)},
+          {"checks", checks_json(evaluation_checks(e, on, verified))}};
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ struct EvaluationSubject {
   const data::ImageSet& set;
   attacks::ThreatModel threat;
   int batch;
+  int checks;     // images that checks of the evaluation look at; 0: none
+  uint64_t seed;  // of their draws
 };
 
 // Writes report.json, per_sample.csv, adversarial.safetensors (the first images, clean and

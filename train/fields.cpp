@@ -153,6 +153,8 @@ std::vector<Field> eval_fields() {
        "images at a time; results do not depend on it"},
       {"eval", "dir", in<kSection, &S::dir>, kAny,
        "folder of the report; empty: <run>/eval/<protocol>"},
+      {"eval", "checks", in<kSection, &S::checks>, between(0, 1e6),
+       "images that the checks of an evaluation look at; 0: none"},
       {"eval", "validation_steps", in<kSection, &S::validation_steps>, between(1, 1000),
        "PGD steps of the check on the validation split while training"},
       {"eval", "validation_every", in<kSection, &S::validation_every>, between(1, 1e6),
