@@ -291,10 +291,11 @@ TEST_CASE("square, noise: what cannot be is refused, and every constant is print
   CHECK_THROWS_WITH(square_attack(net.model(), flat, {}), Catch::Contains("[1, 16]"));
   const auto printed = constants_of(Attack(Square{.threat = {Norm::l2, 0.5}, .seed = 7}));
   CHECK(printed.dump() ==
-        R"({"queries":5000,"share":0.8,"share halved after":[10,50,200,500,1000,2000,4000,6000,)"
+        R"({"attack":"square","norm":"l2","eps":0.5,)"
+        R"("queries":5000,"share":0.8,"share halved after":[10,50,200,500,1000,2000,4000,6000,)"
         R"(8000],"restarts":1,"loss":"margin","start":"grid of bumps","draws":"per image",)"
         R"("keep":"first misclassified point, else largest margin","seed":7})");
-  CHECK(constants_of(Attack(Noise{})).dump() ==
+  CHECK(constants_of(Noise{}).dump() ==
         R"({"uniform draws":50,"extreme draws":50,"loss":"margin",)"
         R"("keep":"first misclassified point, else largest margin","seed":0})");
 }

@@ -245,7 +245,6 @@ TEST_CASE("gpu: an evaluation counts like the CPU's and does not depend on its b
     CHECK(one.samples[i].margin == other.samples[i].margin);
   }
   CHECK(one.adversarial.to_vector<float>() == other.adversarial.to_vector<float>());
-  CHECK(one.verified_differently == 0);
   const Evaluation cpu = run(pair.cpu.model, 12);
   CHECK(one.clean_correct(set) == cpu.clean_correct(set));
   CHECK(std::abs(one.robust_correct(set) - cpu.robust_correct(set)) <= 1);
