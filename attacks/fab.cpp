@@ -9,7 +9,6 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/random.h"
-#include "kernels/update/fab_step.h"
 
 namespace moat::attacks {
 
@@ -196,7 +195,7 @@ nlohmann::ordered_json constants_of(const Fab& a) {
               {"eta", a.overshoot},
               {"beta", a.retreat},
               {"bisections", a.bisections},
-              {"flat gradient", kernels::kFlatGradient},
+              {"flat gradient", kFlatGradient},
               {"goal", name_of(a.goal)},
               {"gate", name_of(a.gate)},
               {"seed", a.seed}});

@@ -1,8 +1,11 @@
 #pragma once
 
 #include "engine/ops/ball.h"
+#include "kernels/update/fab_step.h"
 
 namespace moat::engine {
+
+using kernels::kFlatGradient;
 
 struct FabStep {
   Norm norm = Norm::linf;
