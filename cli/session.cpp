@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/interrupt.h"
+#include "cli/number_format.h"
 #include "cli/table.h"
 #include "data/catalog.h"
 #include "engine/hardware.h"
