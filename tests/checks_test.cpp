@@ -69,7 +69,7 @@ void check_gallery(const std::vector<Exhibit>& gallery, const Victims& victims,
 
 }  // namespace
 
-TEST_CASE("checks: gallery of forward passes and gradients", "[checks]") {
+TEST_CASE("checks: gallery of forward passes and gradients", "[.long][checks]") {
   const TrainedDigits digits(dense_on_digits());
   const Model sound = digits.model();
   check_gallery(
@@ -86,7 +86,7 @@ TEST_CASE("checks: gallery of forward passes and gradients", "[checks]") {
       digits.victims, kThreat, {check_forward, check_gradients});
 }
 
-TEST_CASE("checks: gallery of routers", "[checks]") {
+TEST_CASE("checks: gallery of routers", "[.long][checks]") {
   const TrainedDigits digits(dense_on_digits());
   const Model sound = digits.model();
   check_gallery({{"sound", two_experts(sound, Routing::sound), {}, {}},
@@ -97,7 +97,7 @@ TEST_CASE("checks: gallery of routers", "[checks]") {
 }
 
 // Less than half of the images: what is searched for here takes many passes.
-TEST_CASE("checks: gallery of gradients that mislead an attack", "[checks]") {
+TEST_CASE("checks: gallery of gradients that mislead an attack", "[.long][checks]") {
   const TrainedDigits digits(dense_on_digits());
   const Model sound = digits.model();
   check_gallery({{"reversed gradient", reversed_gradient(sound), {"G18", "G19", "G20"}, {}},
@@ -107,7 +107,7 @@ TEST_CASE("checks: gallery of gradients that mislead an attack", "[checks]") {
                 first(digits.victims, 40), kThreat, {check_attacks});
 }
 
-TEST_CASE("checks: a sound model passes them all, in order", "[checks]") {
+TEST_CASE("checks: a sound model passes them all, in order", "[.long][checks]") {
   const bool routed = GENERATE(false, true);
   const TrainedDigits digits(routed ? routed_on_digits() : dense_on_digits());
   // Against a router that moves within the ball, and with the digit, the report warns.
