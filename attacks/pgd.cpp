@@ -43,9 +43,7 @@ Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps) {
 }
 
 nlohmann::ordered_json constants_of(const Pgd& a) {
-  nlohmann::ordered_json json{{"attack", "pgd"},     {"norm", name_of(a.threat.norm)},
-                              {"eps", a.threat.eps}, {"steps", a.steps},
-                              {"step", a.step},      {"restarts", a.restarts}};
+  nlohmann::ordered_json json{{"steps", a.steps}, {"step", a.step}, {"restarts", a.restarts}};
   json.update(constants_of(a.objective));
   json.update({{"start", name_of(a.start)},
                {"momentum", a.momentum},

@@ -1,6 +1,7 @@
 #include <memory>
 
 #include "cli/attack_settings.h"
+#include "cli/evaluation.h"
 #include "cli/session.h"
 #include "engine/names.h"
 #include "train/numbers.h"

@@ -1,5 +1,6 @@
 #include <memory>
 
+#include "cli/evaluation.h"
 #include "cli/session.h"
 #include "engine/names.h"
 #include "train/objective.h"

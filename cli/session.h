@@ -7,7 +7,6 @@
 #include "cli/progress.h"
 #include "data/image_set.h"
 #include "models/checkpoint.h"
-#include "train/evaluation_report.h"
 
 namespace moat::cli {
 
@@ -29,10 +28,5 @@ Subject open_subject(const std::string& run_or_checkpoint, const Globals& global
 // The images a model is attacked on; throws one line when they are not of the model's size.
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
                         const std::string& split, int64_t limit);
-
-// Runs a protocol with a progress bar, writes its files into the folder and prints the headline.
-// What it has found so far is kept there, so that the same command goes on after a kill or Ctrl-C.
-void evaluate_into(const std::filesystem::path& folder, const train::EvaluationSubject& subject,
-                   const attacks::Protocol& protocol, const Globals& globals);
 
 }  // namespace moat::cli

@@ -5,6 +5,7 @@
 #include "attacks/checks/checks.h"
 #include "train/objective.h"
 #include "train/run_log.h"
+#include "train/statistics.h"
 
 namespace moat::train {
 
@@ -14,16 +15,12 @@ using attacks::judged;
 
 namespace {
 
-double share(int64_t part, int64_t whole) {
-  return whole ? static_cast<double>(part) / static_cast<double>(whole) : 0;
-}
-
 // One minus the share of the least used expert, in shares of an equal part: 1 where one is idle.
 double least_use(const Evaluation& e, int routes) {
   std::vector<int64_t> used(static_cast<size_t>(routes));
   for (const attacks::SampleResult& s : e.samples) ++used[static_cast<size_t>(s.clean_route)];
   const int64_t least = *std::min_element(used.begin(), used.end());
-  return 1 - share(least * routes, std::ssize(e.samples));
+  return 1 - fraction(least * routes, std::ssize(e.samples));
 }
 
 }  // namespace
@@ -39,9 +36,9 @@ std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubjec
                                  on.threat, on.seed);
   }
   checks.push_back(judged("G5", e.fingerprint_before == e.fingerprint_after ? 0 : 1));
-  checks.push_back(judged("G6", share(verified.changed, n)));
-  checks.push_back(judged("G7b", share(verified.outside_ball + verified.outside_box, n)));
-  checks.push_back(judged("G8", share(verified.robust_as_bytes - e.robust_correct(on.set), n)));
+  checks.push_back(judged("G6", fraction(verified.changed, n)));
+  checks.push_back(judged("G7b", fraction(verified.outside_ball + verified.outside_box, n)));
+  checks.push_back(judged("G8", fraction(verified.robust_as_bytes - e.robust_correct(on.set), n)));
   checks.push_back(judged("G29", on.selected_on == "test" ? 1 : 0));
   if (on.model.is_routed() && n > 0)
     checks.push_back(judged("M11", least_use(e, on.model.routes())));

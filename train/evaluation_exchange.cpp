@@ -7,6 +7,7 @@
 
 #include "engine/io/file.h"
 #include "train/run_log.h"
+#include "train/statistics.h"
 
 namespace moat::train {
 
@@ -20,9 +21,7 @@ std::string upper(std::string name) {
   return name;
 }
 
-double percent(int64_t part, int64_t whole) {
-  return whole ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0;
-}
+double percent(int64_t part, int64_t whole) { return 100 * fraction(part, whole); }
 
 std::string decimals(double value, int places) {
   char text[64];

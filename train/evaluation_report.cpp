@@ -16,8 +16,6 @@ using nlohmann::ordered_json;
 
 namespace {
 
-double fraction(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
-
 ordered_json interval(int64_t part, int64_t whole) {
   const Interval i = wilson_interval(part, whole);
   return {i.low, i.high};

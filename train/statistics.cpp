@@ -12,6 +12,10 @@ namespace moat::train {
 using engine::require;
 using engine::text;
 
+double fraction(int64_t part, int64_t whole) {
+  return whole ? static_cast<double>(part) / static_cast<double>(whole) : 0;
+}
+
 Interval wilson_interval(int64_t successes, int64_t trials, double z) {
   require(trials >= 0 && successes >= 0 && successes <= trials, [&] {
     return text("wilson_interval: 0 <= successes <= trials must hold, got ", successes, " of ",

@@ -5,6 +5,9 @@
 
 namespace moat::train {
 
+// part / whole; 0 of nothing.
+double fraction(int64_t part, int64_t whole);
+
 struct Interval {
   double low, high;
 };

@@ -3,20 +3,13 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "kernels/update/apgd_progress.h"
 #include "kernels/update/apgd_step.h"
 
 namespace moat::engine {
 
 namespace {
-
-void require_like(const char* op, const char* what, const Tensor& t, const Shape& shape,
-                  Dtype dtype) {
-  require(t.defined() && t.shape() == shape && t.dtype() == dtype, [&] {
-    return text(op, ": ", what, " must be ", name_of(dtype), " ", shape.str(), ", got ",
-                t.defined() ? text(name_of(t.dtype()), " ", t.shape().str()) : "nothing");
-  });
-}
 
 int64_t pixels_of(const Tensor& images) {
   int64_t pixels = 1;
@@ -30,10 +23,10 @@ Tensor apgd_step(const Tensor& x, const Tensor& previous, const Tensor& gradient
                  const Tensor& center, const Tensor& steps, const ApgdStep& step) {
   require(x.defined() && x.rank() >= 1 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
           "apgd_step: x must be float32 or float64 [n, …]");
-  require_like("apgd_step", "previous", previous, x.shape(), x.dtype());
-  require_like("apgd_step", "gradient", gradient, x.shape(), x.dtype());
-  require_like("apgd_step", "center", center, x.shape(), x.dtype());
-  require_like("apgd_step", "steps", steps, {x.dim(0)}, Dtype::f64);
+  require_operand("apgd_step", "previous", previous, x.shape(), x.dtype());
+  require_operand("apgd_step", "gradient", gradient, x.shape(), x.dtype());
+  require_operand("apgd_step", "center", center, x.shape(), x.dtype());
+  require_operand("apgd_step", "steps", steps, {x.dim(0)}, Dtype::f64);
   require(std::isfinite(step.eps) && step.eps >= 0,
           [&] { return text("apgd_step: eps must be finite and not negative, got ", step.eps); });
   require(step.momentum >= 0 && step.momentum <= 1,
@@ -61,8 +54,8 @@ Tensor apgd_step(const Tensor& x, const Tensor& previous, const Tensor& gradient
 ApgdProgress apgd_progress(const Tensor& points, const Tensor& gradient, const Tensor& loss,
                            double step) {
   const Shape n{points.dim(0)};
-  require_like("apgd_progress", "gradient", gradient, points.shape(), Dtype::f32);
-  require_like("apgd_progress", "loss", loss, n, Dtype::f32);
+  require_operand("apgd_progress", "gradient", gradient, points.shape(), Dtype::f32);
+  require_operand("apgd_progress", "loss", loss, n, Dtype::f32);
   const Device device = points.device();
   return {.step = Tensor::full(n, step, Dtype::f64, device),
           .best_points = points.clone(),
@@ -77,9 +70,9 @@ ApgdProgress apgd_progress(const Tensor& points, const Tensor& gradient, const T
 void update(const ApgdProgress& p, const Tensor& points, const Tensor& gradient, const Tensor& loss,
             int window, double rho) {
   const Shape& shape = p.best_points.shape();
-  require_like("apgd_progress", "points", points, shape, Dtype::f32);
-  require_like("apgd_progress", "gradient", gradient, shape, Dtype::f32);
-  require_like("apgd_progress", "loss", loss, {shape[0]}, Dtype::f32);
+  require_operand("apgd_progress", "points", points, shape, Dtype::f32);
+  require_operand("apgd_progress", "gradient", gradient, shape, Dtype::f32);
+  require_operand("apgd_progress", "loss", loss, {shape[0]}, Dtype::f32);
   require(points.is_contiguous() && gradient.is_contiguous(),
           "apgd_progress: points and gradient are changed in place and must be contiguous, got a "
           "strided view");

@@ -3,15 +3,12 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "kernels/vision/mix_images.h"
 
 namespace moat::engine {
 
 namespace {
-
-std::string described(const Tensor& x) {
-  return x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing";
-}
 
 void require_images(const char* op, const Tensor& images, Dtype dtype) {
   require(images.defined() && images.rank() == 4 && images.dtype() == dtype, [&] {
@@ -20,18 +17,12 @@ void require_images(const char* op, const Tensor& images, Dtype dtype) {
   });
 }
 
-void require_vector(const char* op, const char* name, const Tensor& x, Dtype dtype, int64_t n) {
-  require(x.defined() && x.dtype() == dtype && x.shape() == Shape{n}, [&] {
-    return text(op, ": ", name, " must be ", name_of(dtype), " [", n, "], got ", described(x));
-  });
-}
-
 }  // namespace
 
 Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Augmentation& how,
                const RandomKey& key) {
   require_images("augment", images, Dtype::u8);
-  require_vector("augment", "ids", ids, Dtype::i32, images.dim(0));
+  require_operand("augment", "ids", ids, {images.dim(0)}, Dtype::i32);
   require(max_value >= 1,
           [&] { return text("augment: max_value must be positive, got ", max_value); });
   require(how.crop_padding >= 0, [&] {
@@ -40,7 +31,7 @@ Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Aug
   require(how.cutout >= 0,
           [&] { return text("augment: cutout must not be negative, got ", how.cutout); });
   if (how.cutout_fill.defined())
-    require_vector("augment", "cutout_fill", how.cutout_fill, Dtype::f32, images.dim(3));
+    require_operand("augment", "cutout_fill", how.cutout_fill, {images.dim(3)}, Dtype::f32);
   const Tensor bytes = images.contiguous(), samples = ids.contiguous(),
                fill = how.cutout_fill.defined() ? how.cutout_fill.contiguous() : Tensor{},
                y = Tensor::empty(images.shape(), Dtype::f32, images.device());
@@ -68,8 +59,8 @@ Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Aug
 MixedImages mix_images(const Tensor& images, const Tensor& labels, const Tensor& ids,
                        const Mixing& how, const RandomKey& key) {
   require_images("mix_images", images, Dtype::f32);
-  require_vector("mix_images", "labels", labels, Dtype::i32, images.dim(0));
-  require_vector("mix_images", "ids", ids, Dtype::i32, images.dim(0));
+  require_operand("mix_images", "labels", labels, {images.dim(0)}, Dtype::i32);
+  require_operand("mix_images", "ids", ids, {images.dim(0)}, Dtype::i32);
   require(std::isfinite(how.mixup) && std::isfinite(how.cutmix) && how.mixup >= 0 &&
               how.cutmix >= 0 && how.is_on(),
           [&] {

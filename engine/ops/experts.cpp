@@ -1,6 +1,7 @@
 #include "engine/ops/experts.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "engine/tape.h"
 #include "kernels/experts/grouped_gemm.h"
 
@@ -114,8 +115,7 @@ Tensor grouped_gemm(const Tensor& x, const Tensor& w, const Tensor& bias, const 
 
 Tensor expert_activation(const Tensor& pre, ExpertActivation activation) {
   require(pre.defined() && pre.rank() == 2 && is_floating(pre.dtype()), [&] {
-    return text("expert_activation: pre must be floating [rows, width], got ",
-                pre.defined() ? text(name_of(pre.dtype()), " ", pre.shape().str()) : "nothing");
+    return text("expert_activation: pre must be floating [rows, width], got ", described(pre));
   });
   require(activation != ExpertActivation::swiglu || pre.dim(1) % 2 == 0, [&] {
     return text("expert_activation: swiglu halves the width, which must be even, got ", pre.dim(1));

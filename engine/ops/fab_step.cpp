@@ -3,28 +3,18 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "kernels/update/fab_step.h"
 
 namespace moat::engine {
-
-namespace {
-
-void require_operand(const char* what, const Tensor& t, const Shape& shape, Dtype dtype) {
-  require(t.defined() && t.shape() == shape && t.dtype() == dtype, [&] {
-    return text("fab_step: ", what, " must be ", name_of(dtype), " ", shape.str(), ", got ",
-                t.defined() ? text(name_of(t.dtype()), " ", t.shape().str()) : "nothing");
-  });
-}
-
-}  // namespace
 
 Tensor fab_step(const Tensor& x, const Tensor& center, const Tensor& gradient,
                 const Tensor& difference, const FabStep& step) {
   require(x.defined() && x.rank() >= 1 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
           "fab_step: x must be float32 or float64 [n, …]");
-  require_operand("center", center, x.shape(), x.dtype());
-  require_operand("gradient", gradient, x.shape(), x.dtype());
-  require_operand("difference", difference, {x.dim(0)}, x.dtype());
+  require_operand("fab_step", "center", center, x.shape(), x.dtype());
+  require_operand("fab_step", "gradient", gradient, x.shape(), x.dtype());
+  require_operand("fab_step", "difference", difference, {x.dim(0)}, x.dtype());
   require(step.pull >= 0 && step.pull <= 1 && step.overshoot >= 0 && std::isfinite(step.overshoot),
           [&] {
             return text(

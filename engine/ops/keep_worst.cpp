@@ -3,20 +3,10 @@
 #include <limits>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "kernels/update/keep_worst.h"
 
 namespace moat::engine {
-
-namespace {
-
-void require_vector(const char* what, const Tensor& t, int64_t size, Dtype dtype) {
-  require(t.defined() && t.shape() == Shape{size} && t.dtype() == dtype, [&] {
-    return text("keep_worst: ", what, " must be ", name_of(dtype), " [", size, "], got ",
-                t.defined() ? text(name_of(t.dtype()), " ", t.shape().str()) : "nothing");
-  });
-}
-
-}  // namespace
 
 WorstPoints worst_points(const Tensor& images) {
   const int64_t n = images.dim(0);
@@ -33,10 +23,10 @@ Tensor keep_worst(const WorstPoints& worst, const Tensor& points, const Tensor& 
     return text("keep_worst: points must be float32 like the images ", worst.points.shape().str(),
                 ", got ", name_of(points.dtype()), " ", points.shape().str());
   });
-  require_vector("rows", rows, n, Dtype::i32);
-  require_vector("predicted", predicted, n, Dtype::i32);
-  require_vector("labels", labels, images, Dtype::i32);
-  require_vector("loss", loss, n, Dtype::f32);
+  require_operand("keep_worst", "rows", rows, {n}, Dtype::i32);
+  require_operand("keep_worst", "predicted", predicted, {n}, Dtype::i32);
+  require_operand("keep_worst", "labels", labels, {images}, Dtype::i32);
+  require_operand("keep_worst", "loss", loss, {n}, Dtype::f32);
   const Tensor x = points.contiguous(), at = rows.contiguous(), guess = predicted.contiguous(),
                right = labels.contiguous(), value = loss.contiguous();
   const Tensor resisting = Tensor::empty({1}, Dtype::i32, x.device());

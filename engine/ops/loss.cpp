@@ -2,6 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/operand.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
@@ -27,11 +28,10 @@ Rows rows_of(const Tensor& x) {
 }
 
 void require_logits(const char* op, const Tensor& x) {
-  require(x.defined() && x.rank() == 2 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
-          [&] {
-            return text(op, ": logits must be float32 or float64 [rows, classes], got ",
-                        x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
-          });
+  require(
+      x.defined() && x.rank() == 2 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64), [&] {
+        return text(op, ": logits must be float32 or float64 [rows, classes], got ", described(x));
+      });
 }
 
 void require_labels(const char* op, const Tensor& labels, const Tensor& logits,
@@ -40,8 +40,7 @@ void require_labels(const char* op, const Tensor& labels, const Tensor& logits,
       labels.defined() && labels.dtype() == Dtype::i32 && labels.shape() == Shape{logits.dim(0)},
       [&] {
         return text(op, ": ", what, " must be int32 [", logits.dim(0), "], got ",
-                    labels.defined() ? text(name_of(labels.dtype()), " ", labels.shape().str())
-                                     : "nothing");
+                    described(labels));
       });
   if (!labels.device().is_cpu()) return;  // looked at by the kernel: NaN
   const std::vector<int32_t> values = labels.to_vector<int32_t>();
@@ -93,9 +92,7 @@ void require_classes(const char* op, const char* needed, int64_t classes, const 
 
 Tensor softmax_rows(const char* op, const Tensor& logits, kernels::SoftmaxForm form) {
   require(logits.defined() && logits.rank() >= 1 && is_floating(logits.dtype()), [&] {
-    return text(
-        op, ": logits must be floating with at least one axis, got ",
-        logits.defined() ? text(name_of(logits.dtype()), " ", logits.shape().str()) : "nothing");
+    return text(op, ": logits must be floating with at least one axis, got ", described(logits));
   });
   const Tensor x = logits.contiguous(), y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Rows size = rows_of(x);
@@ -171,9 +168,7 @@ Tensor mixed_cross_entropy(const Tensor& logits, const Tensor& labels, const Ten
               weight.shape() == Shape{logits.dim(0)},
           [&] {
             return text("mixed_cross_entropy: weight must be ", name_of(logits.dtype()), " [",
-                        logits.dim(0), "], got ",
-                        weight.defined() ? text(name_of(weight.dtype()), " ", weight.shape().str())
-                                         : "nothing");
+                        logits.dim(0), "], got ", described(weight));
           });
   return add(mul(weight, cross_entropy(logits, labels)),
              mul(affine(weight, -1, 1), cross_entropy(logits, other_labels)));

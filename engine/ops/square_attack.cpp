@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "kernels/update/square_l2.h"
 #include "kernels/update/square_linf.h"
 
@@ -10,24 +11,16 @@ namespace moat::engine {
 
 namespace {
 
-void require_like(const char* op, const char* name, const Tensor& x, Dtype dtype,
-                  const Shape& shape) {
-  require(x.defined() && x.dtype() == dtype && x.shape() == shape, [&] {
-    return text(op, ": ", name, " must be ", name_of(dtype), " ", shape.str(), ", got ",
-                x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
-  });
-}
-
 // What both norms ask of their operands.
 void require_query(const char* op, const Tensor& best, const Tensor& rows, const Tensor& ids,
                    int64_t side) {
   require(best.defined() && best.rank() == 4 && best.dtype() == Dtype::f32, [&] {
     return text(op, ": best must be float32 [images, height, width, channels], got ",
-                best.defined() ? text(name_of(best.dtype()), " ", best.shape().str()) : "nothing");
+                described(best));
   });
   require(rows.defined() && rows.rank() == 1, [&] { return text(op, ": rows must be int32 [n]"); });
-  require_like(op, "rows", rows, Dtype::i32, rows.shape());
-  require_like(op, "ids", ids, Dtype::i32, rows.shape());
+  require_operand(op, "rows", rows, rows.shape(), Dtype::i32);
+  require_operand(op, "ids", ids, rows.shape(), Dtype::i32);
   require(side >= 0 && side <= best.dim(1) && side <= best.dim(2), [&] {
     return text(op, ": the square must fit into images of ", best.dim(1), "x", best.dim(2),
                 " pixels, got a side of ", side);
@@ -48,8 +41,8 @@ kernels::SquareKey square_key(const RandomKey& key) {
 Tensor square_linf(const Tensor& best_any, const Tensor& low_any, const Tensor& high_any,
                    const Tensor& rows_any, const Tensor& ids_any, int side, const RandomKey& key) {
   require_query("square_linf", best_any, rows_any, ids_any, side);
-  require_like("square_linf", "low", low_any, Dtype::f32, best_any.shape());
-  require_like("square_linf", "high", high_any, Dtype::f32, best_any.shape());
+  require_operand("square_linf", "low", low_any, best_any.shape(), Dtype::f32);
+  require_operand("square_linf", "high", high_any, best_any.shape(), Dtype::f32);
   const Tensor best = best_any.contiguous(), low = low_any.contiguous(),
                high = high_any.contiguous(), rows = rows_any.contiguous(),
                ids = ids_any.contiguous(), y = candidates(best, rows);
@@ -75,8 +68,8 @@ Tensor square_l2(const Tensor& best_any, const Tensor& center_any, const Tensor&
                  const Tensor& rows_any, const Tensor& ids_any, double eps, const RandomKey& key) {
   const int64_t side = bump_any.defined() && bump_any.rank() == 2 ? bump_any.dim(0) : 0;
   require_query("square_l2", best_any, rows_any, ids_any, side);
-  require_like("square_l2", "center", center_any, Dtype::f32, best_any.shape());
-  require_like("square_l2", "bump", bump_any, Dtype::f32, {side, side});
+  require_operand("square_l2", "center", center_any, best_any.shape(), Dtype::f32);
+  require_operand("square_l2", "bump", bump_any, {side, side}, Dtype::f32);
   require(std::isfinite(eps) && eps >= 0,
           [&] { return text("square_l2: eps must be finite and not negative, got ", eps); });
   const Tensor best = best_any.contiguous(), center = center_any.contiguous(),
