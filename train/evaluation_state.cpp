@@ -19,7 +19,7 @@ double EvaluationState::restore(attacks::ProtocolRun& run) {
   for (const auto& [what, ours] : identity_) {
     const auto it = state.metadata.find(what);
     const std::string theirs = it == state.metadata.end() ? "" : it->second;
-    require(theirs == ours, [&] {
+    require(theirs == ours, [&, what = what] {
       return text("'", file_.string(), "' is the state of an evaluation with another ", what,
                   " and is continued with that alone; choose another eval.dir, or remove the file ",
                   "to begin anew");
