@@ -31,6 +31,9 @@ AttackResult attack_with(const Model& model, const Victims& victims, const Noise
 AttackResult attack_with(const Model& model, const Victims& victims, const RouteAttack& settings) {
   return route_attack(model, victims, settings);
 }
+AttackResult attack_with(const Model& model, const Victims& victims, const Transfer& settings) {
+  return transfer(model, victims, settings);
+}
 
 const char* kind_of(const Pgd&) { return "pgd"; }
 const char* kind_of(const Apgd&) { return "apgd"; }
@@ -40,6 +43,7 @@ const char* kind_of(const CarliniWagner&) { return "carlini-wagner"; }
 const char* kind_of(const Square&) { return "square"; }
 const char* kind_of(const Noise&) { return "noise"; }
 const char* kind_of(const RouteAttack&) { return "along routes"; }
+const char* kind_of(const Transfer&) { return "transfer"; }
 
 template <class Settings>
 ThreatModel threat_of(const Settings& settings) {
@@ -48,6 +52,7 @@ ThreatModel threat_of(const Settings& settings) {
 ThreatModel threat_of(const RouteAttack& settings) {
   return std::visit([](const auto& climb) { return climb.threat; }, settings.strike);
 }
+ThreatModel threat_of(const Transfer& settings) { return settings.climb.threat; }
 
 }  // namespace
 

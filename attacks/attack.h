@@ -10,11 +10,13 @@
 #include "attacks/noise.h"
 #include "attacks/pgd.h"
 #include "attacks/square.h"
+#include "attacks/transfer.h"
 
 namespace moat::attacks {
 
 // Any of the attacks, with its settings.
-using Attack = std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, Square, Noise, RouteAttack>;
+using Attack =
+    std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, Square, Noise, RouteAttack, Transfer>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
 

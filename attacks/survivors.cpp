@@ -34,7 +34,7 @@ void Survivors::look(const Tensor& points, const Probe& probe, int number,
                      std::initializer_list<Tensor*> state) {
   const Tensor left =
       keep_worst(worst_, points, rows_, probe.predicted, labels_, probe.loss, number);
-  if (4 * (size() - left.to_vector<int32_t>()[0]) < size()) return;
+  if (16 * (size() - left.to_vector<int32_t>()[0]) < size()) return;
   const Device device = rows_.device();
   const std::vector<int32_t> stay =
       rounded_up(resisting(rows_.to_vector<int32_t>(), worst_), size(), device);

@@ -1,4 +1,6 @@
 #include <memory>
+#include <optional>
+#include <variant>
 
 #include "cli/attack_settings.h"
 #include "cli/evaluation.h"
@@ -16,7 +18,7 @@ namespace {
 
 struct AttackOptions {
   std::string subject, data, data_path, split = "test", out;
-  std::string attack = "pgd", norm = "linf", eps;
+  std::string attack = "pgd", norm = "linf", eps, source;
   AttackSettings settings;
   int batch = 256;
   int64_t limit = 0;
@@ -29,6 +31,22 @@ attacks::ThreatModel threat_of(const AttackOptions& o, const train::Config& conf
   return threat;
 }
 
+// Where a transfer attack takes its points from; nothing for others. What is returned must outlive
+// the attack.
+std::optional<Subject> give_source(attacks::Attack& attack, const AttackOptions& o,
+                                   const Globals& globals) {
+  const auto transfer = std::get_if<attacks::Transfer>(&attack);
+  if ((transfer != nullptr) == o.source.empty())
+    throw engine::UsageError(
+        text("--attack transfer needs a --source, and no other attack takes one; got --attack ",
+             o.attack, o.source.empty() ? " without one" : " with one"));
+  if (!transfer) return std::nullopt;
+  std::optional<Subject> source = open_subject(o.source, globals);
+  transfer->source = train::attack_model(source->loaded.model);
+  transfer->from = source->sha256;
+  return source;
+}
+
 void attack_command(const AttackOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
   train::Config config = subject.config;
@@ -39,15 +57,15 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   if (options.batch < 1 || options.limit < 0)
     throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
   const attacks::ThreatModel threat = threat_of(options, config);
-  const attacks::Protocol protocol{
-      options.attack,
-      {{options.attack, find_attack(options.attack, threat, options.settings, config.run.seed)}}};
+  attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
+  const std::optional<Subject> source = give_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.split, options.limit);
+  if (source) load_for(source->loaded.model, config, options.split, 1);  // of the same size
   evaluate_into(options.out,
                 {model, subject.file.string(), subject.sha256, "unknown", set, threat,
                  options.batch, 0, config.run.seed},
-                protocol, globals);
+                {options.attack, {{options.attack, attack}}}, globals);
 }
 
 }  // namespace
@@ -62,6 +80,8 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("run", o->subject, "run folder or checkpoint")->required();
   command.add_option("--out", o->out, "folder for the examples and the report")->required();
   command.add_option("--attack", o->attack, engine::listed(attack_names()));
+  command.add_option("--source", o->source,
+                     "run or checkpoint whose adversarial images are shown (transfer)");
   command.add_option("--norm", o->norm, "linf or l2");
   command.add_option("--eps", o->eps, "radius in pixels of [0, 1]: 8/255, 0.031");
   command.add_option("--step", o->settings.step, "step size; eps/4 unless given");

@@ -53,6 +53,7 @@ const std::vector<Row>& rows() {
       {"every-route", every_route(pgd_attack())},
       {"joint", joint(pgd_attack(), 1)},
       {"steer-then-strike", steer_then_strike(pgd_attack(), pgd_attack(Loss::margin))},
+      {"transfer", Transfer{}},
   };
   return kRows;
 }
@@ -116,6 +117,7 @@ class Filler {
     fill_targets(a);
     fill_objective(a);
   }
+  void operator()(Transfer& a) const { (*this)(a.climb); }
   void operator()(RouteAttack& a) const {
     const auto fill = [&](auto& climb) { (*this)(climb); };
     std::visit(fill, a.strike);

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/page.h"
 #include "engine/io/file.h"
@@ -26,6 +27,12 @@ void report_command(const ReportOptions& options, const Globals& globals) {
   std::string people = report::headline_table(runs).str() + "\n";
   for (const std::string& note : report::headline_notes(runs)) people += note + "\n";
   nlohmann::ordered_json document = report::headline_json(runs);
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const auto found = report::differences_of(runs[i]);
+    document["differences"][runs[i].name] = report::differences_json(found);
+    if (!found.empty())
+      people += "\n" + runs[i].name + "\n" + report::differences_table(found).str();
+  }
   document["page"] = out;
   print(globals, document, people + "report: " + out + "\n");
 }

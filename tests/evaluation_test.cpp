@@ -9,6 +9,7 @@
 #include "engine/ops/shape.h"
 #include "tests/models_fixture.h"
 #include "tests/temporary_folder.h"
+#include "train/evaluation_checks.h"
 #include "train/evaluation_report.h"
 #include "train/objective.h"
 #include "train/verification.h"
@@ -199,6 +200,32 @@ TEST_CASE("evaluation: stopped, continued, and not with another model", "[evalua
   const Evaluation continued = again(scene.model, scene.set, kEps);
   check_same(whole, continued, all_rows(24));
   CHECK_FALSE(std::filesystem::exists(file));
+}
+
+TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evaluation]") {
+  Scene scene(10);
+  Evaluation e = evaluate(scene.model, scene.set, some_protocol());
+  e.protocol.attacks[1].name = "every route";
+  e.protocol.attacks[2].name = "joint, lambda 1";
+  for (attacks::SampleResult& s : e.samples) s.fooled_by = -1;
+  e.samples[4].fooled_by = 0;
+  e.samples[5].fooled_by = 1;
+  e.samples[6].fooled_by = e.samples[7].fooled_by = 2;
+  const EvaluationSubject subject{scene.model, "", "", "none", scene.set, {.eps = kEps}, 256, 0, 1};
+  const auto found = [&](const std::string& id) {
+    for (const attacks::Check& c : evaluation_checks(e, subject, {}))
+      if (c.id == id) return c;
+    throw Error("no check " + id);
+  };
+  CHECK(found("M4").value == Approx(0.1));
+  CHECK(found("M7").value == Approx(0.2));
+  CHECK(found("M7").status == attacks::CheckStatus::warn);
+  CHECK(found("M5").status == attacks::CheckStatus::skip);
+  CHECK(found("G22").value == 1);
+  attacks::Apgd targeted{.threat = {.eps = kEps}, .targets = 3};
+  targeted.objective.loss = attacks::Loss::dlr_targeted;
+  e.protocol.attacks[0].attack = targeted;
+  CHECK(found("G22").value == 0);
 }
 
 TEST_CASE("evaluation: stored images are judged by what they are", "[evaluation]") {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/report/checks.h"
+#include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/html.h"
 #include "cli/report/page.h"
@@ -203,6 +204,49 @@ TEST_CASE("report: several protocols of a run are rows of their own") {
   REQUIRE(table.rows().size() == 2);
   CHECK(table.columns()[3].title == "protocol");
   CHECK(table.rows()[0][3] == "pgd-20@1");
+}
+
+TEST_CASE("report: evaluations of a run are told apart image by image") {
+  const TemporaryFolder folder;
+  auto other = report_document();
+  other["protocol"]["name"] = "aa-standard@1";
+  tests::write_run(folder.path());
+  const auto second = folder.path() / "eval" / "aa-standard@1";
+  tests::write_evaluation_folder(second, other);
+  std::string samples = tests::samples_text();  // image 4 is fooled in place of image 24
+  samples.replace(samples.find("4,0,0,0,,"), 9, "4,0,0,1,apgd,");
+  samples.replace(samples.find("pgd-50 through"), 14, "");
+  write_text(second / "per_sample.csv", samples);
+  const Run run = read_run(folder.path());
+  const auto found = differences_of(run);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].first->protocol == "aa-standard@1");
+  CHECK(found[0].by_first_alone == std::vector<int64_t>{4});
+  CHECK(found[0].by_second_alone == std::vector<int64_t>{24});
+  CHECK(differences_table(found).rows()[0][5] == "1: 24");
+  CHECK(differences_json(found)[0]["by_second_alone"] == Json{24});
+  CHECK(has(page({run}), "Evaluations against each other"));
+  other["threat"]["eps"] = 0.2;
+  tests::write_evaluation_folder(second, other);
+  CHECK(differences_of(read_run(folder.path())).empty());
+}
+
+TEST_CASE("report: curves of the checks, and accuracy after each attack") {
+  const TemporaryFolder folder;
+  auto report = report_document();
+  report["results"]["alone"] = Json::object();
+  report["results"]["after"] = {{"apgd-ce", 0.6}, {"square", 0.4}};
+  report["checks"] = {{{"id", "G17 a larger ball is not safer"},
+                       {"status", "pass"},
+                       {"curve", {{0, 0.8}, {0.05, 0.6}, {0.1, 0.4}}}}};
+  tests::write_config(folder.path());
+  tests::write_evaluation_folder(folder.path() / "eval" / "a", report);
+  const std::string html = page({read_run(folder.path())});
+  CHECK(has(html, "Robust accuracy over eps"));
+  CHECK(has(html, "after apgd-ce"));
+  report["checks"][0]["curve"][1] = {0.05};
+  tests::write_evaluation_folder(folder.path() / "eval" / "a", report);
+  CHECK(has(error_of(folder.path()), "must be a list of two numbers"));
 }
 
 TEST_CASE("report: checks judge what the files say") {

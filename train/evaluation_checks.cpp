@@ -1,6 +1,9 @@
 #include "train/evaluation_checks.h"
 
 #include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
 
 #include "attacks/checks/checks.h"
 #include "train/objective.h"
@@ -23,6 +26,40 @@ double least_use(const Evaluation& e, int routes) {
   return 1 - fraction(least * routes, std::ssize(e.samples));
 }
 
+// The stages of moe-aa@1 that a check is about, by the beginning of their names.
+struct Stage {
+  const char *name, *check;
+};
+constexpr Stage kStages[] = {
+    {"every route", "M4"},       {"soft backward", "M5"}, {"transfer from soft routes", "M5"},
+    {"steer then strike", "M6"}, {"joint", "M7"},         {"smoothed gradient", "M8"}};
+
+// M4 … M8: what was fooled by these stages and by nothing before.
+void judge_stages(const Evaluation& e, std::vector<Check>& checks) {
+  std::map<std::string, int64_t> found;
+  for (size_t a = 0; a < e.protocol.attacks.size(); ++a)
+    for (const Stage& stage : kStages)
+      if (e.protocol.attacks[a].name.starts_with(stage.name))
+        found[stage.check] += std::count_if(
+            e.samples.begin(), e.samples.end(),
+            [&](const attacks::SampleResult& s) { return s.fooled_by == static_cast<int>(a); });
+  for (const char* id : {"M4", "M5", "M6", "M7", "M8"})
+    checks.push_back(found.contains(id) ? judged(id, fraction(found[id], std::ssize(e.samples)))
+                                        : attacks::skipped(id, "moe-aa@1 has the attack"));
+}
+
+// G22, by what the attacks say they aim at.
+Check judge_aims(const attacks::Protocol& protocol) {
+  bool targeted = false, untargeted = false;
+  const nlohmann::ordered_json constants = attacks::constants_of(protocol);
+  for (const auto& attack : constants.at("attacks")) {
+    const auto targets = attack.find("targets");
+    const bool aims = targets != attack.end() && targets->is_number() && *targets > 0;
+    (aims ? targeted : untargeted) = true;
+  }
+  return judged("G22", targeted && untargeted ? 0 : 1);
+}
+
 }  // namespace
 
 std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubject& on,
@@ -39,21 +76,25 @@ std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubjec
   checks.push_back(judged("G6", fraction(verified.changed, n)));
   checks.push_back(judged("G7b", fraction(verified.outside_ball + verified.outside_box, n)));
   checks.push_back(judged("G8", fraction(verified.robust_as_bytes - e.robust_correct(on.set), n)));
+  checks.push_back(judge_aims(e.protocol));
   checks.push_back(judged("G29", on.selected_on == "test" ? 1 : 0));
   if (on.model.is_routed() && n > 0)
     checks.push_back(judged("M11", least_use(e, on.model.routes())));
+  if (on.model.is_routed()) judge_stages(e, checks);
   return checks;
 }
 
 nlohmann::ordered_json checks_json(const std::vector<Check>& checks) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const Check& c : checks)
+  for (const Check& c : checks) {
     list.push_back({{"id", c.id + " " + c.title},
                     {"status", attacks::name_of(c.status)},
                     {"value", number_text(c.value)},
                     {"threshold", c.threshold},
                     {"explain", c.meaning},
                     {"next_action", c.next_action}});
+    if (!c.curve.empty()) list.back()["curve"] = c.curve;
+  }
   return list;
 }
 

@@ -2,6 +2,7 @@
 #include <climits>
 #include <cmath>
 #include <functional>
+#include <utility>
 
 #include "attacks/checks/subject.h"
 #include "attacks/noise.h"
@@ -15,7 +16,7 @@ using namespace engine;
 
 namespace {
 
-constexpr int kSteps = 20, kRestarts = 10, kConverged = 50, kLast = 10;
+constexpr int kSteps = 20, kRestarts = 10, kRestartSteps = 10, kConverged = 50, kLast = 10;
 constexpr int kNoiseDraws = 500, kQueries = 500;
 
 Pgd pgd_of(const ThreatModel& threat, int steps) {
@@ -108,9 +109,25 @@ double largest_radius(const Subject& s) {  // of a ball that holds the box
   return s.threat.norm == Norm::linf ? 1 : std::sqrt(pixels);
 }
 
+// Of all images, where so many of the right ones are fooled.
+double robust_accuracy(const Subject& s, int64_t fooled) {
+  return static_cast<double>(s.right.size() - fooled) / static_cast<double>(s.all.size());
+}
+
+// G15, from PGD that counted its points.
+Check change_by_more_steps(const Subject& s, const std::vector<int>& fooled_at) {
+  const auto fooled_after = [&](int steps) { return count_fooled(fooled_at, steps + 1); };
+  Check check =
+      judged("G15", part_of(fooled_after(4 * kSteps) - fooled_after(2 * kSteps), fooled_at.size()));
+  for (int steps : {0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60, 80})
+    check.curve.emplace_back(steps, robust_accuracy(s, fooled_after(steps)));
+  return check;
+}
+
 // G17: eps / 8 … 16 eps, 1/255 … 128/255 for 8/255.
-double share_safer_in_larger_ball(const Subject& s) {
+Check change_by_larger_balls(const Subject& s) {
   double worst = 0;
+  std::vector<std::pair<double, double>> curve = {{0, robust_accuracy(s, 0)}};
   std::vector<int> smaller(static_cast<size_t>(s.right.size()), -1);  // eps = 0 fools none
   for (double factor = 0.125; factor <= 16; factor *= 2) {
     const double eps = factor * s.threat.eps;
@@ -118,9 +135,12 @@ double share_safer_in_larger_ball(const Subject& s) {
     const std::vector<int> larger =
         first_fooled(pgd_through_gates(s, pgd_of({s.threat.norm, eps}, kSteps)));
     worst = std::max(worst, part_of(count_missed(smaller, larger), larger.size()));
+    curve.emplace_back(eps, robust_accuracy(s, count_fooled(larger, INT_MAX)));
     smaller = larger;
   }
-  return worst;
+  Check check = judged("G17", worst);
+  check.curve = std::move(curve);
+  return check;
 }
 
 // G18: 100 steps of a fiftieth where there is no bound; chance with three deviations at half.
@@ -153,7 +173,7 @@ std::vector<Check> check_attacks(const Subject& s) {
   const auto n = static_cast<size_t>(s.right.size());
   const auto one_step = pgd_through_gates(s, fgsm(s.threat));
   const auto longest = pgd_through_gates(s, pgd_of(s.threat, 4 * kSteps));
-  Pgd repeated = pgd_of(s.threat, kSteps);
+  Pgd repeated = pgd_of(s.threat, kRestartSteps);
   repeated.restarts = kRestarts;
   const auto restarted = pgd_through_gates(s, repeated);
   std::vector<AttackResult> white_box = longest;
@@ -162,18 +182,18 @@ std::vector<Check> check_attacks(const Subject& s) {
   std::vector<int> after_ten = first_fooled(longest);
   for (int& at : after_ten)
     if (at > 10) at = -1;
-  const auto gained = [&](const std::vector<int>& fooled_at, int before, int after) {
-    return part_of(count_fooled(fooled_at, after) - count_fooled(fooled_at, before), n);
+  const std::vector<int> by_restart = first_fooled(restarted);
+  const auto fooled_after = [&](int restarts) {
+    return count_fooled(by_restart, restarts * (kRestartSteps + 1));
   };
   std::vector<Check> checks = {
       judged("G7", share_outside(s, white_box)),
       judged("G11", share_unfinished(s)),
       judged("G12", share_of_other_verdicts(s, white_box)),
       judged("G14", part_of(count_missed(first_fooled(one_step), after_ten), n)),
-      judged("G15", gained(first_fooled(longest), 2 * kSteps + 1, 4 * kSteps + 1)),
-      judged("G16", gained(first_fooled(restarted), kRestarts / 2 * (kSteps + 1),
-                           kRestarts * (kSteps + 1))),
-      judged("G17", share_safer_in_larger_ball(s)),
+      change_by_more_steps(s, first_fooled(longest)),
+      judged("G16", part_of(fooled_after(kRestarts) - fooled_after(kRestarts / 2), n)),
+      change_by_larger_balls(s),
       judged("G18", share_beyond_bounds(s))};
 
   const std::vector<int> fooled = first_fooled(white_box);

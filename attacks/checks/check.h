@@ -2,6 +2,8 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 namespace moat::attacks {
 
@@ -15,6 +17,9 @@ struct Check {
   double value = 0, threshold = 0;  // it passes up to the threshold; the smaller the better
   std::string meaning = {};         // of the value
   std::string next_action = {};     // where it did not pass; of a skipped check, empty
+  // What the value was taken from, where that is a curve: robust accuracy (of all the images) over
+  // the attack's steps (G15) or over eps (G17).
+  std::vector<std::pair<double, double>> curve = {};
 };
 
 // What a check is held to: `pass` up to the first limit, `warn` up to the second, `fail` beyond and

@@ -33,10 +33,10 @@ std::vector<Check> run_checks(const Model& model, const Victims& victims, const 
   std::vector<Check> checks = check_forward(subject);
   if (right.empty()) {
     for (const char* id : {"G7", "G9", "G10", "G11", "G12", "G13", "G14", "G15", "G16", "G17",
-                           "G18", "G19", "G20", "M1", "M2", "M3", "M16"})
+                           "G18", "G19", "G20", "M1", "M2", "M3", "M12", "M13", "M16"})
       checks.push_back(skipped(id, "no image is classified correctly"));
   } else {
-    for (auto* family : {check_gradients, check_attacks, check_routing}) {
+    for (auto* family : {check_gradients, check_attacks, check_routing, check_experts}) {
       const std::vector<Check> found = family(subject);
       checks.insert(checks.end(), found.begin(), found.end());
     }

@@ -6,6 +6,8 @@
 
 #include "cli/number_format.h"
 #include "cli/report/checks.h"
+#include "cli/report/curves.h"
+#include "cli/report/differences.h"
 #include "cli/report/gallery.h"
 #include "cli/report/headline.h"
 #include "cli/report/html.h"
@@ -206,13 +208,17 @@ std::string under_attack(const Evaluation& e) {
   };
   row("clean (SA)", e.clean, e.clean_interval);
   row("robust (RA): worst of all", e.robust, e.robust_interval);
-  for (const auto& [name, accuracy] : e.alone)
-    row(name + " alone", accuracy,
+  const auto attacked = [&](const std::string& name, double accuracy) {
+    row(name, accuracy,
         train::wilson_interval(std::llround(accuracy * static_cast<double>(e.n)), e.n));
+  };
+  for (const auto& [name, accuracy] : e.alone) attacked(name + " alone", accuracy);
+  if (e.alone.empty())  // each attack saw what the ones before had left
+    for (const auto& [name, accuracy] : e.after) attacked("after " + name, accuracy);
   std::string out = heading(3, "Under attack: " + e.protocol);
   out += "<div class=\"charts\"><div>" + html_table(table) + "</div>";
   out += "<div>" + classes(e) + "</div></div>\n";
-  return out + heading(3, "Checks") + checks_table(checks(e));
+  return out + charts(check_curves(e)) + heading(3, "Checks") + checks_table(checks(e));
 }
 
 // The constants of the threat and of each attack, then everything else the report holds but the
@@ -253,6 +259,11 @@ std::string run_section(const Run& run, size_t number) {
     out += heading(3, "Under attack") +
            paragraph("This run is not evaluated yet: `moat eval` writes its robust accuracy.",
                      "missing");
+  if (const auto found = differences_of(run); !found.empty())
+    out +=
+        heading(3, "Evaluations against each other") +
+        paragraph("An attack that is stronger should fool whatever a weaker one fools.", "note") +
+        "<div class=\"wrap\">" + html_table(differences_table(found)) + "</div>\n";
   for (const Evaluation& e : run.evaluations)
     out += under_attack(e) + experts(e) + heading(3, "Pictures") + gallery(e) +
            heading(3, "Constants") + constants(e);

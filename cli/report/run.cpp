@@ -98,6 +98,8 @@ Evaluation read_evaluation(const std::filesystem::path& folder) {
   e.robust_interval = interval(results, "robust", e.robust, e.n);
   if (const auto alone = results.find("alone"))
     for (const auto& [name, value] : alone->members()) e.alone.emplace_back(name, value.fraction());
+  if (const auto after = results.find("after"))
+    for (const auto& [name, value] : after->members()) e.after.emplace_back(name, value.fraction());
   if (const auto classes = results.find("per_class"))
     for (const JsonView& c : classes->items())
       e.classes.push_back({c.at("class").str(), c.at("n").count(), c.at("clean").fraction(),

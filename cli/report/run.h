@@ -43,6 +43,7 @@ struct Evaluation {
   double clean, robust;
   train::Interval clean_interval, robust_interval;
   std::vector<std::pair<std::string, double>> alone;  // accuracy under each attack by itself
+  std::vector<std::pair<std::string, double>> after;  // under it and all before it
   std::vector<ClassResult> classes;
   std::optional<ExpertUse> experts;
   double seconds;                  // NaN: not in the file
