@@ -1,6 +1,7 @@
 #include "attacks/components.h"
 
 #include <catch2/catch.hpp>
+#include <numeric>
 
 #include "attacks/transfer.h"
 #include "tests/linear_moe.h"
@@ -23,13 +24,21 @@ struct Scene {
   LinearMoe moe;
   Victims victims;
 
-  explicit Scene(int experts) : moe(random_linear_moe(kPixels, 2, experts, 30)) {
+  explicit Scene(int experts) : moe(random_linear_moe(kPixels, 2, experts)) {
+    for (size_t e = 0; e < size_t(experts); ++e) {  // the gray image is on every boundary
+      moe.router_bias[e] = -half_sum(moe.router_weight, e);
+      for (size_t z = 2 * e; z < 2 * e + 2; ++z)
+        moe.expert_bias[z] = -half_sum(moe.expert_weight, z);
+    }
     const int64_t n = 200;
     victims.images = random_uniform({n, 1, 1, kPixels}, row_numbers(n), {.seed = 8}, 0.2, 0.8);
     victims.ids = row_numbers(n);
     std::vector<int32_t> labels;
     for (int32_t i = 0; i < n; ++i) labels.push_back(i % 2);
     victims.labels = index_of(labels);
+  }
+  static double half_sum(const Numbers& w, size_t row) {
+    return std::accumulate(&w[row * kPixels], &w[row * kPixels] + kPixels, 0.0) / 2;
   }
   int label(int64_t i) const { return victims.labels.data_as<int32_t>()[i]; }
 };
@@ -71,7 +80,7 @@ TEST_CASE("components: experts along the clean route fail where a linear map can
     resisting += found.images[size_t(i)];
   }
   CHECK(close < 3);
-  CHECK(resisting > 20);
+  CHECK(resisting > 10);
   CHECK(resisting < 180);
   CHECK(found.forwards > s.victims.size());
 }
