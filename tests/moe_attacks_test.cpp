@@ -161,7 +161,8 @@ TEST_CASE("routes: a strike along each route, or after steering, crosses the bou
   check_finds(moe, v, route_attack(model, v, steer_then_strike(climb, climb)), 1e-4);
 }
 
-TEST_CASE("routes: moe-aa@1 crosses the boundary that AutoAttack does not", "[.long][routes]") {
+TEST_CASE("routes: moe-aa@1 crosses the boundary, PGD and a frozen route do not",
+          "[attacks][routes]") {
   const LinearMoe moe = wrong_beyond();
   const Model model = moe.model();
   const Victims v = victims_of(moe, 12, 0.05);
@@ -170,9 +171,8 @@ TEST_CASE("routes: moe-aa@1 crosses the boundary that AutoAttack does not", "[.l
       run_protocol(model, v, find_protocol("pgd-50@1", threat, 0, model));
   const ProtocolResult frozen =
       run_protocol(model, v, {"frozen", {{"frozen", frozen_route(climb_of(50, kEps / 4))}}});
-  const Protocol protocol = find_protocol("moe-aa@1", threat, 0, model);
-  const ProtocolResult found = run_protocol(model, v, protocol);
-  int64_t by_search = 0, by_gradient = 0;
+  const ProtocolResult found = run_protocol(model, v, find_protocol("moe-aa@1", threat, 0, model));
+  int64_t fooled = 0;
   for (int64_t i = 0; i < v.size(); ++i) {
     const auto row = static_cast<size_t>(i);
     CHECK(pgd_only.samples[row].fooled_by < 0);
@@ -180,10 +180,9 @@ TEST_CASE("routes: moe-aa@1 crosses the boundary that AutoAttack does not", "[.l
     const int by = found.samples[row].fooled_by;
     const double least = least_margin(moe, image_of(v.images, i), 1);
     if (std::abs(least) > 1e-3) CHECK((by >= 0) == (least < 0));
-    if (by < 0) continue;
-    ++(protocol.attacks[size_t(by)].name.starts_with("square") ? by_search : by_gradient);
+    fooled += by >= 0;
   }
-  CHECK(by_search + by_gradient > 2);
+  CHECK(fooled > 2);
 }
 
 TEST_CASE("routes: only steering first finds what lies behind the boundary", "[attacks][routes]") {
