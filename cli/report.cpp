@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/report/claims.h"
 #include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/page.h"
@@ -27,6 +28,12 @@ void report_command(const ReportOptions& options, const Globals& globals) {
   std::string people = report::headline_table(runs).str() + "\n";
   for (const std::string& note : report::headline_notes(runs)) people += note + "\n";
   nlohmann::ordered_json document = report::headline_json(runs);
+  const auto groups = report::same_runs(runs);
+  const auto claims = report::claims_about(groups);
+  document["side_by_side"] = report::side_by_side_json(groups);
+  document["claims"] = report::claims_json(claims);
+  if (runs.size() > 1) people += "\n" + report::side_by_side_table(groups).str();
+  if (!claims.empty()) people += "\n" + report::claims_table(claims).str();
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = report::differences_of(runs[i]);
     document["differences"][runs[i].name] = report::differences_json(found);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/report/checks.h"
+#include "cli/report/claims.h"
 #include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/html.h"
@@ -229,6 +230,65 @@ TEST_CASE("report: evaluations of a run are told apart image by image") {
   other["threat"]["eps"] = 0.2;
   tests::write_evaluation_folder(second, other);
   CHECK(differences_of(read_run(folder.path())).empty());
+}
+
+namespace {
+
+// Three seeds of a dense net and of AdvMoE on CIFAR-10 within 8/255, with these robust accuracies.
+std::vector<Run> six_runs(const std::filesystem::path& root, std::vector<double> dense,
+                          std::vector<double> moe) {
+  std::vector<Run> runs;
+  for (size_t i = 0; i < 6; ++i) {
+    const bool is_moe = i >= 3;
+    const auto folder = root / std::to_string(i);
+    tests::write_config(folder);
+    Json config = read_json(folder / "config.json");
+    config["data"]["name"] = "cifar10";
+    config["train"]["eps"] = 8.0 / 255;
+    config["train"]["method"] = is_moe ? "advmoe" : "at";
+    config["model"]["name"] = is_moe ? "moe-resnet18" : "resnet18";
+    config["macs"]["executed"] = is_moe ? 2000 : 5000;
+    config["run"]["seed"] = i;
+    write_text(folder / "config.json", config.dump());
+    auto report = report_document();
+    report["protocol"]["name"] = is_moe ? "moe-aa@1" : "aa-standard@1";
+    report["results"]["robust"] = (is_moe ? moe : dense)[i % 3];
+    if (!is_moe) report["moe"] = nullptr;
+    tests::write_evaluation_folder(folder / "eval" / "aa", report);
+    runs.push_back(read_run(folder));
+  }
+  return runs;
+}
+
+}  // namespace
+
+TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
+  const TemporaryFolder folder;
+  const auto runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});
+  const auto groups = same_runs(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].runs.size() == 3);
+  const Table table = side_by_side_table(groups);
+  CHECK(table.rows()[0][3] == "50.0 ± 10.0");
+  CHECK(table.rows()[0][4] == "–");  // a dense net has no MoE-AA
+  CHECK(table.rows()[1][4] == "52.0 ± 2.0");
+  CHECK(side_by_side_json(groups)[1]["moe_aa"]["values"] == Json{0.5, 0.52, 0.54});
+
+  const auto standings = [](const std::vector<Run>& all) {
+    std::string out;
+    for (const Claim& c : claims_about(same_runs(all)))
+      out += c.measured + " " + name_of(c.standing) + ", ";
+    return out;
+  };
+  CHECK(standings(runs) == "+2.0 points met, 40 % of its MACs met, 50.0 % met, ");
+  const TemporaryFolder other;
+  CHECK(standings(six_runs(other.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5})) ==
+        "−10.0 points not met, 40 % of its MACs met, 60.0 % not met, ");
+  CHECK(standings({runs[3]}) == "– not comparable, ");
+  auto digits = runs;
+  for (Run& run : digits) run.config["data"]["name"] = "digits";
+  CHECK(has(standings(digits), "+2.0 points not comparable"));
+  CHECK(has(page(runs), "What the papers say"));
 }
 
 TEST_CASE("report: curves of the checks, and accuracy after each attack") {

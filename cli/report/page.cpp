@@ -6,6 +6,7 @@
 
 #include "cli/number_format.h"
 #include "cli/report/checks.h"
+#include "cli/report/claims.h"
 #include "cli/report/curves.h"
 #include "cli/report/differences.h"
 #include "cli/report/gallery.h"
@@ -241,6 +242,16 @@ std::string constants(const Evaluation& e) {
          fold("Provenance of the evaluation", json_table(rest));
 }
 
+std::string side_by_side(const std::vector<Run>& runs) {
+  const std::vector<SameRuns> groups = same_runs(runs);
+  std::string out = heading(3, "Side by side, mean ± standard deviation over seeds") +
+                    "<div class=\"wrap\">" + html_table(side_by_side_table(groups)) + "</div>\n";
+  if (const auto claims = claims_about(groups); !claims.empty())
+    out += heading(3, "What the papers say") + "<div class=\"wrap\">" +
+           html_table(claims_table(claims)) + "</div>\n";
+  return out;
+}
+
 std::string run_section(const Run& run, size_t number) {
   std::string out = text("<section class=\"run\" id=\"run-", number, "\">\n");
   out += heading(2, run.name);
@@ -298,6 +309,7 @@ std::string page(const std::vector<Run>& runs) {
   out += "</header>\n<section>\n" + heading(2, "Results");
   out += html_table(headline_table(runs));
   for (const std::string& note : headline_notes(runs)) out += paragraph(note, "note");
+  if (runs.size() > 1) out += side_by_side(runs);
   out += comparison(runs) + "</section>\n";
   for (size_t i = 0; i < runs.size(); ++i) out += run_section(runs[i], i + 1);
   return out + "</body>\n</html>\n";
