@@ -1,5 +1,7 @@
 #include "attacks/components.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "engine/ops/elementwise.h"
@@ -35,6 +37,16 @@ std::vector<int32_t> predicted_along(const Model& model, const Tensor& images, i
   return argmax(model.along(images, constant_route(route, images)), 1).to_vector<int32_t>();
 }
 
+// The length that `norm` is dual to.
+double dual_length(const float* gradient, size_t pixels, Norm norm) {
+  double sum = 0;
+  for (size_t j = 0; j < pixels; ++j) {
+    const double g = gradient[j];
+    sum += norm == Norm::linf ? std::abs(g) : g * g;
+  }
+  return norm == Norm::linf ? sum : std::sqrt(sum);
+}
+
 void add_cost(Resisted& to, const AttackResult& of) {
   to.forwards += of.forwards;
   to.backwards += of.backwards;
@@ -54,6 +66,39 @@ Model choice_of_route(const Model& model, int route) {
     const Tensor lead = reshape(margin(scores, constant_route(route, images)), {images.dim(0), 1});
     return {concat({lead, scale(lead, 0)}, 1)};
   }};
+}
+
+std::vector<double> route_distances(const Model& model, const Victims& victims, Norm norm) {
+  const NoTapeScope outside;
+  const Outputs chosen = model.forward(victims.images, Gate::open);
+  const std::vector<int32_t> routes = chosen.experts.to_vector<int32_t>();
+  const std::vector<float> scores = chosen.scores.to_vector<float>();
+  const size_t n = routes.size(), count = static_cast<size_t>(chosen.scores.dim(1)),
+               pixels = static_cast<size_t>(victims.images.size()) / n;
+  std::vector<double> nearest(n, INFINITY);
+  for (size_t other = 1; other < count; ++other) {
+    std::vector<float> direction(scores.size());
+    std::vector<double> gap(n);
+    for (size_t i = 0; i < n; ++i) {
+      const size_t own = static_cast<size_t>(routes[i]), row = i * count;
+      const size_t mine = row + own, theirs = row + (own + other) % count;
+      direction[mine] = 1;
+      direction[theirs] = -1;
+      gap[i] = double{scores[mine]} - double{scores[theirs]};
+    }
+    Tape tape;
+    const Tensor x = tape.watch(victims.images);
+    const Tensor recorded = model.forward(x, Gate::open).scores;
+    const Tensor gradient =
+        tape.gradients(recorded, Tensor::from(direction, recorded.shape(), recorded.device()))
+            .of(x);
+    if (!gradient.defined()) continue;
+    const std::vector<float> g = gradient.to_vector<float>();
+    for (size_t i = 0; i < n; ++i)
+      if (const double length = dual_length(&g[i * pixels], pixels, norm); length > 0)
+        nearest[i] = std::min(nearest[i], gap[i] / length);
+  }
+  return nearest;
 }
 
 Resisted resist_with_frozen_router(const Model& model, const Victims& victims,

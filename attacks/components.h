@@ -15,6 +15,12 @@ Model expert_alone(const Model& model, int route);
 // the others over `route`, and 0. Class 1 is where the route is chosen.
 Model choice_of_route(const Model& model, int route);
 
+// How far away each victim's nearest other route is, to first order: the least over routes j of
+// (s_i - s_j) / ‖grad (s_i - s_j)‖ in the dual norm, for its own route i; exact for a linear
+// router, the box aside. Needs a model with scores; infinite where they do not depend on the
+// pixels.
+std::vector<double> route_distances(const Model& model, const Victims& victims, engine::Norm norm);
+
 // Which of the victims resist, and how many images went through the model.
 struct Resisted {
   std::vector<bool> images;

@@ -45,6 +45,7 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_export(app, globals);
   add_import(app, globals);
   add_report(app, globals);
+  add_routes(app, globals);
   add_bench(app, globals);
   add_models(app, globals);
   add_data(app, globals);

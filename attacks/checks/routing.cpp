@@ -3,10 +3,8 @@
 #include <map>
 
 #include "attacks/checks/subject.h"
+#include "attacks/components.h"
 #include "attacks/random_points.h"
-#include "engine/ops/elementwise.h"
-#include "engine/ops/reduce.h"
-#include "engine/tape.h"
 
 namespace moat::attacks {
 
@@ -31,48 +29,12 @@ double share_without_gate_gradient(const Subject& s) {
   return static_cast<double>(same) / static_cast<double>(n);
 }
 
-// M2: the least over other routes j of (g_i - g_j) / ‖grad (g_i - g_j)‖, in the dual norm, below
-// eps, for the chosen route i.
+// M2.
 double share_near_boundary(const Subject& s) {
-  const NoTapeScope outside;
-  const Outputs chosen = s.model.forward(s.right.images, Gate::open);
-  const std::vector<int32_t> routes = chosen.experts.to_vector<int32_t>();
-  const std::vector<float> scores = chosen.scores.to_vector<float>();
-  const auto n = routes.size();
-  const int64_t count = chosen.scores.dim(1), pixels = s.right.images.size() / s.right.size();
-  std::vector<double> nearest(n, INFINITY);
-  for (int64_t other = 1; other < count; ++other) {
-    std::vector<float> direction(scores.size());
-    std::vector<double> gap(n);
-    for (size_t i = 0; i < n; ++i) {
-      const size_t row = i * static_cast<size_t>(count),
-                   mine = row + static_cast<size_t>(routes[i]),
-                   theirs = row + static_cast<size_t>((routes[i] + other) % count);
-      direction[mine] = 1;
-      direction[theirs] = -1;
-      gap[i] = double{scores[mine]} - double{scores[theirs]};
-    }
-    Tape tape;
-    const Tensor x = tape.watch(s.right.images);
-    const Tensor recorded = s.model.forward(x, Gate::open).scores;
-    const Tensor gradient =
-        tape.gradients(recorded, Tensor::from(direction, recorded.shape(), recorded.device()))
-            .of(x);
-    if (!gradient.defined()) continue;
-    const std::vector<float> g = gradient.to_vector<float>();
-    for (size_t i = 0; i < n; ++i) {
-      double length = 0;
-      for (size_t j = i * static_cast<size_t>(pixels); j < (i + 1) * static_cast<size_t>(pixels);
-           ++j)
-        length +=
-            s.threat.norm == Norm::linf ? std::abs(double{g[j]}) : double{g[j]} * double{g[j]};
-      if (s.threat.norm == Norm::l2) length = std::sqrt(length);
-      if (length > 0) nearest[i] = std::min(nearest[i], gap[i] / length);
-    }
-  }
+  const std::vector<double> distances = route_distances(s.model, s.right, s.threat.norm);
   const auto near =
-      std::count_if(nearest.begin(), nearest.end(), [&](double r) { return r < s.threat.eps; });
-  return static_cast<double>(near) / static_cast<double>(n);
+      std::count_if(distances.begin(), distances.end(), [&](double r) { return r < s.threat.eps; });
+  return static_cast<double>(near) / static_cast<double>(distances.size());
 }
 
 double share_of_flips(const std::vector<int32_t>& before, const std::vector<int32_t>& after) {

@@ -1,0 +1,152 @@
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/number_format.h"
+#include "cli/session.h"
+#include "cli/table.h"
+#include "train/analysis/routes.h"
+#include "train/numbers.h"
+#include "train/statistics.h"
+
+namespace moat::cli {
+
+using engine::require;
+using engine::text;
+
+namespace {
+
+struct RoutesOptions {
+  std::string subject, data, data_path, split = "test", norm = "linf", eps;
+  int steps = 20, batch = 256;
+  int64_t limit = 0;
+};
+
+std::string uses(const train::GateUse& gate) {
+  int64_t all = gate.dropped;
+  for (int64_t n : gate.use) all += n;
+  std::string out;
+  for (int64_t n : gate.use)
+    out += (out.empty() ? "" : " ") + percent(train::fraction(n, all), all);
+  return gate.dropped ? out + ", dropped " + percent(train::fraction(gate.dropped, all), all) : out;
+}
+
+std::string conditions_text(const train::RouteAnalysis& a) {
+  Table table({{"images"},
+               {"accuracy %", Align::right},
+               {"gate"},
+               {"use of the experts, %"},
+               {"entropy", Align::right},
+               {"moved %", Align::right},
+               {"overlap", Align::right}});
+  for (const train::Condition& c : a.conditions)
+    for (const train::GateUse& g : c.gates) {
+      const bool first = &g == &c.gates.front();
+      table.row({first ? c.name : "",
+                 first ? percent(train::fraction(c.correct, a.images), a.images) : "", g.name,
+                 uses(g), fixed(g.entropy, 2), percent(g.flipped, a.images), fixed(g.overlap, 2)});
+    }
+  return table.str();
+}
+
+std::string margins_text(const train::Margins& m, double eps) {
+  if (m.distances.empty()) return {};
+  const auto near = std::lower_bound(m.distances.begin(), m.distances.end(), eps);
+  const auto count = near - m.distances.begin();
+  return text("the nearest other route is ", brief(m.distances[m.distances.size() / 2]),
+              " away (median, to first order); nearer than eps ", brief(eps), ": ",
+              percent(train::fraction(count, std::ssize(m.distances)), std::ssize(m.distances)),
+              " %\n");
+}
+
+std::string experts_text(const train::ExpertTests& t, int64_t images) {
+  const auto share = [&](int64_t n) { return percent(train::fraction(n, images), images); };
+  Table table({{"clean accuracy"}, {"%", Align::right}});
+  for (size_t e = 0; e < t.alone.size(); ++e) {
+    table.row({text("expert ", e, " alone"), share(t.alone[e])});
+    table.row({text("expert ", e, " left out"), share(t.dropped[e])});
+  }
+  table.row({"every image to its second expert", share(t.swapped)});
+  table.row({"every image to a random expert", share(t.random)});
+  return table.str() + text("logits jump by ", brief(t.jump), " from an image's expert to its ",
+                            "second (mean), weighted by the gate ", brief(t.weighted_jump), "\n");
+}
+
+std::string components_text(const train::ComponentRobustness& r, int64_t images) {
+  const auto share = [&](int64_t n) { return percent(train::fraction(n, images), images); };
+  Table table({{"robust accuracy"}, {"frozen %", Align::right}, {"true %", Align::right}});
+  table.row({"whole model", "–", share(r.whole)});
+  table.row({"experts alone (RA-E)", share(r.experts), share(r.experts_true)});
+  table.row({"router alone (RA-R)", share(r.router), share(r.router_true)});
+  table.row({"router and experts jointly", "–", share(r.joint)});
+  return table.str();
+}
+
+void routes_command(const RoutesOptions& o, const Globals& globals) {
+  if (o.norm != "linf" && o.norm != "l2")
+    throw engine::UsageError(text("--norm must be linf or l2, got '", o.norm, "'"));
+  if (o.batch < 1 || o.steps < 1 || o.limit < 0)
+    throw engine::UsageError("--batch and --steps must be at least 1 and --limit at least 0");
+  Subject subject = open_subject(o.subject, globals);
+  train::Config config = subject.config;
+  if (!o.data.empty()) config.data.name = o.data;
+  if (!o.data_path.empty()) config.data.path = o.data_path;
+  config.run = with_globals(config.run, globals);
+  set_up(config.run);
+  train::AnalysisSettings settings{
+      .threat = {o.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+                 o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm)},
+      .steps = o.steps,
+      .batch = o.batch,
+      .seed = config.run.seed};
+  const models::Classifier& model = subject.loaded.model;
+  const data::ImageSet set = load_for(model, config, o.split, o.limit);
+
+  const train::RouteAnalysis routes = train::analyse_routes(model, set, settings);
+  nlohmann::ordered_json document = {{"checkpoint", subject.file.string()},
+                                     {"data", set.name},
+                                     {"split", data::name_of(set.split)},
+                                     {"norm", o.norm},
+                                     {"eps", settings.threat.eps},
+                                     {"steps", settings.steps},
+                                     {"seed", settings.seed},
+                                     {"routes", train::to_json(routes)}};
+  std::string people = conditions_text(routes);
+  if (model.is_routed()) {
+    const train::ExpertTests tests = train::test_experts(model, set, settings);
+    const train::JacobianNorms norms = train::jacobian_norms(model, set, settings);
+    const train::ComponentRobustness parts = train::component_robustness(model, set, settings);
+    document["experts"] = train::to_json(tests, set.size());
+    document["jacobian"] = train::to_json(norms);
+    document["components"] = train::to_json(parts, set.size());
+    people +=
+        margins_text(routes.margins, settings.threat.eps) + "\n" + experts_text(tests, set.size()) +
+        text("norm of the logits' Jacobian over ", norms.images, " images: ", brief(norms.free),
+             " through the gate, ", brief(norms.frozen), " along the frozen route\n\n") +
+        components_text(parts, set.size());
+  }
+  print(globals, document, people);
+}
+
+}  // namespace
+
+void add_routes(CLI::App& app, Globals& globals) {
+  const auto o = std::make_shared<RoutesOptions>();
+  CLI::App& command =
+      add_command(app, globals,
+                  {"routes", "what the gates do, clean and attacked, and what each part withstands",
+                   "moat routes runs/digits-advmoe-1 --eps 0.1"},
+                  [o, &globals] { routes_command(*o, globals); });
+  command.add_option("run", o->subject, "run folder or checkpoint")->required();
+  command.add_option("--norm", o->norm, "linf or l2");
+  command.add_option("--eps", o->eps,
+                     "radius in pixels of [0, 1]; that of the training unless given");
+  command.add_option("--steps", o->steps, "steps of eps / 4 of each attack");
+  command.add_option("--data", o->data, "data set; the run's own unless given");
+  command.add_option("--root", o->data_path, "folder of its files");
+  command.add_option("--split", o->split, "train, validation or test");
+  command.add_option("--limit", o->limit, "first n images; 0: all");
+  command.add_option("--batch", o->batch, "images at a time");
+}
+
+}  // namespace moat::cli
