@@ -103,7 +103,7 @@ TEST_CASE("objective: the TRADES terms by hand", "[train]") {
   const Tensor other = random_images(16, s, 1);
   TrainSettings settings;
   settings.beta = 3;
-  const TradesTerms terms = trades_terms(learner, batch, other, {.train = settings});
+  const Terms terms = trades_terms(learner, batch, other, {.train = settings});
   double expected = 0;
   const auto p = terms.clean.logits.to_vector<float>(),
              q = terms.adversarial.logits.to_vector<float>();

@@ -144,7 +144,7 @@ TEST_CASE("gpu: an adversarial step is the CPU's on the same examples", "[gpu][t
   const auto update = [&](Learner& learner, const data::Batch& b, const Tensor& adversarial) {
     Tape tape;
     for (FlatParameters* group : learner.groups()) group->watch(tape);
-    const TradesTerms terms = trades_terms(learner, b, adversarial, step_of(settings));
+    const Terms terms = trades_terms(learner, b, adversarial, step_of(settings));
     FiniteChecks checks;
     descend(tape, add(terms.loss, balance_loss(terms.clean)), learner.groups(), {0.05, 0.05},
             settings, checks);
