@@ -25,10 +25,10 @@ namespace {
 Config short_run(const fs::path& dir) {
   Config config;
   config.model.name = "digits-resnet";
-  config.data.limit = 256;
+  config.data.limit = 128;
   config.train.method = "natural";
   config.train.epochs = 2;
-  config.train.batch = 100;
+  config.train.batch = 50;
   config.train.steps = 1;
   config.eval.validation_steps = 1;
   config.run.dir = dir.string();

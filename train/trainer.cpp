@@ -119,10 +119,7 @@ class Run {
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     ordered_json end = {{"epoch", state_.epoch}, {"seconds", spent.count()}};
     if (!interrupted)
-      for (const auto& [key, value] : {std::pair{"best", state_.best},
-                                       {"best_epoch", double(state_.best_epoch)},
-                                       {"last", last_}})
-        end[key] = value;
+      end.update({{"best", state_.best}, {"best_epoch", state_.best_epoch}, {"last", last_}});
     events.write(interrupted ? "interrupted" : "finished", end);
     return {.folder = folder_.root(),
             .epochs = state_.epoch,
