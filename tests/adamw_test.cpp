@@ -93,6 +93,7 @@ TEST_CASE("AdamW: a step that is skipped changes nothing and is not counted", "[
                          .beta1 = 0.5,
                          .beta2 = 0.5,
                          .eps = 1,
+                         .weight_decay = 0,
                          .dtype = Dtype::f32,
                          .skip = &skip};
   REQUIRE(kernels::adamw(kernels::Cpu{}, a) == kernels::Status::ok);

@@ -1,7 +1,7 @@
+#include <algorithm>
 #include <catch2/catch.hpp>
-#include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/io/file.h"
 #include "engine/io/safetensors.h"
@@ -133,8 +133,8 @@ TEST_CASE("average: what is validated and written is the average, what trains on
     return folder.path() / name;
   };
   const fs::path plain = run("plain", 0), averaged = run("averaged", 0.9);
-  const auto tensors = [](const fs::path& run, const char* file) {
-    return read_safetensors(run / "checkpoints" / file);
+  const auto tensors = [](const fs::path& of, const char* file) {
+    return read_safetensors(of / "checkpoints" / file);
   };
   const SafeTensors own = tensors(plain, "last.state.safetensors"),
                     state = tensors(averaged, "last.state.safetensors"),
@@ -159,6 +159,8 @@ TEST_CASE("training: adamw with every option is resumed to the same bits", "[tra
   const auto run = [&](const char* name) {
     Config c = short_run(folder.path() / name);
     c.model.name = "digits-moe-resnet";
+    c.data.limit = 96;
+    c.train.batch = 32;
     c.train.method = "mart";
     c.train.optimizer = "adamw";
     c.train.learning_rate = 1e-3;
@@ -191,6 +193,7 @@ TEST_CASE("training: adamw with every option is resumed to the same bits", "[tra
 TEST_CASE("training: patience ends a run that gets no better", "[training][patience]") {
   const TemporaryFolder folder;
   Config config = short_run(folder.path() / "run");
+  config.model.name = "digits-vit";  // without running statistics
   config.train.epochs = 9;
   config.train.learning_rate = 1e-12;  // every check finds the same
   config.train.patience = 3;
