@@ -280,9 +280,9 @@ must test "$(tree half/checkpoints)" = "$before"
 full 'half/(events.jsonl|metrics.csv).*too large' 0 train "${tiny[@]}" train.epochs=2 run.dir=half --resume auto
 must test "$(tree half/checkpoints)" = "$before"
 "$moat" train "${tiny[@]}" train.epochs=2 run.dir=half --resume auto >out 2>err
-"$moat" train "${tiny[@]}" train.epochs=2 run.dir=whole >out 2>err
+"$moat" train "${tiny[@]}" train.epochs=2 run.dir=undisturbed >out 2>err
 for file in last last.state best; do
-  must cmp "half/checkpoints/$file.safetensors" "whole/checkpoints/$file.safetensors"
+  must cmp "half/checkpoints/$file.safetensors" "undisturbed/checkpoints/$file.safetensors"
 done
 full 'cannot write .*full.moatset.*too large' 16 data convert digits --out full.moatset --quiet
 must test ! -e full.moatset
