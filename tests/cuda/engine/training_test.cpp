@@ -166,8 +166,7 @@ TEST_CASE("gpu: recorded steps leave the bits of steps launched one by one", "[g
   };
   for (const Row& row :
        {Row{natural_step, "blocked"}, Row{at_step, "alternate"}, Row{at_step, "through", true},
-        Row{trades_step, "through"}, Row{advmoe_step, "blocked"},
-        Row{mart_step, "blocked", false, "adamw", 0.01},
+        Row{trades_step, "through"}, Row{mart_step, "blocked", false, "adamw", 0.01},
         Row{advmoe_step, "blocked", true, "adamw"}}) {
     Pair one_by_one(s), recorded(s);
     TrainSettings settings = short_attack();
