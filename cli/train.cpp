@@ -80,6 +80,26 @@ void print_settings(const Globals& globals) {
   print(globals, document, train::describe_config());
 }
 
+// An accuracy, null where there is none.
+ordered_json fraction(double value) {
+  return value < 0 ? ordered_json(nullptr) : ordered_json(value);
+}
+
+std::string summary(const train::Config& config, const train::TrainOutcome& outcome) {
+  std::string lines =
+      text("trained ", outcome.epochs, outcome.epochs == 1 ? " epoch, " : " epochs, ",
+           std::lround(outcome.seconds), " s: ", outcome.folder.string(), "\n");
+  if (outcome.last >= 0)
+    lines +=
+        text(config.train.method == "natural" ? "accuracy" : "robust accuracy",
+             " on the validation split: best ", fixed(100 * outcome.best, 1), " % after epoch ",
+             outcome.best_epoch, ", last ", fixed(100 * outcome.last, 1), " %\n");
+  if (outcome.epochs < config.train.epochs)
+    lines += text("ended before epoch ", config.train.epochs, ": none of the last ",
+                  config.train.patience, " epochs was better (train.patience)\n");
+  return lines;
+}
+
 void train_command(const TrainOptions& options, const Globals& globals) {
   if (options.list_presets) return print_presets(globals);
   if (options.list_settings) return print_settings(globals);
@@ -121,11 +141,12 @@ void train_command(const TrainOptions& options, const Globals& globals) {
         {{"run", outcome.folder.string()},
          {"epochs", outcome.epochs},
          {"was_finished", outcome.was_finished},
-         {"seconds", outcome.seconds}},
-        outcome.was_finished
-            ? text("already finished: ", outcome.folder.string(), "\n")
-            : text("trained ", outcome.epochs, outcome.epochs == 1 ? " epoch, " : " epochs, ",
-                   std::lround(outcome.seconds), " s: ", outcome.folder.string(), "\n"));
+         {"seconds", outcome.seconds},
+         {"validation_best", fraction(outcome.best)},
+         {"validation_best_epoch", outcome.best_epoch},
+         {"validation_last", fraction(outcome.last)}},
+        outcome.was_finished ? text("already finished: ", outcome.folder.string(), "\n")
+                             : summary(config, outcome));
 }
 
 }  // namespace

@@ -198,13 +198,23 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"model.experts=65", "model.experts must be a whole number from 0 to 64, got 65"},
       {"model.score_norm=yes", "model.score_norm must be true or false, got \"yes\""},
       {"train.method=advmeo",
-       "natural, at, trades or advmoe, got \"advmeo\"; did you mean advmoe?"},
+       "natural, at, trades, mart or advmoe, got \"advmeo\"; did you mean advmoe?"},
       {"train.eps=8", "train.eps must be from 0 to 1 in linf, to 5 in l2"},
       {"train.eps=8", "did you mean 8/255 = 0.0314?"},
       {"train.eps=-0.1", "train.eps must be from 0"},
       {"train.step=nan", "train.step must be a number"},
       {"train.learning_rate=0", "above 0"},
       {"train.momentum=1", "below 1"},
+      {"train.optimizer=adam", "sgd or adamw, got \"adam\"; did you mean adamw?"},
+      {"train.beta2=1", "train.beta2 must be a number from 0, below 1"},
+      {"train.adam_eps=0", "train.adam_eps must be a number above 0"},
+      {"train.schedule=triangular", "cosine, step, constant or cyclic"},
+      {"train.cycle=0", "train.cycle must be a whole number from 1"},
+      {"train.cycle_base=2", "train.cycle_base must be a number from 0 to 1"},
+      {"train.ema=1", "train.ema must be"},
+      {"train.awp=-0.01", "train.awp must be"},
+      {"train.patience=-1", "train.patience must be"},
+      {"train.rollbacks=31", "from 0 to 30"},
       {"run.seed=-1", "run.seed must be a whole number, got \"-1\""},
       {"data.cutout=-1", "data.cutout must be a whole number from 0 to 4096, got -1"},
       {"data.mixup=-0.2", "data.mixup must be a number from 0 to 1000"},
@@ -308,6 +318,9 @@ TEST_CASE("values and combinations are checked together at the end", "[config]")
   CHECK_NOTHROW(validate(with(Config{}, {"train.eps=0", "train.method=natural"})));
   CHECK_THAT(message({"train.warmup_epochs=20"}), Contains("below train.epochs = 20"));
   CHECK_THAT(message({"train.method=advmoe"}), Contains("needs a mixture of experts"));
+  CHECK_THAT(message({"train.awp=0.01", "train.method=natural"}),
+             Contains("train.method=at, trades or mart, got natural"));
+  CHECK_NOTHROW(validate(with(Config{}, {"train.awp=0.01", "train.method=mart"})));
   CHECK_THAT(message({"model.experts=4"}), Contains("digits-resnet is dense"));
   CHECK_NOTHROW(validate(with(Config{}, {"model.name=digits-moe-resnet", "model.experts=4"})));
   CHECK_NOTHROW(validate(with(Config{}, {"data.mixup=0.2", "data.cutmix=1", "data.cutout=8"})));

@@ -103,7 +103,7 @@ TEST_CASE("objective: the TRADES terms by hand", "[train]") {
   const Tensor other = random_images(16, s, 1);
   TrainSettings settings;
   settings.beta = 3;
-  const TradesTerms terms = trades_terms(learner, batch, other, {.train = settings});
+  const Terms terms = trades_terms(learner, batch, other, {.train = settings});
   double expected = 0;
   const auto p = terms.clean.logits.to_vector<float>(),
              q = terms.adversarial.logits.to_vector<float>();
@@ -182,7 +182,7 @@ TEST_CASE("advmoe: each level moves its own parameters", "[train]") {
   CHECK(lower.second > 20);
   CHECK(upper.first > 10);
   CHECK(upper.second == 0);
-  for (Step method : {natural_step, at_step, trades_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step}) {
     const auto both = moved(method, 0.1, 0.1);
     CHECK(both.first == upper.first);
     CHECK(both.second == lower.second);
@@ -197,7 +197,7 @@ TEST_CASE("advmoe: a dense model is refused", "[train]") {
 }
 
 TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[train]") {
-  for (Step method : {natural_step, at_step, trades_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
     models::ClassifierSettings s = tiny_moe(2);
     s.init = models::Init::uniform;
     Learner learner(s, 2);
@@ -220,7 +220,7 @@ TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[t
 TEST_CASE("methods: a step on mixed images follows the weights of their labels", "[train]") {
   const models::ClassifierSettings s = tiny_moe(2);
   const Tensor labels = random_labels(16, s.classes), others = random_labels(16, s.classes, 1);
-  for (Step method : {natural_step, at_step, trades_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
     const auto trained = [&](const Tensor& one, const Tensor& other, double weight) {
       Learner learner(s, 2);
       TrainSettings settings;
@@ -272,7 +272,7 @@ TEST_CASE("descend: what is not finite stops the step before anything moves", "[
   };
   const float nan = std::numeric_limits<float>::quiet_NaN(),
               inf = std::numeric_limits<float>::infinity();
-  for (Step method : {natural_step, at_step, trades_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
     CHECK(spoiled("fc.bias", nan, method) == "the loss is not finite");
     CHECK(spoiled("router.fc.bias", inf, method) == "a router score is not finite");
   }

@@ -90,6 +90,10 @@ TEST_CASE("report: terminal, page and --json say the same") {
   CHECK(json["runs"][0]["alone"]["pgd-50 through"] == 0.6);
   CHECK(json["runs"][0]["expert_share_min"] == 0.4);
   CHECK(json["runs"][0]["train_seconds"] == 8.0);
+  CHECK(json["runs"][0]["validation_best"] == 0.5);
+  CHECK(json["runs"][0]["validation_best_epoch"] == 3);
+  CHECK(json["runs"][0]["validation_last"] == 0.5);
+  CHECK(json["runs"][1]["validation_best"].is_null());
   CHECK(json["runs"][1]["sa"].is_null());
   CHECK(json["runs"][1]["train_seconds"].is_null());
 }
@@ -123,6 +127,27 @@ TEST_CASE("report: the page holds every part") {
     CHECK(has(html, part));
   }
   CHECK(html == page({read_run(folder.path())}));
+}
+
+TEST_CASE("report: robust overfitting is shown") {
+  const TemporaryFolder folder;
+  tests::write_run(folder.path());
+  const auto course = [&](const std::string& robust) {
+    write_text(folder.path() / "metrics.csv",
+               "epoch,val_clean,val_robust,seconds\n0,0.5,0.2,3\n" + robust);
+    return validation_course(read_run(folder.path()));
+  };
+  const auto falls = course("1,0.6,0.5,3\n2,0.7,,3\n3,0.7,0.44,3\n");
+  CHECK(falls->best == 0.5);
+  CHECK(falls->best_epoch == 2);
+  CHECK(falls->last == 0.44);
+  CHECK(overfitting_check(*falls).verdict == Verdict::warn);
+  CHECK(overfitting_check(*falls).value == "best 50.0 % (epoch 2), last 44.0 %");
+  CHECK(has(page({read_run(folder.path())}), "best 50.0 % (epoch 2), last 44.0 %"));
+  CHECK(overfitting_check(*course("1,0.6,0.5,3\n2,0.7,0.46,3\n")).verdict == Verdict::pass);
+  CHECK_FALSE(course("1,0.6,nan,3\n")->best > 0.2);
+  write_text(folder.path() / "metrics.csv", "epoch,seconds\n0,3\n");
+  CHECK_FALSE(validation_course(read_run(folder.path())).has_value());
 }
 
 // The fixture validates in its first and third epoch.

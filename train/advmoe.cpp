@@ -23,7 +23,7 @@ StepReport level(Learner& learner, FlatParameters& group, double learning_rate,
       training_attack(learner, batch, attacks::Loss::kl_divergence, step, round.number);
   Tape tape;
   group.watch(tape);
-  const TradesTerms terms = trades_terms(learner, batch, adversarial, step);
+  const Terms terms = trades_terms(learner, batch, adversarial, step);
   StepReport out;
   out.checks = round.earlier;
   require_finite_scores(terms.clean, out.checks);

@@ -122,6 +122,8 @@ void validate(const Config& config) {
            "; train without an attack with train.method=natural");
   must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
                                                 train.epochs, ", got ", train.warmup_epochs));
+  must(train.awp == 0 || train.method == "at" || train.method == "trades" || train.method == "mart",
+       "train.awp perturbs weights with train.method=at, trades or mart, got " + train.method);
   cutout_fill(config.data);
   must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,
        "data.mixup and data.cutmix mix the images of a batch: train.batch must be above 1, got 1");

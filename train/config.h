@@ -46,7 +46,7 @@ struct DataSettings {
 };
 
 struct TrainSettings {
-  std::string method = "at";  // natural | at | trades | advmoe
+  std::string method = "at";  // natural | at | trades | mart | advmoe
   int epochs = 20;
   int batch = 128;
   double eps = 0.1;              // radius of the training attack, pixels in [0, 1]
@@ -55,16 +55,25 @@ struct TrainSettings {
   std::string norm = "linf";     // linf | l2
   std::string gate = "blocked";  // gradient through the gate in the training attack:
                                  // through | blocked | alternate (from iteration to iteration)
-  double beta = 6;               // weight of the KL term (TRADES, AdvMoE)
+  double beta = 6;               // weight of the KL term (TRADES, MART, AdvMoE)
   double balance = 0.1;          // weight of the router's balance loss (MoE)
   double learning_rate = 0.1;
   double router_learning_rate = 0;  // 0: as learning_rate
   double momentum = 0.9;
   double weight_decay = 5e-4;
-  std::string schedule = "cosine";  // cosine | step | constant
+  std::string schedule = "cosine";  // cosine | step | constant | cyclic
   int warmup_epochs = 0;
   double label_smoothing = 0;
-  double clip_norm = 0;  // gradient norm limit per parameter group, 0 = none
+  double clip_norm = 0;           // gradient norm limit per parameter group, 0 = none
+  std::string optimizer = "sgd";  // sgd | adamw
+  double beta1 = 0.9, beta2 = 0.999, adam_eps = 1e-8;  // of AdamW
+  int cycle = 1000;         // iterations of a cycle of the cyclic schedule
+  double cycle_base = 0.5;  // its lowest rate, as a share of learning_rate
+  double ema = 0;      // decay of the average of the weights that is validated and kept, 0 = none
+  double awp = 0;      // adversarial weight perturbation relative to a tensor's norm, 0 = none
+  int awp_warmup = 0;  // epochs without it
+  int patience = 0;    // epochs without a better validation before the run ends, 0 = all epochs
+  int rollbacks = 0;   // divergences that lead back to the last epoch at half the rate
 };
 
 struct EvalSettings {

@@ -18,6 +18,12 @@ std::vector<engine::FlatParameters*> Learner::groups() {
   return out;
 }
 
+void Learner::prepare(const TrainSettings& settings) {
+  if (settings.optimizer == "adamw")
+    for (engine::FlatParameters* group : groups()) group->add_second_moment();
+  if (settings.ema > 0) average.emplace(model, groups(), settings.ema);
+}
+
 void StepStatistics::add(const StepStatistics& other) {
   loss += other.loss;
   images += other.images;

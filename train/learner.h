@@ -8,6 +8,7 @@
 #include "engine/optim/flat.h"
 #include "models/classifier.h"
 #include "train/config.h"
+#include "train/weight_average.h"
 
 namespace moat::train {
 
@@ -17,6 +18,7 @@ struct Learner {
   models::Classifier model;
   engine::FlatParameters experts;
   std::optional<engine::FlatParameters> router;
+  std::optional<WeightAverage> average;  // where somebody keeps one
 
   // How a step runs the model: model.forward(). A benchmark puts another form of it here.
   using Forward = std::function<models::Prediction(const engine::Tensor& images, engine::Mode,
@@ -26,6 +28,8 @@ struct Learner {
   Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device = {});
   Learner(const Learner&) = delete;  // the rest points into the model
   std::vector<engine::FlatParameters*> groups();
+  // Makes what the settings need beside the model: AdamW's second moment, an average.
+  void prepare(const TrainSettings& settings);
 };
 
 // What the loop tells a step.

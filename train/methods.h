@@ -17,6 +17,10 @@ StepReport at_step(Learner& learner, const data::Batch& batch, const StepSetting
 // TRADES (Zhang et al. 2019): CE(x) + beta KL(x ‖ x'), x' by the KL attack.
 StepReport trades_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
 
+// MART (Wang et al. 2020): boosted cross-entropy on the examples of at_step, and a KL term that
+// counts most where the clean image is misclassified.
+StepReport mart_step(Learner& learner, const data::Batch& batch, const StepSettings& step);
+
 // AdvMoE (Zhang et al. 2023, arXiv 2308.10110), `paper` form: bi-level TRADES, alternating. The
 // lower level updates everything but the router, the upper level the router alone, through the
 // straight-through gate and against examples made anew for the updated experts.

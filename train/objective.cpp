@@ -26,6 +26,22 @@ attacks::Model attacked(Forward forward, bool routed) {
           .routed = routed};
 }
 
+void step(FlatParameters& group, double learning_rate, const TrainSettings& settings,
+          const Tensor& failures) {
+  if (settings.optimizer == "adamw")
+    group.step(AdamwOptions{.lr = learning_rate,
+                            .beta1 = settings.beta1,
+                            .beta2 = settings.beta2,
+                            .eps = settings.adam_eps,
+                            .weight_decay = settings.weight_decay},
+               failures);
+  else
+    group.step(SgdOptions{.lr = learning_rate,
+                          .momentum = settings.momentum,
+                          .weight_decay = settings.weight_decay},
+               failures);
+}
+
 Gate training_gate(const StepSettings& step) {
   if (step.train.gate == "alternate") return step.iteration % 2 ? Gate::blocked : Gate::open;
   return step.train.gate == "through" ? Gate::open : Gate::blocked;
@@ -100,9 +116,9 @@ Tensor with_auxiliary(const Tensor& loss, const models::Prediction& prediction) 
   return auxiliary.defined() ? add(loss, auxiliary) : loss;
 }
 
-TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
-                         const Tensor& adversarial, const StepSettings& step) {
-  TradesTerms terms;
+Terms trades_terms(const Learner& learner, const data::Batch& batch, const Tensor& adversarial,
+                   const StepSettings& step) {
+  Terms terms;
   terms.clean = training_pass(learner, batch.images, batch, step);
   terms.adversarial = training_pass(learner, adversarial, batch, step);
   const Tensor natural = mean_cross_entropy(terms.clean.logits, batch, step.train.label_smoothing);
@@ -113,7 +129,7 @@ TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
 
 void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>& groups,
              const std::vector<double>& learning_rates, const TrainSettings& settings,
-             FiniteChecks& checks) {
+             FiniteChecks& checks, PerturbedWeights* perturbed) {
   checks.require_finite(loss, "the loss is not finite");
   const Gradients gradients = tape.gradients(loss);
   for (FlatParameters* group : groups) {
@@ -124,11 +140,9 @@ void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>&
     if (settings.clip_norm > 0) group->clip_gradient(settings.clip_norm);
   }
   const Tensor failures = checks.failures();
+  if (perturbed) perturbed->restore();
   for (size_t g = 0; g < groups.size(); ++g)
-    groups[g]->step({.lr = learning_rates[g],
-                     .momentum = settings.momentum,
-                     .weight_decay = settings.weight_decay},
-                    failures);
+    step(*groups[g], learning_rates[g], settings, failures);
   for (const FlatParameters* group : groups)
     checks.require_finite(*group, group->values(), [](const std::string& name) {
       return text(name, " left the range of float32 in an update");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "attacks/pgd.h"
+#include "train/perturbed_weights.h"
 #include "train/step_report.h"
 
 namespace moat::train {
@@ -35,21 +36,33 @@ models::Prediction training_pass(const Learner& learner, const engine::Tensor& i
 // The loss with the auxiliary losses of token gates added, where the model has any.
 engine::Tensor with_auxiliary(const engine::Tensor& loss, const models::Prediction& prediction);
 
-// CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES),
-// plus the auxiliary losses of the clean pass.
-struct TradesTerms {
-  models::Prediction clean, adversarial;
+// What a method minimises, and the passes in training mode that it takes.
+struct Terms {
+  models::Prediction clean;  // nothing where there is no such pass
+  models::Prediction adversarial;
   engine::Tensor loss;
 };
-TradesTerms trades_terms(const Learner& learner, const data::Batch& batch,
-                         const engine::Tensor& adversarial, const StepSettings& step);
 
-// Backward, checks, clip, one SGD step of each group, in that order. The checks are that the loss
-// and the gradients are finite, before anything is changed, and that the updated parameters are.
+// CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES),
+// plus the auxiliary losses of the clean pass.
+Terms trades_terms(const Learner& learner, const data::Batch& batch,
+                   const engine::Tensor& adversarial, const StepSettings& step);
+
+// MART's loss (Wang et al. 2020, section 3) of both passes' logits, mean over the batch:
+//   CE(adversarial) - log(1 - max_{k ≠ y} p_k(adversarial))
+//   + beta · KL(clean ‖ adversarial) (1 - p_y(clean)),
+// nothing detached. The logarithm's argument has 1e-4 more, as in the authors' code, so that it is
+// finite for any logits; label smoothing is that of the cross-entropy.
+engine::Tensor mart_loss(const engine::Tensor& clean, const engine::Tensor& adversarial,
+                         const data::Batch& batch, const TrainSettings& settings);
+
+// Backward, checks, clip, one step of each group's optimizer, in that order; weights that were
+// perturbed for the gradient are restored before the step. The checks are that the loss and the
+// gradients are finite, before anything is changed, and that the updated parameters are.
 void descend(engine::Tape& tape, const engine::Tensor& loss,
              const std::vector<engine::FlatParameters*>& groups,
              const std::vector<double>& learning_rates, const TrainSettings& settings,
-             FiniteChecks& checks);
+             FiniteChecks& checks, PerturbedWeights* perturbed = nullptr);
 
 // A dense model has no scores.
 void require_finite_scores(const models::Prediction& prediction, FiniteChecks& checks);

@@ -11,7 +11,8 @@ namespace moat::train {
 
 // Runs the steps of a method. On a GPU a step that comes a second time with the same numbers
 // (epoch, learning rates, batch size, the attack's gate) is recorded as a graph, all its attack
-// steps and updates in one, and launched from then on.
+// steps and updates in one, and launched from then on. A rate's factor
+// (FlatParameters::set_lr_factor) lies on the device and may change from step to step.
 class RecordedStep {
  public:
   RecordedStep(Learner& learner, Step step) : learner_(learner), step_(step) {}

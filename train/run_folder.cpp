@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
+#include "train/validation.h"
 
 namespace moat::train {
 
@@ -64,13 +65,20 @@ FolderLock::~FolderLock() {
   if (descriptor_ >= 0) close(descriptor_);
 }
 
+bool is_over(const Config& config, const RunState& state) {
+  const int patience = config.train.patience;
+  return state.epoch >= config.train.epochs ||
+         (patience > 0 && state.epoch > 0 && is_validated_after(config, state.epoch) &&
+          state.epoch - state.best_epoch >= patience);
+}
+
 OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume) {
   const RunFolder folder(chosen_root(config));
   const std::string root = folder.root().string();
   engine::require(!fs::exists(folder.root()) || fs::is_directory(folder.root()),
                   [&] { return text("run.dir must be a folder, '", root, "' is a file"); });
   const auto state = peek_state(folder.state());
-  if (state && state->epoch >= config.train.epochs) {
+  if (state && is_over(config, *state)) {
     if (resume == Resume::automatic) return {folder, *state, true};
     throw Error(text("'", root, "' holds a finished run (", state->epoch,
                      " epochs), which is never overwritten; choose another run.dir"));

@@ -45,6 +45,10 @@ class FolderLock {
   int descriptor_;
 };
 
+// Whether a run ends with this state: all its epochs are over, or train.patience of them have
+// passed since the best check on the validation split and the last epoch's check was no better.
+bool is_over(const Config& config, const RunState& state);
+
 struct OpenedRun {
   RunFolder folder;
   RunState state;  // epoch 0 for a fresh run

@@ -2,6 +2,8 @@
 
 #include <charconv>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "models/checkpoint.h"
 #include "train/run_log.h"
@@ -14,8 +16,21 @@ namespace {
 
 constexpr const char* kModel = "model.";
 
-std::string velocity_name(size_t group) {
-  return group == 0 ? "velocity.experts" : "velocity.router";
+// The learner's own tensors beside its model, by their names in the file.
+std::vector<std::pair<std::string, Tensor>> memory_of(Learner& learner) {
+  std::vector<std::pair<std::string, Tensor>> out;
+  const auto groups = learner.groups();
+  for (size_t g = 0; g < groups.size(); ++g) {
+    const std::string name = g == 0 ? ".experts" : ".router";
+    out.emplace_back("velocity" + name, groups[g]->velocity());
+    if (!groups[g]->second_moment().defined()) continue;
+    out.emplace_back("second_moment" + name, groups[g]->second_moment());
+    out.emplace_back("powers" + name, groups[g]->powers());
+  }
+  if (learner.average)
+    for (const WeightAverage::Part& part : learner.average->parts())
+      out.emplace_back("average." + part.name, part.average);
+  return out;
 }
 
 // At least `lowest`, and what a T holds.
@@ -34,42 +49,41 @@ T number(const SafeTensors& from, const char* key, T lowest, const std::string& 
 }
 
 RunState counters(const SafeTensors& file, const std::string& origin) {
-  return {.epoch = number(file, "epoch", 0, origin),
-          .iteration = number(file, "iteration", int64_t{0}, origin),
-          .best = number(file, "best", -1.0, origin),
-          .best_epoch = number(file, "best_epoch", 0, origin),
-          .threads = number(file, "threads", 0, origin)};
+  return {
+      .epoch = number(file, "epoch", 0, origin),
+      .iteration = number(file, "iteration", int64_t{0}, origin),
+      .best = number(file, "best", -1.0, origin),
+      .best_epoch = number(file, "best_epoch", 0, origin),
+      .threads = number(file, "threads", 0, origin),
+      .rollbacks = file.metadata.contains("rollbacks") ? number(file, "rollbacks", 0, origin) : 0};
 }
 
 }  // namespace
 
 void save_state(const std::filesystem::path& path, Learner& learner, const RunState& state) {
   SafeTensors file;
-  file.metadata = {{"epoch", std::to_string(state.epoch)},
-                   {"iteration", std::to_string(state.iteration)},
-                   {"best", number_text(state.best)},
-                   {"best_epoch", std::to_string(state.best_epoch)},
-                   {"threads", std::to_string(state.threads)}};
+  file.metadata = {
+      {"epoch", std::to_string(state.epoch)},     {"iteration", std::to_string(state.iteration)},
+      {"best", number_text(state.best)},          {"best_epoch", std::to_string(state.best_epoch)},
+      {"threads", std::to_string(state.threads)}, {"rollbacks", std::to_string(state.rollbacks)}};
   models::store(learner.model, kModel, file);
-  const auto groups = learner.groups();
-  for (size_t g = 0; g < groups.size(); ++g)
-    file.tensors[velocity_name(g)] = groups[g]->velocity().to(Device{});
+  for (const auto& [name, tensor] : memory_of(learner)) file.tensors[name] = tensor.to(Device{});
   write_safetensors(path, file);
 }
 
 RunState load_state(const std::filesystem::path& path, Learner& learner) {
   const SafeTensors file = read_safetensors(path);
   const RunState state = counters(file, path.string());
-  const auto groups = learner.groups();
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto it = file.tensors.find(velocity_name(g));
-    require(it != file.tensors.end() && it->second.shape() == groups[g]->velocity().shape() &&
-                it->second.dtype() == Dtype::f32,
+  for (const auto& named : memory_of(learner)) {
+    const Tensor& tensor = named.second;
+    const auto it = file.tensors.find(named.first);
+    require(it != file.tensors.end() && it->second.shape() == tensor.shape() &&
+                it->second.dtype() == tensor.dtype(),
             [&] {
-              return text(path.string(), ": ", velocity_name(g), " must be float32 ",
-                          groups[g]->velocity().shape().str());
+              return text(path.string(), ": ", named.first, " must be ", name_of(tensor.dtype()),
+                          " ", tensor.shape().str());
             });
-    groups[g]->velocity().copy_from(it->second);
+    tensor.copy_from(it->second);
   }
   models::restore(learner.model, kModel, file, path.string());
   return state;

@@ -7,12 +7,17 @@
 
 namespace moat::train {
 
-double schedule_factor(const TrainSettings& s, int epoch) {
+double schedule_factor(const TrainSettings& s, int epoch, int64_t iteration) {
   const double warm = epoch < s.warmup_epochs ? double(epoch + 1) / double(s.warmup_epochs + 1) : 1;
   if (s.schedule == "constant") return warm;
   if (s.schedule == "step")
     return warm * (epoch >= 0.9 * s.epochs ? 0.01 : epoch >= 0.75 * s.epochs ? 0.1 : 1);
-  engine::require(s.schedule == "cosine", "train.schedule must be cosine, step or constant");
+  if (s.schedule == "cyclic") {
+    const double x = double(iteration % s.cycle) / double(s.cycle);
+    return warm * (s.cycle_base + (1 - s.cycle_base) * (1 - std::abs(2 * x - 1)));
+  }
+  engine::require(s.schedule == "cosine",
+                  "train.schedule must be cosine, step, constant or cyclic");
   return warm * 0.5 * (1 + std::cos(std::numbers::pi * epoch / s.epochs));
 }
 

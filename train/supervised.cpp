@@ -1,32 +1,24 @@
 #include <utility>
 
-#include "engine/ops/elementwise.h"
-#include "engine/tape.h"
+#include "train/joint_step.h"
 #include "train/methods.h"
-#include "train/objective.h"
 
 namespace moat::train {
 
 using namespace engine;
 
 namespace {
-// Cross-entropy (and balance) on the given images; every parameter moves.
+// Cross-entropy on the given images.
 StepReport supervised_step(Learner& learner, const Tensor& images, const data::Batch& batch,
                            const StepSettings& step) {
-  Tape tape;
-  const auto groups = learner.groups();
-  for (FlatParameters* group : groups) group->watch(tape);
-  const models::Prediction p = training_pass(learner, images, batch, step);
-  StepReport out;
-  require_finite_scores(p, out.checks);
-  Tensor loss = with_auxiliary(mean_cross_entropy(p.logits, batch, step.train.label_smoothing), p);
-  if (learner.router && step.train.balance > 0)
-    loss = add(loss, scale(balance_loss(p), step.train.balance));
-  descend(tape, loss, groups, {step.learning_rate, step.router_learning_rate}, step.train,
-          out.checks);
-  out.loss = loss;
-  out.count_robust(p, batch.labels);
-  return out;
+  return joint_step(learner, batch, step, [&] {
+    Terms terms;
+    terms.adversarial = training_pass(learner, images, batch, step);
+    terms.loss = with_auxiliary(
+        mean_cross_entropy(terms.adversarial.logits, batch, step.train.label_smoothing),
+        terms.adversarial);
+    return terms;
+  });
 }
 }  // namespace
 

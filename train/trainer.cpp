@@ -76,6 +76,7 @@ class Run {
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {
     if (config.run.precision == "bf16") learner_.model.set_activations(Dtype::bf16);
+    learner_.prepare(config.train);
   }
 
   Learner& learner() { return learner_; }
@@ -86,6 +87,8 @@ class Run {
     state_ = opened.state;
     if (state_.epoch > 0) state_ = load_state(folder_.state(), learner_);
     state_.threads = config_.run.threads;
+    if (config_.train.rollbacks > 0 && state_.epoch == 0)  // where a rollback may lead
+      save_state(folder_.state(), learner_, state_);
     EventLog events(folder_.events());
     MetricsLog metrics(folder_.metrics(), state_.epoch);
     TfEvents board(folder_.root(), state_.epoch);
@@ -96,12 +99,16 @@ class Run {
     const data::Loader loader(train_set_,
                               loader_options(config_, train_set_, learner_.model.device()));
     bool interrupted = false;
-    while (state_.epoch < config_.train.epochs && !interrupted) {
+    while (!is_over(config_, state_)) {
       const auto epoch_start = std::chrono::steady_clock::now();
-      const auto statistics = one_epoch(loader);
-      interrupted = !statistics;
+      const Epoch epoch = one_epoch(loader);
+      if (!epoch.diverged.empty()) {
+        roll_back(epoch.diverged);
+        continue;
+      }
+      interrupted = !epoch.statistics;
       if (interrupted) break;
-      Columns row = columns_of(*statistics);
+      Columns row = columns_of(*epoch.statistics);
       ++state_.epoch;
       validate(row);
       const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - epoch_start;
@@ -110,16 +117,33 @@ class Run {
       save();
     }
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
-    events.write(interrupted ? "interrupted" : "finished",
-                 {{"epoch", state_.epoch}, {"seconds", spent.count()}});
-    return {folder_.root(), state_.epoch, interrupted, false, spent.count()};
+    ordered_json end = {{"epoch", state_.epoch}, {"seconds", spent.count()}};
+    if (!interrupted)
+      end.update({{"best", state_.best}, {"best_epoch", state_.best_epoch}, {"last", last_}});
+    events.write(interrupted ? "interrupted" : "finished", end);
+    return {.folder = folder_.root(),
+            .epochs = state_.epoch,
+            .interrupted = interrupted,
+            .seconds = spent.count(),
+            .best = state_.best,
+            .best_epoch = state_.best_epoch,
+            .last = last_};
   }
 
  private:
-  // Nothing when the watcher asked to stop: the state on disk is the last epoch's.
-  std::optional<StepStatistics> one_epoch(const data::Loader& loader) {
+  struct Epoch {
+    // Nothing when the watcher asked to stop or it diverged: the state on disk is the last epoch's.
+    std::optional<StepStatistics> statistics;
+    std::string diverged = {};  // what is not finite
+  };
+
+  // Of the learning rate, in this epoch.
+  double lr_factor(int64_t iteration) const {
+    return std::ldexp(schedule_factor(config_.train, state_.epoch, iteration), -state_.rollbacks);
+  }
+
+  Epoch one_epoch(const data::Loader& loader) {
     StepStatistics sum;
-    const double factor = schedule_factor(config_.train, state_.epoch);
     const double lr = config_.train.learning_rate;
     const double router_lr =
         config_.train.router_learning_rate > 0 ? config_.train.router_learning_rate : lr;
@@ -127,36 +151,52 @@ class Run {
                       .seed = config_.run.seed,
                       .epoch = state_.epoch,
                       .iteration = state_.iteration,
-                      .learning_rate = lr * factor,
-                      .router_learning_rate = router_lr * factor};
+                      .learning_rate = lr,
+                      .router_learning_rate = router_lr};
     data::Epoch batches = loader.epoch(state_.epoch);
-    for (const data::Batch& batch : batches) {
-      sum.add(guarded(step, [&] { return step_.run(batch, step); }));
-      ++step.iteration;
-      const int64_t n = train_set_.size();
-      if (watcher_.batch)
-        watcher_.batch(state_.epoch * n + sum.images, config_.train.epochs * n, state_.epoch, sum);
-      if (watcher_.stop_requested && watcher_.stop_requested()) return std::nullopt;
+    try {
+      for (const data::Batch& batch : batches) {
+        for (FlatParameters* group : learner_.groups())
+          group->set_lr_factor(lr_factor(step.iteration));
+        sum.add(step_.run(batch, step));
+        ++step.iteration;
+        if (learner_.average) learner_.average->update(step.iteration);
+        const int64_t n = train_set_.size();
+        if (watcher_.batch)
+          watcher_.batch(state_.epoch * n + sum.images, config_.train.epochs * n, state_.epoch,
+                         sum);
+        if (watcher_.stop_requested && watcher_.stop_requested()) return {};
+      }
+      check_model();
+    } catch (const NotFinite& diverged) {
+      return {.statistics = {}, .diverged = told(step, diverged.what())};
     }
-    guarded(step, [&] { check_model(); });
     state_.iteration = step.iteration;
-    return sum;
+    return {sum};
   }
 
-  // Runs `body`; a divergence in it becomes an event and an error that says what is left.
-  template <class Body>
-  std::invoke_result_t<Body> guarded(const StepSettings& step, Body&& body) {
-    try {
-      return body();
-    } catch (const NotFinite& diverged) {
-      events_->write(
-          "diverged",
-          {{"epoch", step.epoch}, {"iteration", step.iteration}, {"what", diverged.what()}});
-      throw Error(text("training diverged in epoch ", step.epoch + 1, ", iteration ",
-                       step.iteration, ": ", diverged.what(),
-                       "; the state before this epoch is kept in '", folder_.root().string(),
-                       "', a lower train.learning_rate or train.clip_norm=1 may help"));
-    }
+  // A divergence becomes an event and, with no rollback left, an error that says what is left.
+  std::string told(const StepSettings& step, const std::string& what) {
+    events_->write("diverged",
+                   {{"epoch", step.epoch}, {"iteration", step.iteration}, {"what", what}});
+    const std::string line = text("training diverged in epoch ", step.epoch + 1, ", iteration ",
+                                  step.iteration, ": ", what);
+    if (state_.rollbacks < config_.train.rollbacks) return line;
+    throw Error(text(line, "; the state before this epoch is kept in '", folder_.root().string(),
+                     "', a lower train.learning_rate, train.clip_norm=1 or train.rollbacks=3 may "
+                     "help"));
+  }
+
+  // The last epoch's state again, and half the learning rate; kept at once, so that a run killed
+  // now goes on from here as well.
+  void roll_back(const std::string& why) {
+    state_ = load_state(folder_.state(), learner_);
+    state_.threads = config_.run.threads;
+    ++state_.rollbacks;
+    save_state(folder_.state(), learner_, state_);
+    warn("rolled_back",
+         text(why, "; back to the state after epoch ", state_.epoch, ", from now on ",
+              std::ldexp(1, -state_.rollbacks), " times the learning rate"));
   }
 
   // A running statistic can leave the range of float32 while every loss is finite.
@@ -167,8 +207,7 @@ class Run {
 
   Columns columns_of(const StepStatistics& s) {
     Columns row;
-    row.emplace_back("lr",
-                     config_.train.learning_rate * schedule_factor(config_.train, state_.epoch));
+    row.emplace_back("lr", config_.train.learning_rate * lr_factor(state_.iteration - 1));
     row.emplace_back("train_loss", s.images ? s.loss / double(s.images) : 0);
     if (s.clean_seen) row.emplace_back("train_clean", ratio(s.clean_correct, s.clean_seen));
     if (config_.train.method != "natural")
@@ -185,20 +224,19 @@ class Run {
   }
 
   void validate(Columns& row) {
-    const int every = config_.eval.validation_every;
-    const bool is_due = every > 0 && (state_.epoch % every == 0 || state_.epoch == 1 ||
-                                      state_.epoch == config_.train.epochs);
-    if (!is_due) return;
-    const Validation v = validate_on(learner_.model, validation_set_, config_);
+    if (!is_validated_after(config_, state_.epoch)) return;
+    const Validation v =
+        of_average([&] { return validate_on(learner_.model, validation_set_, config_); });
     row.emplace_back("val_clean", v.clean);
     row.emplace_back("val_robust", v.robust);
     const double score = config_.train.method == "natural" ? v.clean : v.robust;
+    last_ = score;
     if (score > state_.best) {
       state_.best = score;
       state_.best_epoch = state_.epoch;
       write_weights("best");
     } else if (score < state_.best - kOverfitDrop &&
-               state_.epoch - state_.best_epoch >= kOverfitChecks * every) {
+               state_.epoch - state_.best_epoch >= kOverfitChecks * config_.eval.validation_every) {
       warn("overfitting",
            text("epoch ", state_.epoch, ": validation accuracy ", score, " is below the best, ",
                 state_.best, " of epoch ", state_.best_epoch, "; checkpoints/best keeps that one"));
@@ -224,13 +262,23 @@ class Run {
     if (watcher_.warning) watcher_.warning(line);
   }
 
+  // What `body` finds where the model has the numbers of its average, if one is kept.
+  template <class Body>
+  std::invoke_result_t<Body> of_average(Body&& body) {
+    if (learner_.average) learner_.average->exchange();
+    const auto found = body();
+    if (learner_.average) learner_.average->exchange();
+    return found;
+  }
+
   void write_weights(const std::string& name) {
-    write_safetensors(
-        folder_.checkpoint(name),
-        models::to_file(learner_.model, {{"method", config_.train.method},
-                                         {"data", config_.data.name},
-                                         {"epoch", std::to_string(state_.epoch)},
-                                         {"selected_on", name == "best" ? "validation" : "none"}}));
+    const models::Metadata metadata = {{"method", config_.train.method},
+                                       {"data", config_.data.name},
+                                       {"epoch", std::to_string(state_.epoch)},
+                                       {"weights", learner_.average ? "average" : "trained"},
+                                       {"selected_on", name == "best" ? "validation" : "none"}};
+    write_safetensors(folder_.checkpoint(name),
+                      of_average([&] { return models::to_file(learner_.model, metadata); }));
   }
 
   // The state comes last: it is what a resume believes.
@@ -248,6 +296,7 @@ class Run {
   RecordedStep step_;
   RunFolder folder_{""};
   RunState state_;
+  double last_ = -1;  // the last validation accuracy of this call
   EventLog* events_ = nullptr;
 };
 
@@ -284,7 +333,8 @@ std::string resolved_json(const Config& config, models::Classifier& model) {
 TrainOutcome train(const Config& config, Resume resume, const TrainWatcher& watcher) {
   Run run(config, watcher);
   const OpenedRun opened = open_run(config, resolved_json(config, run.learner().model), resume);
-  if (opened.is_finished) return {opened.folder.root(), opened.state.epoch, false, true, 0};
+  if (opened.is_finished)
+    return {.folder = opened.folder.root(), .epochs = opened.state.epoch, .was_finished = true};
   return run.to_the_end(opened);
 }
 

@@ -26,6 +26,11 @@ struct TrainOutcome {
   bool interrupted = false;   // stop_requested() said so
   bool was_finished = false;  // there was nothing left to do
   double seconds = 0;         // of this call
+  // Validation accuracy (robust, where the method is) of the best check and of this call's last
+  // one, -1 without any; how far apart they are is the run's robust overfitting.
+  double best = -1;
+  int best_epoch = 0;
+  double last = -1;
 };
 
 // Model settings as configured, for images like those of `set`.

@@ -5,6 +5,10 @@
 
 namespace moat::train {
 
+bool is_validated_after(const Config& config, int epoch) {
+  return epoch % config.eval.validation_every == 0 || epoch == 1 || epoch == config.train.epochs;
+}
+
 Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config) {
   const attacks::ThreatModel threat{
       config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf, config.train.eps};

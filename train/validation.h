@@ -6,6 +6,10 @@
 
 namespace moat::train {
 
+// Whether a run checks itself on the validation split after `epoch` epochs: after the first and the
+// last, and every eval.validation_every.
+bool is_validated_after(const Config& config, int epoch);
+
 struct Validation {
   double clean = 0, robust = 0;  // fractions
 };

@@ -18,6 +18,8 @@ namespace {
 constexpr double kLeastShare = 0.05;  // of the clean images, for each expert
 constexpr double kGateGap = 0.02;     // robust accuracy, open against blocked
 
+constexpr double kOverfitDrop = 0.05;  // validation accuracy, last against best
+
 struct Warned {
   std::string kind;
   int times;
@@ -105,6 +107,29 @@ std::vector<Check> checks(const Evaluation& e) {
       out.push_back({parse_verdict(c.at("status")), c.at("id").str(), c.str_or("value", ""),
                      c.str_or("explain", "")});
   return out;
+}
+
+std::optional<ValidationCourse> validation_course(const Run& run) {
+  const char* column = run.method == "natural" ? "val_clean" : "val_robust";
+  const std::vector<double> epochs = run.metrics.numbers("epoch"),
+                            values = run.metrics.numbers(column);
+  std::optional<ValidationCourse> course;
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (std::isnan(values[i])) continue;
+    if (!course || values[i] > course->best)
+      course = {values[i], values[i], static_cast<int>(epochs[i]) + 1};
+    course->last = values[i];
+  }
+  return course;
+}
+
+Check overfitting_check(const ValidationCourse& course) {
+  constexpr int64_t kFew = 1000;  // a validation split shows no second decimal
+  const bool falls = course.best - course.last > kOverfitDrop;
+  return {falls ? Verdict::warn : Verdict::pass, "overfitting",
+          text("best ", percent(course.best, kFew), " % (epoch ", course.best_epoch, "), last ",
+               percent(course.last, kFew), " %"),
+          "Accuracy on the validation split while training; checkpoints/best keeps the best one."};
 }
 
 std::vector<Check> training_warnings(const Run& run) {

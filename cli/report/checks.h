@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,15 @@ struct Check {
 
 // What can be judged from the files of an evaluation, followed by the report's own `checks`.
 std::vector<Check> checks(const Evaluation& evaluation);
+
+// The robust accuracy on the validation split, at its best and in the end (Rice et al. 2020: robust
+// overfitting); without such a column the clean one's. Nothing where training checked neither.
+struct ValidationCourse {
+  double best, last;  // fractions
+  int best_epoch;     // from 1
+};
+std::optional<ValidationCourse> validation_course(const Run& run);
+Check overfitting_check(const ValidationCourse& course);
 
 // The warnings that training wrote into events.jsonl, oldest first; equal kinds are counted, the
 // last one is kept.

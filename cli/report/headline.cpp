@@ -5,6 +5,7 @@
 #include <set>
 
 #include "cli/number_format.h"
+#include "cli/report/checks.h"
 #include "engine/error.h"
 #include "train/numbers.h"
 
@@ -118,6 +119,7 @@ Json headline_json(const std::vector<Run>& runs) {
     if (e)
       for (const auto& [name, accuracy] : e->alone) alone[name] = accuracy;
     const auto interval = [&](const train::Interval& i) { return Json{i.low, i.high}; };
+    const auto course = validation_course(run);
     list.push_back(
         {{"name", run.name},
          {"dir", run.folder.string()},
@@ -134,6 +136,9 @@ Json headline_json(const std::vector<Run>& runs) {
          {"macs", number(run.macs)},
          {"epochs", run.metrics.rows.size()},
          {"train_seconds", number(run.train_seconds)},
+         {"validation_best", course ? Json(course->best) : Json(nullptr)},
+         {"validation_best_epoch", course ? Json(course->best_epoch) : Json(nullptr)},
+         {"validation_last", course ? Json(course->last) : Json(nullptr)},
          {"eval_seconds", e ? number(e->seconds) : Json(nullptr)},
          {"expert_share_min", e ? number(smallest_share(*e)) : Json(nullptr)},
          {"route_flip_rate", e && e->experts ? number(e->experts->flip_rate) : Json(nullptr)}});

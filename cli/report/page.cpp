@@ -264,6 +264,7 @@ std::string run_section(const Run& run, size_t number) {
     if (!std::isnan(run.train_seconds)) lede += " in " + duration(run.train_seconds);
   }
   out += paragraph(lede, "lede") + training(run);
+  if (const auto course = validation_course(run)) out += checks_table({overfitting_check(*course)});
   if (const auto warnings = training_warnings(run); !warnings.empty())
     out += heading(4, "What training warned of") + checks_table(warnings);
   if (run.evaluations.empty())

@@ -19,6 +19,7 @@ FlatParameters::FlatParameters(std::vector<NamedTensor> members)
   values_ = Tensor::empty({offsets_.back()}, Dtype::f32, device);
   gradients_ = Tensor::zeros({offsets_.back()}, Dtype::f32, device);
   velocity_ = Tensor::zeros({offsets_.back()}, Dtype::f32, device);
+  lr_factor_ = Tensor::full({1}, 1, Dtype::f64, device);
   for (size_t i = 0; i < members_.size(); ++i) {
     Tensor& value = *members_[i].value;
     const Tensor room = values_.sliced(0, offsets_[i], offsets_[i + 1]).reshaped(value.shape());
@@ -43,8 +44,31 @@ void FlatParameters::collect(const Gradients& gradients) {
 }
 
 void FlatParameters::step(const SgdOptions& options, const Tensor& failures) {
-  sgd_step(values_, gradients_, velocity_, options, failures);
-  values_.mark_written();
+  sgd_step(values_, gradients_, velocity_, options, failures, lr_factor_);
+}
+
+void FlatParameters::step(const AdamwOptions& options, const Tensor& failures) {
+  add_second_moment();
+  adamw_step(values_, gradients_, {velocity_, second_moment_, powers_}, options, failures,
+             lr_factor_);
+}
+
+void FlatParameters::add_second_moment() {
+  if (second_moment_.defined()) return;
+  second_moment_ = Tensor::zeros(values_.shape(), Dtype::f32, values_.device());
+  powers_ = Tensor::full({2}, 1, Dtype::f64, values_.device());
+}
+
+void FlatParameters::climb(double gamma) {
+  constexpr double kTiny = 1e-20;  // 0 / kTiny is 0
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i].value->rank() < 2) continue;
+    const Tensor w = values_.sliced(0, offsets_[i], offsets_[i + 1]),
+                 g = gradients_.sliced(0, offsets_[i], offsets_[i + 1]);
+    const auto norm = [](const Tensor& x) { return sqrt(sum(square(x))); };
+    const Tensor length = div(scale(norm(w), gamma), affine(norm(g), 1, kTiny));
+    w.copy_from(add(w, mul(g, length)));
+  }
 }
 
 Tensor FlatParameters::clip_gradient(double limit) {

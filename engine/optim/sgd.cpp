@@ -3,39 +3,25 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/optim/step_checks.h"
 
 namespace moat::engine {
 
-namespace {
-
-void require_buffer(const char* what, const Tensor& t, const Tensor& weights) {
-  require(t.defined() && t.shape() == weights.shape() && t.dtype() == weights.dtype() &&
-              t.is_contiguous(),
-          [&] {
-            return text("sgd_step: ", what, " must be contiguous ", name_of(weights.dtype()), " ",
-                        weights.shape().str(), " like the weights, got ",
-                        t.defined() ? text(name_of(t.dtype()), " ", t.shape().str()) : "nothing");
-          });
-}
-
-}  // namespace
-
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options, const Tensor& failures) {
-  require(weights.defined() && weights.is_contiguous() &&
-              (weights.dtype() == Dtype::f32 || weights.dtype() == Dtype::f64),
-          "sgd_step: weights must be contiguous float32 or float64");
-  require_buffer("gradients", gradients, weights);
-  if (velocity.defined() || options.momentum != 0) require_buffer("velocity", velocity, weights);
+              const SgdOptions& options, const Tensor& failures, const Tensor& lr_factor) {
+  constexpr const char* kOp = "sgd_step";
+  require_weights(kOp, weights);
+  require_buffer(kOp, "gradients", gradients, weights);
+  if (velocity.defined() || options.momentum != 0)
+    require_buffer(kOp, "velocity", velocity, weights);
   require(std::isfinite(options.lr) && options.momentum >= 0 && options.weight_decay >= 0, [&] {
     return text("sgd_step: lr must be finite, momentum and weight decay not negative, got ",
                 options.lr, ", ", options.momentum, ", ", options.weight_decay);
   });
   require(options.form == MomentumForm::classic || options.momentum > 0,
           "sgd_step: Nesterov momentum needs a momentum above 0");
-  require(!failures.defined() || (failures.shape() == Shape{1} && failures.dtype() == Dtype::i64),
-          "sgd_step: failures must be int64 [1]");
-  dispatch(common_device({weights, gradients, velocity, failures}), [&](auto on) {
+  require_scalars(kOp, failures, lr_factor);
+  dispatch(common_device({weights, gradients, velocity, failures, lr_factor}), [&](auto on) {
     return kernels::sgd(on, {.weights = weights.data(),
                              .gradients = gradients.data(),
                              .velocity = velocity.data(),
@@ -45,7 +31,8 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
                              .weight_decay = options.weight_decay,
                              .form = options.form,
                              .dtype = weights.dtype(),
-                             .skip = failures.defined() ? failures.data_as<int64_t>() : nullptr});
+                             .lr_factor = pointer_or_null<double>(lr_factor),
+                             .skip = pointer_or_null<int64_t>(failures)});
   });
   weights.mark_written();
   velocity.mark_written();

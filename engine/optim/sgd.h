@@ -19,7 +19,8 @@ struct SgdOptions {
 //   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity).
 // The velocity starts as zeros; it may be undefined without momentum.
 // `failures`: int64 [1], where it is not 0 nothing is changed; or undefined.
+// `lr_factor`: float64 [1], a factor of options.lr; or undefined.
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options, const Tensor& failures = {});
+              const SgdOptions& options, const Tensor& failures = {}, const Tensor& lr_factor = {});
 
 }  // namespace moat::engine

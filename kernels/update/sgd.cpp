@@ -13,8 +13,8 @@ void step(const Sgd& a) {
   T* w = static_cast<T*>(a.weights);
   const T* d_w = static_cast<const T*>(a.gradients);
   T* v = static_cast<T*>(a.velocity);
-  const T lr = static_cast<T>(a.lr), momentum = static_cast<T>(a.momentum),
-          decay = static_cast<T>(a.weight_decay);
+  const T lr = static_cast<T>(a.lr_factor ? a.lr * *a.lr_factor : a.lr),
+          momentum = static_cast<T>(a.momentum), decay = static_cast<T>(a.weight_decay);
   const bool nesterov = a.form == MomentumForm::nesterov;
   parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
     if (!v) {

@@ -15,8 +15,8 @@ constexpr int kThreads = 256;
 template <class T, int N>
 __global__ void __launch_bounds__(kThreads) sgd_kernel(Sgd a) {
   if (a.skip && *a.skip != 0) return;
-  const T lr = static_cast<T>(a.lr), momentum = static_cast<T>(a.momentum),
-          decay = static_cast<T>(a.weight_decay);
+  const T lr = static_cast<T>(a.lr_factor ? a.lr * *a.lr_factor : a.lr),
+          momentum = static_cast<T>(a.momentum), decay = static_cast<T>(a.weight_decay);
   T *w = static_cast<T*>(a.weights), *v = static_cast<T*>(a.velocity);
   const T* d_w = static_cast<const T*>(a.gradients);
   const bool nesterov = a.form == MomentumForm::nesterov;

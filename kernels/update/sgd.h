@@ -19,6 +19,9 @@ struct Sgd {
   double lr, momentum, weight_decay;
   MomentumForm form;
   Dtype dtype;  // f32 or f64: master weights
+  // In the target's memory, or nullptr: a factor of lr, so that a recorded graph follows a
+  // schedule.
+  const double* lr_factor = nullptr;
   // In the target's memory, or nullptr: where *skip is not 0 nothing is changed, so that a step of
   // a recorded graph leaves parameters alone when their gradient is not finite.
   const int64_t* skip = nullptr;

@@ -271,6 +271,19 @@ full 'cannot write .*too large' 64 train "${tiny[@]}" train.epochs=1 run.dir=ful
 must test -z "$(find . -name '*partial*')"
 "$moat" train "${tiny[@]}" train.epochs=1 run.dir=fuller --resume auto >out 2>err
 must cmp "$model" fuller/checkpoints/last.safetensors
+# A disk that fills up in the second epoch, or has no room for a line of the log.
+cp -r run half
+sed -i 's/"epochs": 1,/"epochs": 2,/' half/config.json
+before=$(tree half/checkpoints)
+full 'cannot write .*too large' 64 train "${tiny[@]}" train.epochs=2 run.dir=half --resume auto
+must test "$(tree half/checkpoints)" = "$before"
+full 'half/(events.jsonl|metrics.csv).*too large' 0 train "${tiny[@]}" train.epochs=2 run.dir=half --resume auto
+must test "$(tree half/checkpoints)" = "$before"
+"$moat" train "${tiny[@]}" train.epochs=2 run.dir=half --resume auto >out 2>err
+"$moat" train "${tiny[@]}" train.epochs=2 run.dir=undisturbed >out 2>err
+for file in last last.state best; do
+  must cmp "half/checkpoints/$file.safetensors" "undisturbed/checkpoints/$file.safetensors"
+done
 full 'cannot write .*full.moatset.*too large' 16 data convert digits --out full.moatset --quiet
 must test ! -e full.moatset
 full 'cannot write' 0 eval run eval.limit=4 eval.dir=evaluated --threads 1 --quiet

@@ -115,6 +115,17 @@ TEST_CASE("cuda: sgd leaves everything as it is where *skip is not 0", "[cuda][s
     }
 }
 
+TEST_CASE("cuda: sgd reads the learning rate's factor on the device", "[cuda][sgd]") {
+  const DeviceArray<float> w(std::vector<float>{1, -2}), d_w(std::vector<float>{0.5f, 3});
+  const DeviceArray<double> factor(std::vector<double>{0.25});
+  Sgd a{.count = 2, .lr = 2, .dtype = Dtype::f32};
+  a.weights = w.data();
+  a.gradients = d_w.data();
+  a.lr_factor = factor.data();
+  REQUIRE(run<Sgd>(sgd, a) == Status::ok);
+  CHECK(w.host() == std::vector<float>{0.75f, -3.5f});
+}
+
 TEST_CASE("cuda: sgd at addresses that are not multiples of 16", "[cuda][sgd]") {
   for (int shifted = 0; shifted < 3; ++shifted) {
     check(random_parameters<float>(44, 6), {}, shifted);
