@@ -34,7 +34,10 @@ void Survivors::look(const Tensor& points, const Probe& probe, int number,
                      std::initializer_list<Tensor*> state) {
   const Tensor left =
       keep_worst(worst_, points, rows_, probe.predicted, labels_, probe.loss, number);
-  if (16 * (size() - left.to_vector<int32_t>()[0]) < size()) return;
+  const int64_t fooled = size() - left.to_vector<int32_t>()[0];
+  idle_ += fooled;
+  if (16 * fooled < size() && idle_ < 2 * size()) return;
+  idle_ = 0;
   const Device device = rows_.device();
   const std::vector<int32_t> stay =
       rounded_up(resisting(rows_.to_vector<int32_t>(), worst_), size(), device);

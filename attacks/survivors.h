@@ -28,9 +28,10 @@ class Survivors {
   const engine::Tensor& rows() const { return rows_; }  // int32 [n], of all the images
   int64_t size() const { return victims_.size(); }
 
-  // Looks at a point of each victim and remembers the worst. When a sixteenth has been fooled
-  // these leave (a smaller batch is another shape, which oneDNN has to prepare for), and their rows
-  // leave the attack's `state` (tensors [n, …]; undefined ones are passed by).
+  // Looks at a point of each victim and remembers the worst. Fooled images leave when they are a
+  // sixteenth, or have cost as much as two looks at all (a smaller batch is another shape, which
+  // oneDNN has to prepare for), and their rows leave the attack's `state` (tensors [n, …];
+  // undefined ones are passed by).
   void look(const engine::Tensor& points, const Probe& probe, int number,
             std::initializer_list<engine::Tensor*> state);
 
@@ -39,6 +40,7 @@ class Survivors {
   engine::Tensor labels_;  // of all the images
   Victims victims_;
   engine::Tensor rows_;
+  int64_t idle_ = 0;  // looks at fooled images since some left
 };
 
 }  // namespace moat::attacks

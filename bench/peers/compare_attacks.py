@@ -1,6 +1,6 @@
 """Runs moat's attacks and the reference implementations on one model and the same images.
 
-    python compare_attacks.py --moat PROGRAM --autoattack CHECKOUT RUN [--data NAME] [--limit N]
+    scripts/compare-pytorch attacks RUN --autoattack CHECKOUT --eps E [--limit N] [--seeds N] [--threads N]
 
 CHECKOUT is a checkout of github.com/fra31/auto-attack; torchattacks comes from PyPI. Both sides attack
 every image that is right clean, alone with each attack, for some seeds, and take turns. Printed: the
