@@ -148,7 +148,7 @@ Certification certify(const models::Classifier& model, const data::ImageSet& set
   }
   if (settings.progress) settings.progress(set.size());
   const Tensor sampled = data::batch_of(data::first_rows(set, settings.sampled_images)).images;
-  out.eps = settings.eps;
+  out.local_eps = settings.eps;
   out.sampled_images = sampled.dim(0);
   out.constants = constants_table(model, constants, sampled, settings.eps);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

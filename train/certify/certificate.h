@@ -31,7 +31,7 @@ struct Certification {
   std::vector<ImageCertificate> images;  // in the set's order
   RouteRadius route_radius = RouteRadius::none;
   std::vector<LipschitzConstant> constants;
-  double eps = 0;              // of the balls of the local constants
+  double local_eps = 0;        // radius of the balls of the local constants
   int64_t sampled_images = 0;  // at which these and the gradients were measured
   double seconds = 0;
 

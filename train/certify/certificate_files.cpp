@@ -172,7 +172,7 @@ ordered_json certificate_json(const Certification& c, const CertifiedSubject& on
           {"results", results_json(c, on)},
           {"methods", methods},
           {"constants", constants},
-          {"ball_of_local_constants", c.eps},
+          {"ball_of_local_constants", c.local_eps},
           {"sampled_images", c.sampled_images},
           {"allowances", {{"float32_share", kFloat32Share}, {"pixel_rounding", kPixelRounding}}},
           {"seconds", c.seconds}};

@@ -26,29 +26,32 @@ double Pairs::least_lead(int a) const {
 std::vector<Share> gate_shares(const Pairs& scores, int active) {
   const int experts = scores.classes;
   std::vector<Share> shares(static_cast<size_t>(experts));
+  const auto is_reached = [&](int i) {  // unless `active` others are always above it
+    int above = 0;
+    for (int j = 0; j < experts; ++j) above += j != i && scores.at(j, i) > 0;
+    return above < active;
+  };
   for (int i = 0; i < experts; ++i) {
     Share& share = shares[static_cast<size_t>(i)];
-    int always_above = 0, sometimes_above = 0;
-    std::vector<double> least, most;  // exp(s_j - s_i)
+    share = {0, 0};
+    if (!is_reached(i)) continue;
+    int rivals = 0;                   // that may be above it
+    std::vector<double> least, most;  // exp(s_j - s_i) of those that may be chosen beside it
     for (int j = 0; j < experts; ++j) {
       if (j == i) continue;
-      always_above += scores.at(j, i) > 0;
-      sometimes_above += !(scores.at(i, j) > 0);  // NaN: it may
+      rivals += !(scores.at(i, j) > 0);  // NaN: it may
+      if (!is_reached(j)) continue;
       least.push_back(std::exp(scores.at(j, i)));
       most.push_back(std::exp(-scores.at(i, j)));
     }
-    if (always_above >= active) {
-      share = {0, 0};
-      continue;
-    }
     // Beside it are active - 1 others: at best for it those of the least scores.
-    const auto others = static_cast<std::ptrdiff_t>(active - 1);
+    const auto others = std::min(std::ssize(least), static_cast<std::ptrdiff_t>(active - 1));
     std::sort(least.begin(), least.end());
     std::sort(most.begin(), most.end(), std::greater<>());
     const double beside_least = std::accumulate(least.begin(), least.begin() + others, 1.0);
     const double beside_most = std::accumulate(most.begin(), most.begin() + others, 1.0);
     share.high = std::isnan(beside_least) ? 1 : 1 / beside_least;
-    share.low = sometimes_above >= active || std::isnan(beside_most) ? 0 : 1 / beside_most;
+    share.low = rivals >= active || std::isnan(beside_most) ? 0 : 1 / beside_most;
   }
   return shares;
 }
