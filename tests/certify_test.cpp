@@ -200,7 +200,7 @@ TEST_CASE("certify: the certified curve lies below the attacked one", "[certify]
   int64_t before = 19;
   for (double eps : {0.001, 0.003, 0.01, 0.03, 0.1, 0.3}) {
     const attacks::Protocol protocol =
-        attacks::find_protocol("pgd-5@1", {Norm::linf, eps}, 0, attack_model(model));
+        attacks::find_protocol("pgd-10@1", {Norm::linf, eps}, 0, attack_model(model));
     const Evaluation attacked = evaluate(model, set, protocol);
     const int64_t certified = proven.certified(set, eps);
     INFO("eps " << eps);
@@ -330,7 +330,7 @@ TEST_CASE("certify: its files say what was found", "[certify]") {
   CHECK(csv.starts_with("index,label,prediction,route,radius,interval,lipschitz,route_radius\n0,"));
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 4);
   const auto json = certificate_json(
-      proven, {model, "m.safetensors", "abc", set, "pgd-5@1", {0.0, 1e-5, 0.5}, {2, 2, 0}});
+      proven, {model, "m.safetensors", "abc", set, "pgd-10@1", {0.0, 1e-5, 0.5}, {2, 2, 0}});
   const auto& results = json.at("results");
   CHECK(results.at("clean") == Approx(2.0 / 3));
   CHECK(results.at("curve").size() == 3);
