@@ -137,14 +137,16 @@ std::string certificate_text(const nlohmann::ordered_json& document, const fs::p
   Table accuracy({{text("on ", n, " images, L∞")},
                   {"certified %", Align::right},
                   {"by interval", Align::right},
+                  {"by affine", Align::right},
                   {"by Lipschitz", Align::right},
                   {"after " + document.at("protocol").get<std::string>(), Align::right},
                   {"route kept", Align::right}});
-  accuracy.row({"clean", percent(results.at("clean").get<double>(), n), "–", "–", "–", "–"});
+  accuracy.row({"clean", percent(results.at("clean").get<double>(), n), "–", "–", "–", "–", "–"});
   for (const auto& row : results.at("curve"))
     accuracy.row({"eps " + train::print_eps(row.at("eps")), share(row.at("certified"), n),
-                  share(row.at("by_interval"), n), share(row.at("by_lipschitz"), n),
-                  share(row.at("attacked"), n), share(row.at("route_kept"), n)});
+                  share(row.at("by_interval"), n), share(row.at("by_affine"), n),
+                  share(row.at("by_lipschitz"), n), share(row.at("attacked"), n),
+                  share(row.at("route_kept"), n)});
   Table methods({{"proof"}, {"what it says here"}});
   for (const auto& m : document.at("methods"))
     methods.row({m.at("name"), (m.at("applies").get<bool>() ? "" : "does not apply: ") +

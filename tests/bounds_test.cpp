@@ -124,7 +124,7 @@ TEST_CASE("bounds: every convolutional net stays within them, and so do its slop
     convert(model, Dtype::f64);
     const Tensor images = random_images(3, settings).to(Dtype::f64);
     const Bounds balls =
-        train::box_around(images, std::vector<double>(3, kEps), train::Slopes::wanted);
+        train::box_around(images, std::vector<double>(3, kEps), train::Carry::slopes);
     for (int e = 0; e < settings.experts; ++e) {
       INFO("expert " << e);
       const Widest found =
@@ -141,6 +141,56 @@ TEST_CASE("bounds: every convolutional net stays within them, and so do its slop
     CHECK(found.outside == 0);
     CHECK(found.too_steep == 0);
   }
+}
+
+// Affine forms: of one image, whose slopes are there already.
+TEST_CASE("bounds: affine forms hold as well, and are tighter in small balls", "[bounds]") {
+  constexpr double kEps = 0.001;
+  int tighter = 0, nets = 0;
+  for (const ClassifierSettings& settings : bounded_families()) {
+    INFO(settings.name);
+    Classifier model(settings, 7);
+    stir(model);
+    convert(model, Dtype::f64);
+    const Tensor images = random_images(1, settings).to(Dtype::f64);
+    const std::vector<double> eps{kEps};
+    const Bounds balls = model.logit_differences(
+        train::box_around(images, eps, train::Carry::slopes), settings.experts - 1);
+    Bounds forms = model.logit_differences(
+        train::box_around(images, eps, train::Carry::affine_forms), settings.experts - 1);
+    forms.slope = balls.slope;
+    const Widest found = looked_at(forms, images, kEps, [&](const Tensor& x) {
+      return differences(logits_along(model, x, settings.experts - 1));
+    });
+    CHECK(found.outside == 0);
+    CHECK(found.gap > 0.01);
+    const auto width = [](const Bounds& b) { return doubles(b.high)[1] - doubles(b.low)[1]; };
+    ++nets;
+    tighter += width(forms) < width(balls);
+  }
+  CHECK(tighter >= nets - 2);  // a form ends at a max-pool
+}
+
+// x - x is 0, and relu(x) of x in [-1, 1] lies in x / 2 + [0, 1/2].
+TEST_CASE("bounds: affine forms by hand", "[bounds]") {
+  const Bounds x{
+      matrix({-1, 0}, {1, 2}), matrix({1, 1}, {1, 2}), {}, matrix({1, 0, 0, 0.5}, {2, 2})};
+  const Tensor twice = matrix({1, 0, 1, 1}, {2, 2}), apart = matrix({1, -1}, {1, 2});
+  const Bounds y = linear(linear(x, twice, {}), apart, {});  // x_0 - (x_0 + x_1)
+  CHECK(doubles(y.low)[0] == Approx(-1));
+  CHECK(doubles(y.high)[0] == Approx(0).margin(1e-12));
+  const Bounds cut = relu(x);
+  CHECK(doubles(cut.low)[0] == Approx(-0.5));
+  CHECK(doubles(cut.high)[0] == Approx(1));
+  CHECK(doubles(cut.low)[1] == Approx(0).margin(1e-12));
+  CHECK(doubles(cut.pixels)[0] == Approx(0.5));
+  CHECK(doubles(cut.pixels)[3] == Approx(0.5));
+  const Bounds sum = add(cut, cut);
+  CHECK(doubles(sum.high)[0] == Approx(2));
+  const Tensor second = Tensor::from(std::vector<int32_t>{1}, {1});
+  const Bounds both{matrix({-1, 3}, {2, 1}), matrix({1, 5}, {2, 1}), {}, matrix({1, 1}, {2, 1})};
+  CHECK(doubles(gather_rows(both, second).pixels).size() == 1);
+  CHECK(doubles(gather_rows(both, second).low)[0] == 3);
 }
 
 // A box that is a point: only rounding is left, and what a model in float32 differs by is far below

@@ -127,7 +127,7 @@ std::vector<double> nearest_found(const Classifier& model, const data::ImageSet&
 }
 
 struct Tally {
-  int images = 0, positive = 0, by_lipschitz = 0, contradicted = 0, fooled = 0;
+  int images = 0, positive = 0, by_affine = 0, by_lipschitz = 0, contradicted = 0, fooled = 0;
   double closest = kInfinity;  // distance found over radius, the smallest
 };
 
@@ -147,7 +147,8 @@ Tally tally_of(const ClassifierSettings& settings) {
     for (size_t i = 0; i < found.size(); ++i) {
       const ImageCertificate& image = proven.images[i];
       CHECK(image.prediction == set.labels[i]);
-      CHECK(image.radius == std::max(image.interval, image.lipschitz));
+      CHECK(image.radius == std::max({image.interval, image.affine, image.lipschitz}));
+      tally.by_affine += image.affine > image.interval;
       ++tally.images;
       tally.positive += image.radius > 0;
       tally.by_lipschitz += image.lipschitz > 0;
@@ -161,6 +162,7 @@ Tally tally_of(const ClassifierSettings& settings) {
 
 void check_sound(const ClassifierSettings& settings) {
   const Tally tally = tally_of(settings);
+  CHECK(tally.by_affine > 0);
   INFO("of " << tally.images << " images " << tally.positive << " are certified, "
              << tally.by_lipschitz << " by constants; " << tally.fooled
              << " were fooled somewhere, at " << tally.closest << " radii or more");
@@ -290,7 +292,7 @@ TEST_CASE("certify: a linear router's constant is exact", "[certify]") {
 TEST_CASE("certify: a dual model below alpha 1/2 is not proven by the robust one", "[certify]") {
   const auto says = [](double alpha, models::Average average) {
     const Classifier model(dual(small_net(), small_net(), alpha, average), 0);
-    return proof_methods(model, RouteRadius::none)[2];
+    return proof_methods(model, RouteRadius::none)[3];
   };
   CHECK_FALSE(says(0.5, models::Average::probabilities).applies);
   CHECK(says(0.5, models::Average::probabilities).says.find("alpha above 1/2") !=
@@ -298,9 +300,9 @@ TEST_CASE("certify: a dual model below alpha 1/2 is not proven by the robust one
   CHECK_FALSE(says(0.8, models::Average::logits).applies);
   CHECK(says(0.8, models::Average::probabilities).applies);
   const Classifier dense(small_net(), 0), soft(networks(2, 2), 0);
+  CHECK_FALSE(proof_methods(dense, RouteRadius::none)[4].applies);
+  CHECK(proof_methods(soft, RouteRadius::none)[4].says.find("soft gate") != std::string::npos);
   CHECK_FALSE(proof_methods(dense, RouteRadius::none)[3].applies);
-  CHECK(proof_methods(soft, RouteRadius::none)[3].says.find("soft gate") != std::string::npos);
-  CHECK_FALSE(proof_methods(dense, RouteRadius::none)[2].applies);
 }
 
 TEST_CASE("certify: a model of nothing but NaN is not certified", "[certify]") {
@@ -327,7 +329,8 @@ TEST_CASE("certify: its files say what was found", "[certify]") {
   const Certification proven = certify(model, set, {.sampled_images = 2});
   write_radii(folder.path() / "radii.csv", proven, set);
   const std::string csv = read_file(folder.path() / "radii.csv");
-  CHECK(csv.starts_with("index,label,prediction,route,radius,interval,lipschitz,route_radius\n0,"));
+  CHECK(csv.starts_with(
+      "index,label,prediction,route,radius,interval,affine,lipschitz,route_radius\n0,"));
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 4);
   const auto json = certificate_json(
       proven, {model, "m.safetensors", "abc", set, "pgd-10@1", {0.0, 1e-5, 0.5}, {2, 2, 0}});
@@ -338,7 +341,7 @@ TEST_CASE("certify: its files say what was found", "[certify]") {
   CHECK(results.at("curve")[2].at("attacked") == 0);
   CHECK(results.at("route_radius").at("kind") == "exact");
   CHECK(json.at("constants").size() == 3);
-  CHECK(json.at("methods").size() == 4);
+  CHECK(json.at("methods").size() == 5);
 }
 
 TEST_CASE("numbers: lists and ranges", "[certify]") {

@@ -13,6 +13,12 @@ struct Bounds {
   // Lipschitz constant of each element on the set, at most the product of the layers' norms
   // ‖W‖∞. Undefined where it was not asked for.
   Tensor slope = {};
+  // Affine forms (zonotopes with one error per element; DeepZ, Singh et al. 2018): the value at a
+  // point is (low + high) / 2 + Σ_p pixels_p e_p + rest with e_p in [-1, 1] saying where pixel p
+  // is, |rest| <= (high - low) / 2 - Σ_p |pixels_p|. Rows i · d .. (i + 1) · d belong to box i, [n
+  // · d, …]. What depends on one pixel in two ways cancels as it does in the net, which intervals
+  // forget. Undefined where it was not asked for: a pass costs as much as one of n · d images.
+  Tensor pixels = {};
 
   bool defined() const { return low.defined(); }
   int64_t dim(int axis) const { return low.dim(axis); }

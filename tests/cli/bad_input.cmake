@@ -195,7 +195,6 @@ refuses(2 "--eps must be .* got '0:1:0.0001'" certify "${checkpoint}" --eps 0:1:
 refuses(2 "--eps must be from 0 to 1 .* did you mean 8/255 = 0.0314\\?" certify "${checkpoint}" --eps 8)
 refuses(2 "--batch must be at least 1" certify "${checkpoint}" --batch 0)
 refuses(2 "--limit at least 0" certify "${checkpoint}" --limit -1)
-refuses(2 "always of a model in fp32, got --precision bf16" certify "${checkpoint}" --precision bf16)
 refuses(2 "must be train, validation or test|split" certify "${checkpoint}" --split tset --out "${SCRATCH}/c")
 succeeds("^{.*\"by_interval\".*\"sampled_lower_bound\".*}\n$" certify "${checkpoint}" --limit 2
          --eps 0.001 --protocol none --out "${SCRATCH}/certificate" --json)

@@ -49,13 +49,23 @@ Tensor some(const Tensor& images, const std::vector<int32_t>& rows) {
   return gather_rows(images, Tensor::from(rows, {static_cast<int64_t>(rows.size())}));
 }
 
-std::vector<double> interval_radii(const models::Classifier& model, const Tensor& images,
-                                   const std::vector<int>& predictions) {
+// Up to which each prediction is proven by bounds; a few images at a time where there are forms.
+std::vector<double> proven_radii(const models::Classifier& model, const Tensor& images,
+                                 const std::vector<int>& predictions, Carry carry) {
+  const int64_t pixels = images.size() / images.dim(0);
+  const size_t most = carry == Carry::affine_forms
+                          ? static_cast<size_t>(std::max<int64_t>(1, kMostPixels / pixels))
+                          : predictions.size();
   return largest_eps(predictions.size(), [&](const auto& rows, const auto& eps) {
-    const std::vector<Pairs> bounds = output_bounds(model, box_around(some(images, rows), eps));
     std::vector<bool> wins;
-    for (size_t k = 0; k < rows.size(); ++k)
-      wins.push_back(bounds[k].least_lead(predictions[static_cast<size_t>(rows[k])]) > 0);
+    for (size_t from = 0; from < rows.size(); from += most) {
+      const size_t count = std::min(rows.size() - from, most);
+      const std::vector<int32_t> part(rows.data() + from, rows.data() + from + count);
+      const std::vector<Pairs> bounds =
+          output_bounds(model, box_around(some(images, part), {eps.data() + from, count}, carry));
+      for (size_t k = 0; k < count; ++k)
+        wins.push_back(bounds[k].least_lead(predictions[static_cast<size_t>(part[k])]) > 0);
+    }
     return wins;
   });
 }
@@ -139,12 +149,19 @@ Certification certify(const models::Classifier& model, const data::ImageSet& set
     const std::vector<int> predictions = argmax(p.logits, 1).to_vector<int32_t>();
     const std::vector<int> routes =
         p.experts.defined() ? p.experts.to_vector<int32_t>() : std::vector<int>(rows.size(), -1);
-    const std::vector<double> interval = interval_radii(model, images, predictions),
+    const auto proven = [&](Carry carry) {
+      return proven_radii(model, images, predictions, carry);
+    };
+    const std::vector<double> interval = proven(Carry::nothing),
+                              affine = set.image_bytes() <= kMostPixels
+                                           ? proven(Carry::affine_forms)
+                                           : std::vector<double>(rows.size()),
                               lipschitz = lipschitz_radii(model, constants, images, predictions),
                               route = route_radii(model, images);
     for (size_t i = 0; i < rows.size(); ++i)
-      out.images.push_back({predictions[i], routes[i], std::max(interval[i], lipschitz[i]),
-                            interval[i], lipschitz[i], route[i]});
+      out.images.push_back({predictions[i], routes[i],
+                            std::max({interval[i], affine[i], lipschitz[i]}), interval[i],
+                            affine[i], lipschitz[i], route[i]});
   }
   if (settings.progress) settings.progress(set.size());
   const Tensor sampled = data::batch_of(data::first_rows(set, settings.sampled_images)).images;

@@ -14,9 +14,10 @@ namespace moat::train {
 struct ImageCertificate {
   int prediction = -1;
   int route = -1;  // of a routed model
-  // The larger of the two below: each is sound by itself. 0: nothing is proven.
+  // The largest of the three below: each is sound by itself. 0: nothing is proven.
   double radius = 0;
   double interval = 0;      // by interval bounds of every reachable expert, to half a percent
+  double affine = 0;        // by affine forms in their place, of up to kMostPixels
   double lipschitz = 0;     // by Lipschitz constants on all images
   double route_radius = 0;  // the hard route stays; +inf where there is none to leave
 
@@ -50,6 +51,8 @@ struct CertifySettings {
 // Radii are searched from kSmallestRadius to 1 (from there on every image is in the box). Bounds
 // are computed on the CPU. Throws UsageError for a model without bounds.
 inline constexpr double kSmallestRadius = 1e-6;
+// A pass with affine forms costs as much as one of so many images as an image has pixels.
+inline constexpr int64_t kMostPixels = 1024;
 Certification certify(const models::Classifier& model, const data::ImageSet& set,
                       const CertifySettings& settings = {});
 

@@ -36,11 +36,12 @@ ordered_json curve_json(const Certification& c, const CertifiedSubject& on) {
   const int64_t n = on.set.size();
   for (size_t k = 0; k < on.eps.size(); ++k) {
     const double eps = on.eps[k];
-    int64_t interval = 0, lipschitz = 0, kept = 0;
+    int64_t interval = 0, affine = 0, lipschitz = 0, kept = 0;
     for (size_t i = 0; i < c.images.size(); ++i) {
       const ImageCertificate& image = c.images[i];
       const bool is_right = image.prediction == on.set.labels[i];
       interval += is_right && image.interval >= eps;
+      affine += is_right && image.affine >= eps;
       lipschitz += is_right && image.lipschitz >= eps;
       kept += image.route_radius > eps;
     }
@@ -50,6 +51,7 @@ ordered_json curve_json(const Certification& c, const CertifiedSubject& on) {
                         {"certified", fraction(certified, n)},
                         {"ci95", interval95(certified, n)},
                         {"by_interval", fraction(interval, n)},
+                        {"by_affine", fraction(affine, n)},
                         {"by_lipschitz", fraction(lipschitz, n)},
                         {"attacked", nullptr},
                         {"route_kept", nullptr}};
@@ -94,6 +96,16 @@ std::string lipschitz_says(const models::ClassifierSettings& s) {
          std::string(s.active < s.experts ? ", while the choice of experts stays" : "");
 }
 
+ProofMethod affine_method(const models::ClassifierSettings& s) {
+  const std::string name = "affine forms";
+  const int64_t pixels = int64_t{s.height} * s.width * s.channels;
+  if (pixels > kMostPixels)
+    return {name, false,
+            engine::text("they cost a pass per pixel, and an image has ", pixels, ", more than ",
+                         kMostPixels)};
+  return {name, true, "the same with how each value depends on each pixel"};
+}
+
 ProofMethod dual_method(const models::ClassifierSettings& s) {
   const std::string name = "dual radius";
   if (!s.dual) return {name, false, "not a dual model"};
@@ -128,6 +140,7 @@ ProofMethod route_method(const models::Classifier& model, RouteRadius route) {
 
 std::vector<ProofMethod> proof_methods(const models::Classifier& model, RouteRadius route) {
   return {{"interval bounds", true, "every expert that the ball can reach, by bisection of eps"},
+          affine_method(model.settings()),
           {"Lipschitz constants", true, lipschitz_says(model.settings())},
           dual_method(model.settings()),
           route_method(model, route)};
@@ -136,13 +149,14 @@ std::vector<ProofMethod> proof_methods(const models::Classifier& model, RouteRad
 void write_radii(const std::filesystem::path& file, const Certification& c,
                  const data::ImageSet& set) {
   engine::write_file(file, [&](std::ostream& out) {
-    out << "index,label,prediction,route,radius,interval,lipschitz,route_radius\n";
+    out << "index,label,prediction,route,radius,interval,affine,lipschitz,route_radius\n";
     for (size_t i = 0; i < c.images.size(); ++i) {
       const ImageCertificate& image = c.images[i];
       const bool has_route = c.route_radius != RouteRadius::none;
       out << set.ids[i] << ',' << set.labels[i] << ',' << image.prediction << ','
           << (has_route ? std::to_string(image.route) : "") << ',' << number_text(image.radius)
-          << ',' << number_text(image.interval) << ',' << number_text(image.lipschitz) << ','
+          << ',' << number_text(image.interval) << ',' << number_text(image.affine) << ','
+          << number_text(image.lipschitz) << ','
           << (has_route ? number_text(image.route_radius) : "") << '\n';
     }
   });

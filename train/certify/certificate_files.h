@@ -28,8 +28,8 @@ struct ProofMethod {
 };
 std::vector<ProofMethod> proof_methods(const models::Classifier& model, RouteRadius route);
 
-// One row per image: index, label, prediction, route, radius, interval, lipschitz, route_radius;
-// route columns are empty for a model without hard routes.
+// One row per image: index, label, prediction, route, radius, interval, affine, lipschitz,
+// route_radius; route columns are empty for a model without hard routes.
 void write_radii(const std::filesystem::path& file, const Certification& certification,
                  const data::ImageSet& set);
 

@@ -101,7 +101,7 @@ void add_rows(const models::Classifier& model, const ModelConstants& constants,
   const models::ClassifierSettings& s = model.settings();
   const Tensor on_device = images.to(model.device());
   const std::vector<double> radius(static_cast<size_t>(images.dim(0)), eps);
-  const Bounds balls = box_around(images, radius, Slopes::wanted);
+  const Bounds balls = box_around(images, radius, Carry::slopes);
   for (int e = 0; e < s.experts; ++e) {
     const auto along = [&](const Tensor& x) {
       const Tensor route = Tensor::full({x.dim(0)}, e, Dtype::i32, x.device());

@@ -44,9 +44,21 @@ std::vector<Pairs> matrices(const Tensor& t) {
   return out;
 }
 
+// The forms of pixels: each depends on itself alone.
+Tensor half_sides(const Bounds& box) {
+  const int64_t n = box.dim(0), d = box.low.size() / n;
+  const Tensor pixels = Tensor::zeros({n * d, d}, Dtype::f64);
+  const Tensor half = scale(sub(box.high, box.low), 0.5).contiguous();
+  for (int64_t i = 0; i < n * d; ++i)
+    pixels.data_as<double>()[i * d + i % d] = half.data_as<double>()[i];
+  Shape shape = box.low.shape();
+  shape[0] = n * d;
+  return pixels.reshaped(shape);
+}
+
 }  // namespace
 
-Bounds box_around(const Tensor& images, std::span<const double> eps, Slopes slopes) {
+Bounds box_around(const Tensor& images, std::span<const double> eps, Carry carry) {
   const Tensor x = images.to(Device{}).to(Dtype::f64);
   Shape per_image = Shape::of_rank(x.rank(), 1);
   per_image[0] = x.dim(0);
@@ -54,8 +66,10 @@ Bounds box_around(const Tensor& images, std::span<const double> eps, Slopes slop
   // 2^-50: of the sums here.
   for (double& e : wider) e += e > 0 ? kPixelRounding + 0x1p-50 : 0;
   const Tensor radius = Tensor::from(wider, per_image);
-  return {clamp(sub(x, radius), 0, 1), clamp(add(x, radius), 0, 1),
-          slopes == Slopes::wanted ? Tensor::full(x.shape(), 1, Dtype::f64) : Tensor{}};
+  Bounds box{clamp(sub(x, radius), 0, 1), clamp(add(x, radius), 0, 1)};
+  if (carry == Carry::slopes) box.slope = Tensor::full(x.shape(), 1, Dtype::f64);
+  if (carry == Carry::affine_forms) box.pixels = half_sides(box);
+  return box;
 }
 
 Bounds all_images(const models::ClassifierSettings& s) {

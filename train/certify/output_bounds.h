@@ -8,8 +8,9 @@
 
 namespace moat::train {
 
-// Bounds of a whole model, its router included, on boxes of pixels: interval bound propagation
-// through every expert that a point of the box can meet.
+// Bounds of a whole model, its router included, on boxes of pixels, through every expert that a
+// point of the box can meet: interval bound propagation, or affine forms where the boxes carry
+// them.
 
 // A model in float32 may differ from exact arithmetic, of which the bounds are, by this share of
 // the largest difference of two logits (or scores): every bound is wider by it. The largest that
@@ -19,12 +20,13 @@ inline constexpr double kFloat32Share = 0x1p-14;
 // eps lies within eps + this.
 inline constexpr double kPixelRounding = 0x1p-24;
 
-enum class Slopes { skipped, wanted };
+// What bounds carry besides low and high.
+enum class Carry { nothing, slopes, affine_forms };
 
 // The points within eps[i] (+ kPixelRounding) of image i that lie in [0, 1]; images float [n, h, w,
 // c].
 engine::Bounds box_around(const engine::Tensor& images, std::span<const double> eps,
-                          Slopes slopes = Slopes::skipped);
+                          Carry carry = Carry::nothing);
 engine::Bounds all_images(const models::ClassifierSettings& settings);  // one box, with slopes
 
 // Differences [n, k, k] of an interval as one Pairs per image, widened by kFloat32Share.
