@@ -163,7 +163,7 @@ TEST_CASE("bounds: affine forms hold as well, and are tighter in small balls", "
       return differences(logits_along(model, x, settings.experts - 1));
     });
     CHECK(found.outside == 0);
-    CHECK(found.gap > 0.01);
+    CHECK(found.gap > 0.0005);  // bounds that are not simply everything
     const auto width = [](const Bounds& b) { return doubles(b.high)[1] - doubles(b.low)[1]; };
     ++nets;
     tighter += width(forms) < width(balls);
