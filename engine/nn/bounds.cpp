@@ -38,7 +38,9 @@ Tensor reach(const Tensor& pixels, const Shape& shape) {
 
 // What the affine forms leave of the half widths; all of these without forms.
 Tensor rest_of(const Bounds& x, const Tensor& half) {
-  return x.pixels.defined() ? relu(sub(half, reach(x.pixels, half.shape()))) : half;
+  if (!x.pixels.defined()) return half;
+  const double error = static_cast<double>(x.pixels.dim(0) / x.dim(0) + 4) * kUnit;
+  return add(relu(sub(half, reach(x.pixels, half.shape()))), scale(half, error));
 }
 
 // Bounds of forms: center, pixels and rest.

@@ -33,6 +33,13 @@ std::vector<double> no_radius(const Tensor& images) {
   return std::vector<double>(static_cast<size_t>(images.dim(0)), 0.0);
 }
 
+// The probabilities of logits, as float32 can tell them apart.
+Cone lowered(const Cone& logits) {
+  Cone out = of_probabilities(logits);
+  out.difference = float32_probabilities(logits.difference);
+  return out;
+}
+
 // The cone of a mixture at one image, scores being what its differences are at least.
 Cone mixture_cone(const ModelConstants& constants, const Pairs& scores, int active,
                   const std::vector<Pairs>& at_experts) {
@@ -169,8 +176,7 @@ std::vector<Cone> cones(const models::Classifier& model, const ModelConstants& c
   const bool on_logits = s.dual->average == models::Average::logits;
   for (size_t i = 0; i < robust.size(); ++i)
     out.push_back(on_logits ? averaged(standard[i], robust[i], s.dual->alpha)
-                            : averaged(of_probabilities(standard[i]), of_probabilities(robust[i]),
-                                       s.dual->alpha));
+                            : averaged(lowered(standard[i]), lowered(robust[i]), s.dual->alpha));
   return out;
 }
 
@@ -184,8 +190,7 @@ std::vector<double> lipschitz_radii(const models::Classifier& model,
   if (dual && dual->average == models::Average::probabilities) {
     const std::vector<Cone> robust = cones(model.robust(), constants.parts[1], images);
     for (size_t i = 0; i < radii.size(); ++i)
-      radii[i] =
-          std::max(radii[i], dual_radius(of_probabilities(robust[i]), predictions[i], dual->alpha));
+      radii[i] = std::max(radii[i], dual_radius(lowered(robust[i]), predictions[i], dual->alpha));
   }
   // A little less, for the rounding of the formulas and of an attack's pixels.
   for (double& r : radii) r = std::max(0.0, r * (1 - 1e-9) - kPixelRounding);

@@ -88,6 +88,12 @@ std::vector<Pairs> pairs_of(const Bounds& differences) {
   return out;
 }
 
+Pairs float32_probabilities(const Pairs& logits) {
+  Pairs out = of_probabilities(logits);
+  for (double& v : out.values) v -= kFloat32Share;
+  return out;
+}
+
 std::vector<Pairs> slopes_of(const Bounds& differences) { return matrices(differences.slope); }
 
 std::vector<Pairs> output_bounds(const models::Classifier& model, const Bounds& boxes) {
@@ -101,8 +107,8 @@ std::vector<Pairs> output_bounds(const models::Classifier& model, const Bounds& 
   std::vector<Pairs> out;
   for (size_t i = 0; i < standard.size(); ++i)
     out.push_back(on_logits ? averaged(standard[i], robust[i], s.dual->alpha)
-                            : averaged(of_probabilities(standard[i]), of_probabilities(robust[i]),
-                                       s.dual->alpha));
+                            : averaged(float32_probabilities(standard[i]),
+                                       float32_probabilities(robust[i]), s.dual->alpha));
   return out;
 }
 

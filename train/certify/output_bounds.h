@@ -31,6 +31,8 @@ engine::Bounds all_images(const models::ClassifierSettings& settings);  // one b
 
 // Differences [n, k, k] of an interval as one Pairs per image, widened by kFloat32Share.
 std::vector<Pairs> pairs_of(const engine::Bounds& differences);
+// Of the softmax of such logits, lower by kFloat32Share.
+Pairs float32_probabilities(const Pairs& logits);
 // The slopes of such differences, as they are.
 std::vector<Pairs> slopes_of(const engine::Bounds& differences);
 
