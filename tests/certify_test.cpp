@@ -374,7 +374,7 @@ TEST_CASE("certify: the digits", "[certify][.long]") {
   config.run.dir = (folder.path() / "run").string();
   train::train(config, Resume::never, {});
   Classifier model = std::move(models::load_model(checkpoint_of(folder.path() / "run")).model);
-  const data::ImageSet set = data::first_rows(data::digits(data::Split::test), 50);
+  const data::ImageSet set = data::first_rows(data::digits(data::Split::test), 16);
   const Certification proven = certify(model, set, {.eps = 0.01});
   for (double eps : {1e-5, 1e-4, 1e-3, 0.01, 0.1}) {
     const attacks::Protocol protocol =
