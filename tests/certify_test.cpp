@@ -246,6 +246,28 @@ TEST_CASE("certify: the exact route radius is that of the model", "[certify]") {
   CHECK(finite >= 6);
 }
 
+// Each expert always says its own number: the prediction ends exactly where the route does.
+TEST_CASE("certify: what another expert would say counts as far as it is reached", "[certify]") {
+  Classifier model = random_model(networks(2, 1), 9);
+  for (const NamedTensor& t : state_of(model)) {
+    if (t.name.ends_with("fc.weight")) t.value->fill(0);
+    if (!t.name.ends_with("fc.bias")) continue;
+    t.value->data_as<float>()[t.name.starts_with("experts.0") ? 0 : 1] = 1;
+    t.value->mark_written();
+  }
+  int finite = 0;
+  for (const ImageCertificate& image :
+       certify(model, random_set(model, 9, 12), {.sampled_images = 1}).images) {
+    CHECK(image.prediction == image.route);
+    CHECK(image.radius <= image.route_radius);
+    if (!(image.route_radius < 1)) continue;
+    ++finite;
+    CHECK(image.interval == Approx(image.route_radius).epsilon(0.01).margin(1e-4));
+    CHECK(image.lipschitz == Approx(image.route_radius).epsilon(0.5));
+  }
+  CHECK(finite >= 6);
+}
+
 // Gradients at images are below the constants on all images, the local ones between them.
 TEST_CASE("certify: constants are above what is sampled", "[certify]") {
   for (const ClassifierSettings& settings :
