@@ -46,6 +46,7 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error);
 void add_train(CLI::App& app, Globals& globals);
 void add_eval(CLI::App& app, Globals& globals);
 void add_attack(CLI::App& app, Globals& globals);
+void add_certify(CLI::App& app, Globals& globals);
 void add_predict(CLI::App& app, Globals& globals);
 void add_export(CLI::App& app, Globals& globals);
 void add_import(CLI::App& app, Globals& globals);

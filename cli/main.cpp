@@ -41,6 +41,7 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_train(app, globals);
   add_eval(app, globals);
   add_attack(app, globals);
+  add_certify(app, globals);
   add_predict(app, globals);
   add_export(app, globals);
   add_import(app, globals);

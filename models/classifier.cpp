@@ -80,6 +80,13 @@ Tensor Classifier::normalized(const Tensor& images) const {
   return activations_ == x.dtype() ? x : cast(x, activations_);
 }
 
+Bounds Classifier::normalized(const Bounds& images) const {
+  const Tensor mean = mean_.to(Device{}).to(Dtype::f64),
+               deviation = deviation_.to(Device{}).to(Dtype::f64);
+  const Tensor one = Tensor::full(mean.shape(), 1, Dtype::f64);
+  return affine(affine(images, one, scale(mean, -1)), div(one, deviation), scale(one, 0));
+}
+
 Tensor Classifier::logits_along(const Tensor& x, const Tensor& experts, const Tensor& gate,
                                 Mode mode) const {
   Route route{sort_by_expert(experts, settings_.experts), {}};
@@ -166,6 +173,34 @@ Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mo
   return as_f32(logits_along(normalized(images), experts, {}, mode));
 }
 
+Bounds Classifier::logit_differences(const Bounds& images, int expert) const {
+  require(!dual_, "logit_differences: a dual model has those of its two models");
+  require(expert >= 0 && expert < settings_.experts, [&] {
+    return text("logit_differences: the expert must be below ", settings_.experts, ", got ",
+                expert);
+  });
+  const Bounds features = net_->features(normalized(images), {expert});
+  const Linear& head = net_->head({expert});
+  return linear_differences(features, head.weight, head.bias);
+}
+
+Bounds Classifier::score_differences(const Bounds& images) const {
+  require(router_.has_value(), "score_differences: the model must have a router of its own");
+  return router_->score_differences(normalized(images));
+}
+
+std::optional<Linear> Classifier::linear_router() const {
+  if (!router_ || !router_->is_linear()) return std::nullopt;
+  Linear map = router_->head();
+  const Tensor mean = mean_.to(Device{}).to(Dtype::f64),
+               deviation = deviation_.to(Device{}).to(Dtype::f64);
+  const int64_t experts = map.weight.dim(0), channels = mean.size();
+  const Tensor weight = div(reshape(map.weight, {experts, -1, channels}), deviation);
+  map.bias = sub(map.bias, sum(sum(mul(weight, mean), 2), 1));
+  map.weight = reshape(weight, {experts, -1});
+  return map;
+}
+
 Tensor Classifier::auxiliary_losses(const Tensor& images) const {
   require(has_auxiliary_losses(), "auxiliary losses need token gates, and a weight above 0");
   TokenGates gates;
@@ -210,15 +245,15 @@ bool Classifier::can_be_recorded() const {
 
 Device Classifier::device() const { return dual_ ? dual_->standard.device() : mean_.device(); }
 
-Classifier& Classifier::standard() {
+Dual& Classifier::dual() const {
   require(dual_ != nullptr, "only a dual model has a standard and a robust one");
-  return dual_->standard;
+  return *dual_;
 }
 
-Classifier& Classifier::robust() {
-  require(dual_ != nullptr, "only a dual model has a standard and a robust one");
-  return dual_->robust;
-}
+const Classifier& Classifier::standard() const { return dual().standard; }
+const Classifier& Classifier::robust() const { return dual().robust; }
+Classifier& Classifier::standard() { return dual().standard; }
+Classifier& Classifier::robust() { return dual().robust; }
 
 std::vector<NamedTensor> Classifier::router_parameters() {
   std::vector<NamedTensor> out;

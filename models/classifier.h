@@ -41,6 +41,16 @@ class Classifier : public engine::Module {
   engine::Tensor forward_along(const engine::Tensor& images, const engine::Tensor& experts,
                                engine::Mode mode) const;
 
+  // Bounds in evaluation over boxes of pixels, float64 [n, height, width, channels] on the CPU: of
+  // z_a - z_b of one expert's logits for every pair of classes, [n, classes, classes], and of
+  // s_i - s_j of the router's scores for every pair of experts, [n, experts, experts]. Throw for a
+  // dual model, whose two models have them, and for a vit.
+  engine::Bounds logit_differences(const engine::Bounds& images, int expert) const;
+  engine::Bounds score_differences(const engine::Bounds& images) const;
+  // The router as a function of the pixels, where it is a linear one: weight [experts, height ·
+  // width · channels] and bias, float64 on the CPU, with normaliser and score norm folded in.
+  std::optional<engine::Linear> linear_router() const;
+
   // The weighted auxiliary losses of each image's token gates by themselves, [n], as a function of
   // its pixels in evaluation. Throws without such losses.
   engine::Tensor auxiliary_losses(const engine::Tensor& images) const;
@@ -62,6 +72,8 @@ class Classifier : public engine::Module {
   // The two models of a dual one; throw for another.
   Classifier& standard();
   Classifier& robust();
+  const Classifier& standard() const;
+  const Classifier& robust() const;
 
   // Parameters of the router and of everything else, the two levels of AdvMoE.
   std::vector<engine::NamedTensor> router_parameters();
@@ -79,6 +91,8 @@ class Classifier : public engine::Module {
 
  private:
   engine::Tensor normalized(const engine::Tensor& images) const;
+  engine::Bounds normalized(const engine::Bounds& images) const;
+  Dual& dual() const;  // throws for another
   engine::Tensor logits_along(const engine::Tensor& x, const engine::Tensor& experts,
                               const engine::Tensor& gate, engine::Mode mode) const;
   engine::Tensor weighted_logits(const engine::Tensor& x, const engine::Tensor& scores,

@@ -21,6 +21,24 @@ int slid(int size, int window, int stride, int padding) {
 
 }  // namespace
 
+Tensor run(const ConvLayer& layer, const Tensor& x, const Pass& pass, const Tensor& residual,
+           Activation activation) {
+  return layer.forward(x, pass.mode, pass.route, residual, activation);
+}
+
+Bounds run(const ConvLayer& layer, const Bounds& x, const ExpertPath& path, const Bounds& residual,
+           Activation activation) {
+  return bounds(layer, x, path.expert, residual, activation);
+}
+
+Tensor run(const BatchNorm& norm, const Tensor& x, const Pass& pass, Activation activation) {
+  return norm.forward(x, pass.mode, {}, activation);
+}
+
+Bounds run(const BatchNorm& norm, const Bounds& x, const ExpertPath&, Activation activation) {
+  return bounds(norm, x, activation);
+}
+
 Tensor LayerMaker::filter(int c_out, int c_in, int kernel, int experts) {
   const Shape shape{int64_t{c_out} * experts, kernel, kernel, c_in};
   if (init_ == Init::uniform)
@@ -63,11 +81,13 @@ StemLayers::StemLayers(const NetShape& shape, LayerMaker& make, ConvLayer::Norm 
           norm)),
       stem_(shape.stem) {}
 
-Tensor StemLayers::forward(const Tensor& x, Mode mode) const {
-  const Tensor y =
-      conv.forward(x, mode, nullptr, {}, conv.norm ? Activation::relu : Activation::none);
+template <class X, class How>
+X StemLayers::forward(const X& x, const How& how) const {
+  const X y = run(conv, x, how, {}, conv.norm ? Activation::relu : Activation::none);
   return stem_ == Stem::imagenet ? max_pool2d(y, kPoolWindow, kPoolStride, kPoolPadding) : y;
 }
+template Tensor StemLayers::forward(const Tensor&, const Pass&) const;
+template Bounds StemLayers::forward(const Bounds&, const ExpertPath&) const;
 
 void MacCounter::add(const ConvLayer& conv) {
   const int64_t pixels = int64_t{height_} * width_;

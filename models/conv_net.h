@@ -4,6 +4,17 @@
 
 namespace moat::models {
 
+// A layer's forward pass on a batch, or its bounds on boxes of images: what the wiring of a net,
+// written once for both, calls. `How` is Pass for tensors, ExpertPath for intervals.
+engine::Tensor run(const engine::ConvLayer& layer, const engine::Tensor& x, const Pass& pass,
+                   const engine::Tensor& residual, engine::Activation activation);
+engine::Bounds run(const engine::ConvLayer& layer, const engine::Bounds& x, const ExpertPath& path,
+                   const engine::Bounds& residual, engine::Activation activation);
+engine::Tensor run(const engine::BatchNorm& norm, const engine::Tensor& x, const Pass& pass,
+                   engine::Activation activation);
+engine::Bounds run(const engine::BatchNorm& norm, const engine::Bounds& x, const ExpertPath&,
+                   engine::Activation activation);
+
 // Draws the layers of one convolutional net in order.
 class LayerMaker {
  public:
@@ -31,7 +42,8 @@ class LayerMaker {
 class StemLayers {
  public:
   StemLayers(const NetShape& shape, LayerMaker& make, engine::ConvLayer::Norm norm);
-  engine::Tensor forward(const engine::Tensor& x, engine::Mode mode) const;
+  template <class X, class How>  // Tensor, Pass or Bounds, ExpertPath
+  X forward(const X& x, const How& how) const;
   void visit(engine::Visitor& v) { conv.visit(v, "conv1", "bn1"); }
 
   engine::ConvLayer conv;

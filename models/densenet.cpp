@@ -11,6 +11,9 @@ using namespace engine;
 namespace {
 constexpr int kBottleneck = 4;  // width of a layer's 1x1, in growths
 constexpr int kCompression = 2;
+
+Tensor beside(const Tensor& a, const Tensor& b) { return concat({a, b}, 3); }
+Bounds beside(const Bounds& a, const Bounds& b) { return concat(a, b, 3); }
 }  // namespace
 
 DenseNet::DenseNet(const NetShape& shape, Init init, InitStream& stream) : shape_(shape) {
@@ -38,20 +41,27 @@ DenseNet::DenseNet(const NetShape& shape, Init init, InitStream& stream) : shape
   head_ = make.linear(shape.outputs, channels);
 }
 
-Tensor DenseNet::forward(const Tensor& x, const Pass& pass) const {
-  Tensor y = stem_->forward(x, pass.mode);
+template <class X, class How>
+X DenseNet::wired(const X& x, const How& how) const {
+  X y = stem_->forward(x, how);
   for (const DenseBlock& block : blocks_) {
     for (const DenseLayer& layer : block.layers) {
-      const Tensor seen = layer.norm.forward(y, pass.mode, {}, Activation::relu);
-      const Tensor narrow = layer.narrow.forward(seen, pass.mode, pass.route, {}, Activation::relu);
-      y = concat({y, layer.grow.forward(narrow, pass.mode, pass.route, {}, Activation::none)}, 3);
+      const X seen = run(layer.norm, y, how, Activation::relu);
+      const X narrow = run(layer.narrow, seen, how, {}, Activation::relu);
+      y = beside(y, run(layer.grow, narrow, how, {}, Activation::none));
     }
-    y = block.norm.forward(y, pass.mode, {}, Activation::relu);
+    y = run(block.norm, y, how, Activation::relu);
     if (block.transition)
-      y = avg_pool2d(block.transition->forward(y, pass.mode, nullptr, {}, Activation::none), 2, 2);
+      y = avg_pool2d(run(*block.transition, y, how, {}, Activation::none), 2, 2);
   }
-  return head_.forward(global_avg_pool(y));
+  return global_avg_pool(y);
 }
+
+Tensor DenseNet::forward(const Tensor& x, const Pass& pass) const {
+  return head_.forward(wired(x, pass));
+}
+Bounds DenseNet::features(const Bounds& x, const ExpertPath& path) const { return wired(x, path); }
+const Linear& DenseNet::head(const ExpertPath&) const { return head_; }
 
 void DenseNet::visit(Visitor& v) {
   stem_->conv.visit(v, "features.conv0", "features.norm0");

@@ -17,6 +17,8 @@ class DenseNet : public Net {
   DenseNet(const NetShape& shape, Init init, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;
   Macs macs(int height, int width) const override;
 
@@ -30,6 +32,9 @@ class DenseNet : public Net {
     engine::BatchNorm norm;                       // of the transition, or the last one
     std::optional<engine::ConvLayer> transition;  // none behind the last block
   };
+  template <class X, class How>
+  X wired(const X& x, const How& how) const;  // up to the head
+
   NetShape shape_;
   std::optional<StemLayers> stem_;
   std::vector<DenseBlock> blocks_;

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/nn/layers.h"
+#include "engine/nn/bounds.h"
 #include "engine/ops/experts.h"
 
 namespace moat::models {
@@ -124,10 +124,19 @@ struct Pass {
   GateLosses losses = GateLosses::of_groups;
 };
 
+// What bounds of a net are told besides its boxes of images: whose filters, of a net with experts.
+struct ExpertPath {
+  int expert = 0;
+};
+
 // From images [n, h, w, c] to [n, outputs].
 class Net : public engine::Module {
  public:
   virtual engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const = 0;
+  // Bounds in evaluation of what the last linear layer, `head`, sees, [n, features]. Throws for a
+  // net that has no bounds (vit).
+  virtual engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const = 0;
+  virtual const engine::Linear& head(const ExpertPath& path) const = 0;
   // Throws when images of this size are too small for the net.
   virtual Macs macs(int height, int width) const = 0;
 };

@@ -25,6 +25,13 @@ Tensor NetworkBank::forward(const Tensor& x, const Pass& pass) const {
   return gate.defined() ? mul(y, cast(reshape(gate, {y.dim(0), 1}), y.dtype())) : y;
 }
 
+Bounds NetworkBank::features(const Bounds& x, const ExpertPath& path) const {
+  return nets_.at(static_cast<size_t>(path.expert))->features(x, {});
+}
+const Linear& NetworkBank::head(const ExpertPath& path) const {
+  return nets_.at(static_cast<size_t>(path.expert))->head({});
+}
+
 void NetworkBank::visit(Visitor& v) {
   for (size_t e = 0; e < nets_.size(); ++e) v.child(text("experts.", e), *nets_[e]);
 }

@@ -14,6 +14,8 @@ class NetworkBank : public Net {
   NetworkBank(const NetShape& shape, int experts, Init init, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;  // experts.0.…, experts.1.…
   Macs macs(int height, int width) const override;
 

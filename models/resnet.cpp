@@ -48,25 +48,32 @@ ResNet::ResNet(const NetShape& shape, Init init, InitStream& stream) : shape_(sh
   head_ = make.linear(shape.outputs, c_in);
 }
 
-Tensor ResNet::ResidualBlock::forward(const Tensor& x, const Pass& pass) const {
-  Tensor shortcut = x;
+template <class X, class How>
+X ResNet::ResidualBlock::wired(const X& x, const How& how) const {
+  X shortcut = x;
   if (downsample)
-    shortcut = downsample->forward(x, pass.mode, pass.route, {}, Activation::none);
+    shortcut = run(*downsample, x, how, {}, Activation::none);
   else if (stride != 1 || x.dim(3) != width)
     shortcut = subsample_pad(x, stride, width);
-  Tensor y = x;
+  X y = x;
   for (const ConvLayer& conv : convs)
-    y = conv.forward(y, pass.mode, pass.route, &conv == &convs.back() ? shortcut : Tensor{},
-                     Activation::relu);
+    y = run(conv, y, how, &conv == &convs.back() ? shortcut : X{}, Activation::relu);
   return y;
 }
 
-Tensor ResNet::forward(const Tensor& x, const Pass& pass) const {
-  Tensor y = stem_->forward(x, pass.mode);
+template <class X, class How>
+X ResNet::wired(const X& x, const How& how) const {
+  X y = stem_->forward(x, how);
   for (const auto& stage : stages_)
-    for (const ResidualBlock& block : stage) y = block.forward(y, pass);
-  return head_.forward(global_avg_pool(y));
+    for (const ResidualBlock& block : stage) y = block.wired(y, how);
+  return global_avg_pool(y);
 }
+
+Tensor ResNet::forward(const Tensor& x, const Pass& pass) const {
+  return head_.forward(wired(x, pass));
+}
+Bounds ResNet::features(const Bounds& x, const ExpertPath& path) const { return wired(x, path); }
+const Linear& ResNet::head(const ExpertPath&) const { return head_; }
 
 void ResNet::visit(Visitor& v) {
   stem_->visit(v);

@@ -15,6 +15,8 @@ class ResNet : public Net {
   ResNet(const NetShape& shape, Init init, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;
   Macs macs(int height, int width) const override;
 
@@ -23,9 +25,13 @@ class ResNet : public Net {
     std::vector<engine::ConvLayer> convs;         // the last one adds the shortcut
     std::optional<engine::ConvLayer> downsample;  // option B
     int stride, width;                            // of the output
-    engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const;
+    template <class X, class How>
+    X wired(const X& x, const How& how) const;
   };
   ResidualBlock make_block(LayerMaker& make, int c_in, int width, int stride) const;
+
+  template <class X, class How>
+  X wired(const X& x, const How& how) const;  // up to the head
 
   NetShape shape_;
   std::optional<StemLayers> stem_;

@@ -71,6 +71,26 @@ Tensor Router::scores(const Tensor& x, Mode mode) const {
   return score_norm_ ? score_norm_->forward(scores, mode) : scores;
 }
 
+Linear Router::head() const {
+  const auto wide = [](const Tensor& t) { return t.to(Device{}).to(Dtype::f64); };
+  Linear head;
+  head.weight = wide(net_ ? net_->head({}).weight : weight_.reshaped({weight_.dim(0), -1}));
+  head.bias = wide(net_ ? net_->head({}).bias : bias_);
+  if (!score_norm_) return head;
+  const Tensor deviation =
+      sqrt(affine(wide(score_norm_->running_var), 1, score_norm_->options.epsilon));
+  head.weight = div(head.weight, reshape(deviation, {deviation.size(), 1}));
+  head.bias = div(sub(head.bias, wide(score_norm_->running_mean)), deviation);
+  return head;
+}
+
+Bounds Router::score_differences(const Bounds& x) const {
+  const Bounds seen = net_ ? net_->features(pool_ > 1 ? avg_pool2d(x, pool_, pool_) : x, {})
+                           : reshape(x, {x.dim(0), -1});
+  const Linear last = head();
+  return linear_differences(seen, last.weight, last.bias);
+}
+
 void Router::visit(Visitor& v) {
   Visitor each([&](const std::string& name, Tensor& value, Role role) {
     if (trained_ && role == Role::parameter)

@@ -21,6 +21,9 @@ int averaging_window(int64_t side) {
   });
   return to_int(side) / kSide;
 }
+
+Tensor run(const Linear& linear, const Tensor& x) { return linear.forward(x); }
+Bounds run(const Linear& linear, const Bounds& x) { return bounds(linear, x); }
 }  // namespace
 
 Vgg::Vgg(const NetShape& shape, Init init, InitStream& stream) {
@@ -42,24 +45,28 @@ Vgg::Vgg(const NetShape& shape, Init init, InitStream& stream) {
     head_.push_back(make.linear(outputs, inputs));
 }
 
-Tensor Vgg::forward(const Tensor& x, const Pass& pass) const {
-  Tensor y = x;
+template <class X, class How>
+X Vgg::wired(const X& x, const How& how) const {
+  X y = x;
   for (const auto& stage : stages_) {
     if (&stage != &stages_.front()) y = max_pool2d(y, 2, 2, 0);
-    for (const ConvLayer& conv : stage)
-      y = conv.forward(y, pass.mode, pass.route, {}, Activation::relu);
+    for (const ConvLayer& conv : stage) y = run(conv, y, how, {}, Activation::relu);
   }
   require(y.dim(1) == y.dim(2), "a VGG takes square images");
   const int window = averaging_window(y.dim(1));
   if (window > 1) y = avg_pool2d(y, window, window);
   // PyTorch flattens channels first.
   y = reshape(permute(y, {0, 3, 1, 2}), {y.dim(0), -1});
-  for (const Linear& linear : head_) {
-    y = linear.forward(y);
-    if (&linear != &head_.back()) y = relu(y);
-  }
+  for (const Linear& linear : head_)
+    if (&linear != &head_.back()) y = relu(run(linear, y));
   return y;
 }
+
+Tensor Vgg::forward(const Tensor& x, const Pass& pass) const {
+  return head_.back().forward(wired(x, pass));
+}
+Bounds Vgg::features(const Bounds& x, const ExpertPath& path) const { return wired(x, path); }
+const Linear& Vgg::head(const ExpertPath&) const { return head_.back(); }
 
 void Vgg::visit(Visitor& v) {
   int place = 0;  // in the sequence of convolution, norm, ReLU, … and the pools between stages

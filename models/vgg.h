@@ -16,10 +16,15 @@ class Vgg : public Net {
   Vgg(const NetShape& shape, Init init, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;
   Macs macs(int height, int width) const override;
 
  private:
+  template <class X, class How>
+  X wired(const X& x, const How& how) const;  // up to the head
+
   std::vector<std::vector<engine::ConvLayer>> stages_;
   std::vector<engine::Linear> head_;
 };

@@ -114,6 +114,13 @@ Tensor VisionTransformer::forward(const Tensor& x, const Pass& pass) const {
   return head_.forward(norm_->forward(last));
 }
 
+Bounds VisionTransformer::features(const Bounds&, const ExpertPath&) const {
+  throw UsageError(
+      "bounds are known for convolutional nets (resnet, wide_resnet, vgg, densenet) and mixtures "
+      "of them, a transformer's attention has none; choose such a model");
+}
+const Linear& VisionTransformer::head(const ExpertPath&) const { return head_; }
+
 void VisionTransformer::visit(Visitor& v) {
   v.parameter("cls_token", class_token_);
   v.parameter("pos_embed", positions_);

@@ -22,6 +22,8 @@ class VisionTransformer : public Net {
   VisionTransformer(const NetShape& shape, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;
   Macs macs(int height, int width) const override;
 

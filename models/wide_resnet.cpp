@@ -30,22 +30,30 @@ WideResNet::WideResNet(const NetShape& shape, Init init, InitStream& stream) : s
   head_ = make.linear(shape.outputs, c_in);
 }
 
-Tensor WideResNet::PreActivationBlock::forward(const Tensor& x, const Pass& pass,
-                                               Transition transition) const {
+template <class X, class How>
+X WideResNet::PreActivationBlock::wired(const X& x, const How& how, Transition transition) const {
   const bool is_raw = shortcut && transition == Transition::raw;
-  const Tensor y = is_raw ? x : norm.forward(x, pass.mode, {}, Activation::relu);
-  const Tensor carried =
-      shortcut ? shortcut->forward(y, pass.mode, pass.route, {}, Activation::none) : x;
-  const Tensor z = conv1.forward(y, pass.mode, pass.route, {}, Activation::relu);
-  return conv2.forward(z, pass.mode, pass.route, carried, Activation::none);
+  const X y = is_raw ? x : run(norm, x, how, Activation::relu);
+  const X carried = shortcut ? run(*shortcut, y, how, {}, Activation::none) : x;
+  const X z = run(conv1, y, how, {}, Activation::relu);
+  return run(conv2, z, how, carried, Activation::none);
+}
+
+template <class X, class How>
+X WideResNet::wired(const X& x, const How& how) const {
+  X y = stem_->forward(x, how);
+  for (const auto& stage : stages_)
+    for (const PreActivationBlock& block : stage) y = block.wired(y, how, shape_.transition);
+  return global_avg_pool(run(*norm_, y, how, Activation::relu));
 }
 
 Tensor WideResNet::forward(const Tensor& x, const Pass& pass) const {
-  Tensor y = stem_->forward(x, pass.mode);
-  for (const auto& stage : stages_)
-    for (const PreActivationBlock& block : stage) y = block.forward(y, pass, shape_.transition);
-  return head_.forward(global_avg_pool(norm_->forward(y, pass.mode, {}, Activation::relu)));
+  return head_.forward(wired(x, pass));
 }
+Bounds WideResNet::features(const Bounds& x, const ExpertPath& path) const {
+  return wired(x, path);
+}
+const Linear& WideResNet::head(const ExpertPath&) const { return head_; }
 
 void WideResNet::visit(Visitor& v) {
   stem_->conv.visit(v, "conv1", "stem_bn");

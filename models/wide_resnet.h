@@ -16,6 +16,8 @@ class WideResNet : public Net {
   WideResNet(const NetShape& shape, Init init, engine::InitStream& stream);
 
   engine::Tensor forward(const engine::Tensor& x, const Pass& pass) const override;
+  engine::Bounds features(const engine::Bounds& x, const ExpertPath& path) const override;
+  const engine::Linear& head(const ExpertPath& path) const override;
   void visit(engine::Visitor& v) override;
   Macs macs(int height, int width) const override;
 
@@ -24,8 +26,12 @@ class WideResNet : public Net {
     engine::BatchNorm norm;                     // bn1
     engine::ConvLayer conv1, conv2;             // conv1 with bn2, conv2 without a norm
     std::optional<engine::ConvLayer> shortcut;  // 1x1, where the shape changes
-    engine::Tensor forward(const engine::Tensor& x, const Pass& pass, Transition transition) const;
+    template <class X, class How>
+    X wired(const X& x, const How& how, Transition transition) const;
   };
+  template <class X, class How>
+  X wired(const X& x, const How& how) const;  // up to the head
+
   NetShape shape_;
   std::optional<StemLayers> stem_;
   std::vector<std::vector<PreActivationBlock>> stages_;

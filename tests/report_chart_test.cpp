@@ -122,4 +122,15 @@ TEST_CASE("heat map: a cell per row and column") {
   CHECK_THROWS_AS(heat_map(ragged), engine::Error);
 }
 
+TEST_CASE("svg: a chart as a file of its own") {
+  const std::string chart = line_chart({"a < b", "x", Unit::plain, {{"s", {0, 1}, {1, 2}, 0}}});
+  const std::string file = standalone(chart);
+  CHECK(file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\""));
+  CHECK(count_of(file, "<svg ") == 1);
+  CHECK(count_of(file, "<style>") == 1);
+  CHECK(file.find("--series-0:") != std::string::npos);
+  CHECK(file.ends_with(chart.substr(chart.find('>') + 1)));
+  CHECK_THROWS_WITH(standalone("<p>"), Catch::Matchers::Contains("must be an <svg>"));
+}
+
 }  // namespace moat::cli::report

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <sstream>
 #include <string_view>
 
 #include "engine/error.h"
@@ -39,6 +40,31 @@ double parse_number(const std::string& given, const std::string& what) {
   if (!top || !bottom || *bottom == 0 || !std::isfinite(*top / *bottom))
     throw UsageError(what + " must be a number like 0.031, 1e-2 or 8/255, got '" + given + "'");
   return *top / *bottom;
+}
+
+std::vector<double> parse_numbers(const std::string& given, const std::string& what) {
+  constexpr double kMost = 1000;
+  const bool is_range = given.find(':') != std::string::npos;
+  std::vector<double> numbers;
+  std::istringstream parts(given + (is_range ? ":" : ","));
+  for (std::string part; std::getline(parts, part, is_range ? ':' : ',');)
+    numbers.push_back(parse_number(part, what));
+  if (!is_range) {
+    if (!std::is_sorted(numbers.begin(), numbers.end()))
+      throw UsageError(what + " must be in ascending order, got '" + given + "'");
+    return numbers;
+  }
+  if (numbers.size() != 3 || !(numbers[2] > 0) || !(numbers[1] >= numbers[0]) ||
+      (numbers[1] - numbers[0]) / numbers[2] >= kMost)
+    throw UsageError(what +
+                     " must be a list like 0.1,0.2 or a range from:to:step like 0:0.1:0.02, "
+                     "of at most 1000 numbers, got '" +
+                     given + "'");
+  // The end belongs to it whatever its last bit.
+  const auto steps = static_cast<int>(std::floor((numbers[1] - numbers[0]) / numbers[2] + 1e-9));
+  std::vector<double> range;
+  for (int i = 0; i <= steps; ++i) range.push_back(numbers[0] + i * numbers[2]);
+  return range;
 }
 
 double largest_eps(const std::string& norm) { return norm == "l2" ? 5 : 1; }

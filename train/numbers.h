@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace moat::train {
 
@@ -16,6 +17,10 @@ double largest_eps(const std::string& norm);
 void require_eps(double eps, const std::string& what, const std::string& norm = "linf");
 double parse_eps(const std::string& text, const std::string& what,
                  const std::string& norm = "linf");
+
+// "0.1,8/255" or "from:to:step", numbers as above, ascending; throws UsageError for anything else,
+// and for more than a thousand numbers.
+std::vector<double> parse_numbers(const std::string& text, const std::string& what);
 
 std::string print_eps(double eps);  // "0.0314 (8/255)"
 

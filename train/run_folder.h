@@ -22,6 +22,7 @@ class RunFolder {
     return root_ / "checkpoints" / (name + ".safetensors");
   }
   std::filesystem::path state() const { return checkpoint("last.state"); }
+  std::filesystem::path certificate() const { return root_ / "certificate"; }
   std::filesystem::path evaluation(const std::string& protocol) const {
     return root_ / "eval" / protocol;
   }

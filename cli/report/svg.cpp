@@ -7,6 +7,7 @@
 #include "cli/display_width.h"
 #include "cli/number_format.h"
 #include "cli/report/html.h"
+#include "cli/report/style.h"
 #include "engine/error.h"
 
 namespace moat::cli::report {
@@ -130,6 +131,16 @@ std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&&
 }
 
 }  // namespace
+
+std::string standalone(const std::string& chart) {
+  const size_t inside = chart.find('>');
+  require(chart.starts_with("<svg ") && inside != std::string::npos,
+          "standalone: a chart must be an <svg>");
+  return text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", chart.substr(5, inside - 5), "><style>",
+              kStyle,
+              "svg { background: var(--page); font-family: system-ui, sans-serif; }</style>",
+              chart.substr(inside + 1));
+}
 
 std::vector<double> ticks(double low, double high, int wanted) {
   require(std::isfinite(low) && std::isfinite(high) && low <= high && wanted >= 1,

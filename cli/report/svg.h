@@ -57,6 +57,9 @@ struct HeatMap {
 };
 std::string heat_map(const HeatMap& map);
 
+// A chart as a file of its own, with the page's style sheet.
+std::string standalone(const std::string& chart);
+
 // Round numbers (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted`
 // of them; the first is <= low, the last >= high.
 std::vector<double> ticks(double low, double high, int wanted);

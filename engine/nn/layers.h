@@ -66,11 +66,12 @@ class ConvLayer {
 
   Tensor forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
                  Activation activation) const;
+  // The filter with zeros for what does not count.
+  Tensor chosen_filter() const;
   // The scores are named conv_name.scores; a layer without a norm ignores norm_name.
   void visit(Visitor& v, const std::string& conv_name, const std::string& norm_name);
 
  private:
-  Tensor chosen_filter() const;
   bool is_constant() const;
   const PackedConv2d& packed(int height, int width, Dtype dtype) const;
 

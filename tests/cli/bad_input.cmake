@@ -182,6 +182,29 @@ refuses(1 "checkpoint.safetensors' exists and is never overwritten"
         import "${theirs}" --as digits-resnet --out "${checkpoint}")
 refuses(1 "theirs.safetensors: a moat checkpoint holds its architecture" export "${theirs}" --out "${SCRATCH}/b")
 
+# Certificates.
+set(vit "${SCRATCH}/vit.safetensors")
+refuses(2 "run is required" certify)
+refuses(1 "absent" certify "${SCRATCH}/absent")
+refuses(1 "is not in a run folder: say where the certificate goes with --out FOLDER" certify "${checkpoint}")
+refuses(2 "protocol must be .* got 'pgd10'" certify "${checkpoint}" --protocol pgd10)
+refuses(2 "--eps must be a number like" certify "${checkpoint}" --eps 0.1,x)
+refuses(2 "--eps must be in ascending order, got '0.2,0.1'" certify "${checkpoint}" --eps 0.2,0.1)
+refuses(2 "--eps must be a list like .* or a range from:to:step .* got '0:1:0'" certify "${checkpoint}" --eps 0:1:0)
+refuses(2 "--eps must be .* got '0:1:0.0001'" certify "${checkpoint}" --eps 0:1:0.0001)
+refuses(2 "--eps must be from 0 to 1 .* did you mean 8/255 = 0.0314\\?" certify "${checkpoint}" --eps 8)
+refuses(2 "--batch must be at least 1" certify "${checkpoint}" --batch 0)
+refuses(2 "--limit at least 0" certify "${checkpoint}" --limit -1)
+refuses(2 "must be train, validation or test|split" certify "${checkpoint}" --split tset --out "${SCRATCH}/c")
+succeeds("^{.*\"by_interval\".*\"sampled_lower_bound\".*}\n$" certify "${checkpoint}" --limit 2
+         --eps 0.001 --protocol none --out "${SCRATCH}/certificate" --json)
+refuses(1 "holds a certificate, which is never overwritten; choose another --out"
+        certify "${checkpoint}" --out "${SCRATCH}/certificate")
+succeeds("digits-vit" export --model digits-vit --out "${SCRATCH}/vit-weights.safetensors")
+succeeds("vit" import "${SCRATCH}/vit-weights.safetensors" --as digits-vit --out "${vit}")
+refuses(2 "bounds are known for convolutional nets .* choose such a model"
+        certify "${vit}" --limit 2 --out "${SCRATCH}/vit-certificate")
+
 succeeds("^moat [0-9.]+ \\([^)]+\\)\n$" --version)
 succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18" models --help)

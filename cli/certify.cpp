@@ -1,0 +1,235 @@
+#include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "attacks/protocol.h"
+#include "cli/interrupt.h"
+#include "cli/number_format.h"
+#include "cli/report/svg.h"
+#include "cli/session.h"
+#include "cli/table.h"
+#include "engine/io/file.h"
+#include "engine/names.h"
+#include "train/certify/certificate_files.h"
+#include "train/evaluate.h"
+#include "train/numbers.h"
+#include "train/objective.h"
+#include "train/run_folder.h"
+
+namespace moat::cli {
+
+using engine::require;
+using engine::text;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kNoAttack = "none";
+
+struct CertifyOptions {
+  std::string subject, data, data_path, split = "test", eps, protocol = "pgd-10@1", out;
+  int64_t limit = 0;
+  int batch = 32;
+};
+
+// As given, else halvings of the run's own eps.
+std::vector<double> eps_of(const std::string& given, const train::TrainSettings& own) {
+  std::vector<double> eps;
+  if (!given.empty())
+    eps = train::parse_numbers(given, "--eps");
+  else if (own.norm == "linf")
+    for (int halvings = 5; halvings >= 0; --halvings) eps.push_back(std::ldexp(own.eps, -halvings));
+  else
+    throw engine::UsageError("certificates are of L∞ balls, the run's eps is of " + own.norm +
+                             ": give --eps");
+  for (double e : eps) train::require_eps(e, "--eps");
+  return eps;
+}
+
+fs::path certificate_folder(const CertifyOptions& options, const Subject& subject) {
+  require(!options.out.empty() || !subject.run.empty(), [&] {
+    return text("'", subject.file.string(), "' is not in a run folder: say where the certificate ",
+                "goes with --out FOLDER");
+  });
+  const fs::path folder =
+      options.out.empty() ? train::RunFolder(subject.run).certificate() : fs::path(options.out);
+  require(!fs::exists(folder / "certificate.json"), [&] {
+    return text("'", folder.string(), "' holds a certificate, which is never overwritten; choose ",
+                "another --out");
+  });
+  return folder;
+}
+
+train::Certification certified(const models::Classifier& model, const data::ImageSet& set,
+                               int batch, double eps, const Globals& globals) {
+  Progress progress(progress_style(globals), set.size());
+  return train::certify(model, set,
+                        {.batch = batch,
+                         .eps = eps,
+                         .progress = [&](int64_t done) { progress.update(done, "certify"); },
+                         .stop_requested = is_interrupted});
+}
+
+// Images that are right under attack at each eps. An image that is proven to be right there and is
+// not stops the command: the proof, or the arithmetic of the model, is wrong.
+std::vector<int64_t> attacked(models::Classifier& model, const data::ImageSet& set,
+                              const train::Certification& proven, const CertifyOptions& options,
+                              const std::vector<double>& eps, uint64_t seed,
+                              const Globals& globals) {
+  if (options.protocol == kNoAttack) return {};
+  Progress progress(progress_style(globals), std::ssize(eps), 0, {nullptr, {}, {}, "radii"});
+  std::vector<int64_t> resisted;
+  for (double e : eps) {
+    const attacks::Protocol protocol = attacks::find_protocol(
+        options.protocol, {engine::Norm::linf, e}, seed, train::attack_model(model));
+    const train::Evaluation evaluation =
+        train::evaluate(model, set, protocol, {.stop_requested = is_interrupted});
+    for (size_t i = 0; i < proven.images.size(); ++i)
+      require(evaluation.samples[i].is_robust(set.labels[i]) ||
+                  proven.images[i].certified_for(set.labels[i]) < e,
+              [&] {
+                return text("image ", set.ids[i], " is proven to be right within eps ", e, ", and ",
+                            protocol.name, " fooled it there: the proof or the arithmetic of the ",
+                            "model is wrong; please report it");
+              });
+    resisted.push_back(evaluation.robust_correct(set));
+    progress.update(std::ssize(resisted), protocol.name);
+  }
+  return resisted;
+}
+
+// Accuracy over log10 of eps: proven at any eps, attacked at those of the table.
+std::string curve(const train::Certification& proven, const train::CertifiedSubject& on) {
+  constexpr int kPointsPerDecade = 12;
+  const double from = std::log10(train::kSmallestRadius), to = std::log10(on.eps.back());
+  report::Series certified{"certified", {}, {}, 0}, attacked{"after " + on.protocol, {}, {}, 1};
+  const auto n = static_cast<double>(on.set.size());
+  const int points = static_cast<int>((to - from) * kPointsPerDecade);
+  for (int k = 0; k <= points; ++k) {
+    certified.x.push_back(to - double(points - k) / kPointsPerDecade);
+    certified.y.push_back(
+        static_cast<double>(proven.certified(on.set, std::pow(10, certified.x.back()))) / n);
+  }
+  for (size_t k = 0; k < on.resisted.size(); ++k) {
+    if (!(on.eps[k] > 0)) continue;
+    attacked.x.push_back(std::log10(on.eps[k]));
+    attacked.y.push_back(static_cast<double>(on.resisted[k]) / n);
+  }
+  report::LineChart chart{text("accuracy of ", on.set.size(), " images, L∞"),
+                          "log10 of eps",
+                          report::Unit::percent,
+                          {certified}};
+  if (!attacked.x.empty()) chart.series.push_back(attacked);
+  return report::standalone(report::line_chart(chart));
+}
+
+std::string share(const nlohmann::ordered_json& value, int64_t n) {
+  return value.is_null() ? "–" : percent(value.get<double>(), n);
+}
+
+std::string number(const nlohmann::ordered_json& value) {
+  return value.is_null() ? "inf" : brief(value.get<double>());
+}
+
+std::string certificate_text(const nlohmann::ordered_json& document, const fs::path& folder) {
+  const int64_t n = document.at("data").at("n");
+  const auto& results = document.at("results");
+  Table accuracy({{text("on ", n, " images, L∞")},
+                  {"certified %", Align::right},
+                  {"by interval", Align::right},
+                  {"by affine", Align::right},
+                  {"by Lipschitz", Align::right},
+                  {"after " + document.at("protocol").get<std::string>(), Align::right},
+                  {"route kept", Align::right}});
+  accuracy.row({"clean", percent(results.at("clean").get<double>(), n), "–", "–", "–", "–", "–"});
+  for (const auto& row : results.at("curve"))
+    accuracy.row({"eps " + train::print_eps(row.at("eps")), share(row.at("certified"), n),
+                  share(row.at("by_interval"), n), share(row.at("by_affine"), n),
+                  share(row.at("by_lipschitz"), n), share(row.at("attacked"), n),
+                  share(row.at("route_kept"), n)});
+  Table methods({{"proof"}, {"what it says here"}});
+  for (const auto& m : document.at("methods"))
+    methods.row({m.at("name"), (m.at("applies").get<bool>() ? "" : "does not apply: ") +
+                                   m.at("says").get<std::string>()});
+  Table constants(
+      {{"Lipschitz constant, L∞"},
+       {"at most", Align::right},
+       {text("in balls of ", brief(document.at("ball_of_local_constants"))), Align::right},
+       {"at least", Align::right},
+       {"bounds"}});
+  for (const auto& c : document.at("constants"))
+    constants.row({c.at("name"), number(c.at("upper_bound")), number(c.at("upper_bound_in_balls")),
+                   number(c.at("sampled_lower_bound")), c.at("bounds")});
+  const auto& radius = results.at("radius_of_right");
+  return text(accuracy.str(), "radius of right images: median ", brief(radius.at("median")),
+              ", largest ", brief(radius.at("largest")), "\n\n", methods.str(), "\n",
+              constants.str(), "\"in balls\" and \"at least\" are of the first ",
+              document.at("sampled_images").get<int64_t>(),
+              " images; the last is the largest gradient seen there, no bound\n",
+              "certificate: ", folder.string(), "\n");
+}
+
+void certify_command(const CertifyOptions& options, const Globals& globals) {
+  if (globals.precision.value_or("fp32") != "fp32")
+    throw engine::UsageError("a certificate is always of a model in fp32, got --precision " +
+                             *globals.precision);
+  if (options.batch < 1 || options.limit < 0)
+    throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
+  Subject subject = open_subject(options.subject, globals);
+  train::Config config = subject.config;
+  if (!options.data.empty()) config.data.name = options.data;
+  if (!options.data_path.empty()) config.data.path = options.data_path;
+  config.run = with_globals(config.run, globals);
+  set_up(config.run);
+  models::Classifier& model = subject.loaded.model;
+  const std::vector<double> eps = eps_of(options.eps, config.train);
+  if (options.protocol != kNoAttack)
+    attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
+  const fs::path folder = certificate_folder(options, subject);
+  const data::ImageSet set = load_for(model, config, options.split, options.limit);
+  catch_interrupts();
+  const train::Certification proven = certified(model, set, options.batch, eps.back(), globals);
+  const train::CertifiedSubject on{
+      model,
+      subject.file.string(),
+      subject.sha256,
+      set,
+      options.protocol,
+      eps,
+      attacked(model, set, proven, options, eps, config.run.seed, globals)};
+  const nlohmann::ordered_json document = train::certificate_json(proven, on);
+  fs::create_directories(folder);
+  train::write_radii(folder / "radii.csv", proven, set);
+  if (eps.back() > train::kSmallestRadius)
+    engine::write_file(folder / "curve.svg", [&](std::ostream& out) { out << curve(proven, on); });
+  // Last: a folder with a certificate is complete.
+  engine::write_file(folder / "certificate.json",
+                     [&](std::ostream& out) { out << document.dump(2) << '\n'; });
+  print(globals, document, certificate_text(document, folder));
+}
+
+}  // namespace
+
+void add_certify(CLI::App& app, Globals& globals) {
+  const auto o = std::make_shared<CertifyOptions>();
+  CLI::App& command =
+      add_command(app, globals,
+                  {"certify", "proven radii, Lipschitz constants and the certified-accuracy curve",
+                   "moat certify runs/digits-at-moe-1 --limit 100 --eps 0.001,0.01,0.1"},
+                  [o, &globals] { certify_command(*o, globals); });
+  command.add_option("run", o->subject, "run folder or checkpoint")->required();
+  command.add_option("--eps", o->eps,
+                     "radii of the table, L∞: a list or from:to:step; the run's own eps, halved "
+                     "up to five times, unless given");
+  command.add_option(
+      "--protocol", o->protocol,
+      "attack at the same radii: none, " + engine::listed(attacks::protocol_names()));
+  command.add_option("--data", o->data, "data set; the run's own unless given");
+  command.add_option("--root", o->data_path, "folder of its files");
+  command.add_option("--split", o->split, "train, validation or test");
+  command.add_option("--limit", o->limit, "first n images; 0: all");
+  command.add_option("--batch", o->batch, "images at a time");
+  command.add_option("--out", o->out, "folder; certificate/ in the run folder unless given");
+}
+
+}  // namespace moat::cli
