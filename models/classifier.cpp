@@ -125,7 +125,13 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   return out;
 }
 
+Tensor Classifier::scores(const Tensor& images, Mode mode) const {
+  require(router_.has_value(), "only a mixture with a router of images has scores of its own");
+  return router_->scores(normalized(images), mode);
+}
+
 Tensor Classifier::average(const Tensor& standard, const Tensor& robust) const {
+  require(dual_ != nullptr, "only a dual model averages two");
   const double alpha = settings_.dual->alpha;
   return settings_.dual->average == Average::logits
              ? add(scale(standard, 1 - alpha), scale(robust, alpha))

@@ -54,6 +54,12 @@ std::vector<Field> model_fields() {
        "keeps it below a tenth of the path"},
       {"model", "score_norm", in<kSection, &S::score_norm>, kAny,
        "batch norm without affine on the router's scores: keeps every expert in use"},
+      {"model", "router", in<kSection, &S::router>, one_of({"zoo", "trained", "fixed"}),
+       "whether the router learns or keeps the numbers it starts with; zoo: as the row says"},
+      {"model", "alpha", in<kSection, &S::alpha>, between(0, 1),
+       "weight of the robust model in the dual one of train.method=jtdmoe"},
+      {"model", "average", in<kSection, &S::average>, one_of({"logits", "probabilities"}),
+       "what the dual model of train.method=jtdmoe averages"},
       {"model", "moe_blocks", in<kSection, &S::moe_blocks>, kAny,
        "blocks of a v-moe whose MLPs are mixtures: every-<n>, or last-<n> of every other block; "
        "empty: as the zoo says"},
@@ -105,8 +111,11 @@ std::vector<Field> train_fields() {
   using S = TrainSettings;
   constexpr auto kSection = &Config::train;
   return {
-      {"train", "method", in<kSection, &S::method>, one_of({"natural", "at", "trades", "advmoe"}),
-       "training method"},
+      {"train", "method", in<kSection, &S::method>,
+       one_of({"natural", "at", "trades", "advmoe", "rt-er", "jtdmoe"}), "training method"},
+      {"train", "form", in<kSection, &S::form>, one_of({"paper", "released"}),
+       "advmoe: both levels minimise TRADES, or as released the router learns to tell the label "
+       "modulo the number of experts"},
       {"train", "epochs", in<kSection, &S::epochs>, between(1, 1e6),
        "passes over the training split"},
       {"train", "batch", in<kSection, &S::batch>, between(1, 65536), "images per step"},
@@ -117,8 +126,19 @@ std::vector<Field> train_fields() {
       {"train", "norm", in<kSection, &S::norm>, one_of({"linf", "l2"}), "norm of the ball"},
       {"train", "gate", in<kSection, &S::gate>, one_of({"through", "blocked", "alternate"}),
        "the training attack's gradient goes through the gate, is blocked there, or in turns"},
+      {"train", "attack_auxiliary", in<kSection, &S::attack_auxiliary>, between(0, 1e4),
+       "weight of the auxiliary losses in the training attack on a v-moe; 0: out of it"},
+      {"train", "batch_norm", in<kSection, &S::batch_norm>, one_of({"batch", "running"}),
+       "statistics that the passes of a loss use; running ones are then never updated"},
       {"train", "beta", in<kSection, &S::beta>, between(0, 1e4),
-       "weight of the KL term (trades, advmoe)"},
+       "weight of the KL term (trades, advmoe, rt-er, jtdmoe)"},
+      {"train", "router_weight", in<kSection, &S::router_weight>, between(0, 1e4),
+       "weight of the router's cross-entropy (advmoe as released)"},
+      {"train", "kl_experts", in<kSection, &S::kl_experts>, one_of({"second", "all"}),
+       "whose KL term is added: each image's second expert, or every expert (rt-er, jtdmoe)"},
+      {"train", "conditioned", in<kSection, &S::conditioned>, kAny,
+       "jtdmoe: the standard model minimises the loss of the mixture with the robust one; false: "
+       "its own"},
       {"train", "balance", in<kSection, &S::balance>, between(0, 1e4),
        "weight of the router's balance loss (MoE)"},
       {"train", "learning_rate", in<kSection, &S::learning_rate>, above(0, 100),

@@ -12,11 +12,7 @@ using namespace engine;
 
 namespace {
 
-constexpr const char* kModel = "model.";
-
-std::string velocity_name(size_t group) {
-  return group == 0 ? "velocity.experts" : "velocity.router";
-}
+constexpr const char *kModel = "model.", *kVelocity = "velocity.";
 
 // At least `lowest`, and what a T holds.
 template <class T>
@@ -52,8 +48,9 @@ void save_state(const std::filesystem::path& path, Learner& learner, const RunSt
                    {"threads", std::to_string(state.threads)}};
   models::store(learner.model, kModel, file);
   const auto groups = learner.groups();
+  const auto names = learner.group_names();
   for (size_t g = 0; g < groups.size(); ++g)
-    file.tensors[velocity_name(g)] = groups[g]->velocity().to(Device{});
+    file.tensors[kVelocity + names[g]] = groups[g]->velocity().to(Device{});
   write_safetensors(path, file);
 }
 
@@ -61,12 +58,14 @@ RunState load_state(const std::filesystem::path& path, Learner& learner) {
   const SafeTensors file = read_safetensors(path);
   const RunState state = counters(file, path.string());
   const auto groups = learner.groups();
+  const auto names = learner.group_names();
   for (size_t g = 0; g < groups.size(); ++g) {
-    const auto it = file.tensors.find(velocity_name(g));
+    const std::string name = kVelocity + names[g];
+    const auto it = file.tensors.find(name);
     require(it != file.tensors.end() && it->second.shape() == groups[g]->velocity().shape() &&
                 it->second.dtype() == Dtype::f32,
             [&] {
-              return text(path.string(), ": ", velocity_name(g), " must be float32 ",
+              return text(path.string(), ": ", name, " must be float32 ",
                           groups[g]->velocity().shape().str());
             });
     groups[g]->velocity().copy_from(it->second);

@@ -17,8 +17,7 @@ struct RunState {
 };
 
 // Everything needed to continue bit for bit, in one file that replaces its predecessor at once:
-// model tensors as in a checkpoint ("model." + name), momentum ("velocity.experts",
-// "velocity.router").
+// model tensors as in a checkpoint ("model." + name), momentum ("velocity." + a group's name).
 void save_state(const std::filesystem::path& file, Learner& learner, const RunState& state);
 // Fills the learner; throws a one-line Error naming the file when it does not fit.
 RunState load_state(const std::filesystem::path& file, Learner& learner);
