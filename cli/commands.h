@@ -51,6 +51,7 @@ void add_export(CLI::App& app, Globals& globals);
 void add_import(CLI::App& app, Globals& globals);
 void add_report(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);
+void add_mix(CLI::App& app, Globals& globals);
 void add_models(CLI::App& app, Globals& globals);
 void add_data(CLI::App& app, Globals& globals);
 void add_info(CLI::App& app, Globals& globals);

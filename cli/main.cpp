@@ -42,6 +42,7 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_eval(app, globals);
   add_attack(app, globals);
   add_predict(app, globals);
+  add_mix(app, globals);
   add_export(app, globals);
   add_import(app, globals);
   add_report(app, globals);

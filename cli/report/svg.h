@@ -22,6 +22,7 @@ struct Series {
   std::vector<double> x, y;  // same length; NaN interrupts the line
   int colour = 0;
   Stroke stroke = Stroke::solid;
+  std::vector<train::Interval> intervals{};  // of y, drawn as whiskers; none, or one per point
 };
 
 struct LineChart {
@@ -31,6 +32,9 @@ struct LineChart {
   std::vector<Series> series;
 };
 std::string line_chart(const LineChart& chart);
+
+// A chart as a file by itself, with the page's style sheet inside.
+std::string standalone(const std::string& chart);
 
 struct Bar {
   double value;  // a fraction in [0, 1]
