@@ -226,7 +226,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"model.experts=65", "model.experts must be a whole number from 0 to 64, got 65"},
       {"model.score_norm=yes", "model.score_norm must be true or false, got \"yes\""},
       {"train.method=advmeo",
-       "natural, at, trades or advmoe, got \"advmeo\"; did you mean advmoe?"},
+       "natural, at, trades, advmoe, rt-er or jtdmoe, got \"advmeo\"; did you mean advmoe?"},
       {"train.eps=8", "train.eps must be from 0 to 1 in linf, to 5 in l2"},
       {"train.eps=8", "did you mean 8/255 = 0.0314?"},
       {"train.eps=-0.1", "train.eps must be from 0"},
