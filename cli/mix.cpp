@@ -43,7 +43,12 @@ double parse_weight(const std::string& given) {
 // "0.7", or "first:last:step" with both ends.
 std::vector<double> parse_weights(const std::string& given) {
   std::vector<std::string> parts(1);
-  for (char c : given) c == ':' ? parts.emplace_back() : parts.back().push_back(c);
+  for (char c : given) {
+    if (c == ':')
+      parts.emplace_back();
+    else
+      parts.back().push_back(c);
+  }
   if (parts.size() == 1) return {parse_weight(given)};
   if (parts.size() != 3)
     throw engine::UsageError("--alpha must be a number or FIRST:LAST:STEP, got '" + given + "'");

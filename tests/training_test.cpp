@@ -132,6 +132,7 @@ TEST_CASE("training: interrupted and resumed is uninterrupted, of a dual model",
   const TemporaryFolder folder;
   const auto run = [&](const char* name) {
     Config c = short_run(folder.path() / name, "jtdmoe");
+    c.model.ratio = 0.2;
     c.data.limit = 100;
     c.train.batch = 50;
     c.train.steps = 1;
