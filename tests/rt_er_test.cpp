@@ -197,12 +197,13 @@ TEST_CASE("rt-er: each attack is on what its term is about", "[train][rt-er]") {
   const auto mixture = training_attack(learner, batch, attacks::Loss::cross_entropy, step);
   CHECK(second.mixture.to_vector<float>() == mixture.to_vector<float>());
   CHECK(all.mixture.to_vector<float>() == mixture.to_vector<float>());
-  // An expert is attacked as a model that knows no other.
+  // PGD along the route, and by itself: the mixture's own route has no part in it.
   const auto attacked_alone = [&](const Tensor& experts, uint32_t stream) {
-    const attacks::Model alone{.forward = [&](const Tensor& images, attacks::Gate) {
-      return attacks::Outputs{learner.model.forward_along(images, experts, Mode::eval)};
-    }};
-    return training_pgd(alone, victims_of(batch), {}, step, {0, stream}).to_vector<float>();
+    attacks::Victims victims = victims_of(batch);
+    victims.routes = experts;
+    return training_pgd(attack_model(learner.model), victims, {.path = attacks::Path::given}, step,
+                        {0, stream})
+        .to_vector<float>();
   };
   const Tensor seconds = second_experts(learner.model.scores(batch.images, Mode::eval));
   REQUIRE(second.along.size() == 1);

@@ -87,10 +87,11 @@ Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks
 
 Tensor training_attack_along(const Learner& learner, const data::Batch& batch, const Tensor& routes,
                              const StepSettings& step, uint32_t stream) {
-  attacks::Victims victims = victims_of(batch);
-  victims.routes = routes;
-  return training_pgd(attack_model(learner), victims, {.path = attacks::Path::given}, step,
-                      {0, stream});
+  // Path::given would run the mixture as well in every step, for a verdict that nobody asks for.
+  const attacks::Model alone{.forward = [&](const Tensor& images, Gate) {
+    return attacks::Outputs{learner.model.forward_along(images, routes, Mode::eval)};
+  }};
+  return training_pgd(alone, victims_of(batch), {}, step, {0, stream});
 }
 
 }  // namespace moat::train
