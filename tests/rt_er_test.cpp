@@ -72,12 +72,15 @@ TEST_CASE("rt-er: the loss of two images by hand", "[train][rt-er]") {
     TwoImages two;
     two.settings.batch_norm = statistics;
     const RtErTerms terms = two.terms();
+    // Batch statistics are those of all that an expert sees in the step.
     const Mode mode = std::string(statistics) == "batch" ? Mode::train : Mode::eval;
-    const Rows mixture(two.learner.model.forward(two.examples.mixture, mode).logits);
-    const auto along = [&](const Tensor& images) {
-      return Rows(two.learner.model.forward_along(images, two.examples.experts[0], mode));
-    };
-    const Rows p = along(two.batch.images), q = along(two.examples.along[0]);
+    const Tensor experts = two.examples.experts[0];
+    const Tensor route = argmax(two.learner.model.scores(two.examples.mixture, mode), 1);
+    const Tensor logits = two.learner.model.forward_along(
+        concat({two.examples.mixture, two.batch.images, two.examples.along[0]}, 0),
+        concat({route, experts, experts}, 0), mode);
+    const Rows mixture(logits.sliced(0, 0, 2)), p(logits.sliced(0, 2, 4)),
+        q(logits.sliced(0, 4, 6));
     double expected = 0;
     for (int64_t i = 0; i < 2; ++i)
       expected += (mixture.cross_entropy(i, two.label(i)) + 30 * p.kl(q, i)) / 2;
@@ -98,18 +101,23 @@ TEST_CASE("rt-er: the KL terms of all experts add up", "[train][rt-er]") {
   const StepSettings step = step_of(two.settings, 0.1, 0.1);
   two.examples = rt_er_attacks(two.learner, two.batch, step);
   REQUIRE(two.examples.experts.size() == kExperts);
-  const Rows mixture(two.learner.model.forward(two.examples.mixture, Mode::train).logits);
-  double expected = 0;
-  for (int64_t i = 0; i < 2; ++i) expected += mixture.cross_entropy(i, two.label(i)) / 2;
+  Tensors images{two.examples.mixture},
+      routes{argmax(two.learner.model.scores(two.examples.mixture, Mode::train), 1)};
   for (int32_t e = 0; e < kExperts; ++e) {
-    CHECK(two.examples.experts[size_t(e)].to_vector<int32_t>() == std::vector<int32_t>{e, e});
-    const auto along = [&](const Tensor& images) {
-      return Rows(
-          two.learner.model.forward_along(images, two.examples.experts[size_t(e)], Mode::train));
-    };
-    const Rows p = along(two.batch.images), q = along(two.examples.along[size_t(e)]);
-    for (int64_t i = 0; i < 2; ++i) expected += 30 * p.kl(q, i) / 2;
+    const Tensor& experts = two.examples.experts[size_t(e)];
+    CHECK(experts.to_vector<int32_t>() == std::vector<int32_t>{e, e});
+    for (const Tensor& seen : {two.batch.images, two.examples.along[size_t(e)]}) {
+      images.push_back(seen);
+      routes.push_back(experts);
+    }
   }
+  const Tensor logits =
+      two.learner.model.forward_along(concat(images, 0), concat(routes, 0), Mode::train);
+  const auto part = [&](int64_t k) { return Rows(logits.sliced(0, 2 * k, 2 * k + 2)); };
+  double expected = 0;
+  for (int64_t i = 0; i < 2; ++i) expected += part(0).cross_entropy(i, two.label(i)) / 2;
+  for (int64_t e = 0; e < kExperts; ++e)
+    for (int64_t i = 0; i < 2; ++i) expected += 30 * part(2 * e + 1).kl(part(2 * e + 2), i) / 2;
   CHECK(two.terms().loss.item() == Approx(expected).epsilon(1e-4));
 }
 
