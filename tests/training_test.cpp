@@ -128,7 +128,8 @@ TEST_CASE("training: interrupted and resumed is uninterrupted", "[training]") {
 }
 
 // A dual model's state has the momentum of both of its models.
-TEST_CASE("training: interrupted and resumed is uninterrupted, of a dual model", "[training]") {
+TEST_CASE("training: interrupted and resumed is uninterrupted, of a dual model",
+          "[training][.long]") {
   const TemporaryFolder folder;
   const auto run = [&](const char* name) {
     Config c = short_run(folder.path() / name, "jtdmoe");
