@@ -60,7 +60,7 @@ Tensor start_point(const Victims& v, const Pgd& a, int restart) {
   const RandomKey key{.seed = a.seed,
                       .purpose = Purpose::attack_start,
                       .iteration = a.iteration,
-                      .stream = static_cast<uint32_t>(restart)};
+                      .stream = a.stream + static_cast<uint32_t>(restart)};
   if (a.start == Start::uniform) return uniform_point(v, a.threat, key);
   Tensor x = v.images;
   if (a.start == Start::gaussian) x = add(x, random_normal(x.shape(), v.ids, key, 0, 0.001));

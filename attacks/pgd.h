@@ -35,6 +35,7 @@ struct Pgd {
   double momentum = 0;
   uint64_t seed = 0;
   uint32_t iteration = 0;  // of training: makes the draws of one epoch differ from another's
+  uint32_t stream = 0;     // of the first restart's draws; each further one has the next
 };
 
 Pgd fgsm(const ThreatModel& threat);

@@ -18,14 +18,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string percent(int64_t part, int64_t whole) {
-  const train::Interval i = train::wilson_interval(part, whole);
-  char line[64];
-  std::snprintf(line, sizeof line, "%.1f %%  [%.1f, %.1f]",
-                whole ? 100.0 * double(part) / double(whole) : 0.0, 100 * i.low, 100 * i.high);
-  return line;
-}
-
 // "checks: 21 pass, 1 warn, 0 fail, 2 skip", and what did not pass.
 std::string checks_text(const nlohmann::ordered_json& checks) {
   std::map<std::string, int> count{{"pass", 0}, {"warn", 0}, {"fail", 0}, {"skip", 0}};
@@ -50,27 +42,33 @@ std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& se
                             const nlohmann::ordered_json& report, const fs::path& folder) {
   Table table({{"on " + std::to_string(set.size()) + " images"},
                {"accuracy  [95 % interval]", Align::right}});
-  table.row({"clean", percent(e.clean_correct(set), set.size())});
+  table.row({"clean", accuracy_text(e.clean_correct(set), set.size())});
   for (size_t a = 0; a < e.protocol.attacks.size(); ++a) {
     const attacks::NamedAttack& attack = e.protocol.attacks[a];
     int64_t resisted = 0;
     for (const attacks::SampleResult& s : e.samples) resisted += s.resisted[a];
     const bool is_alone = attack.against == attacks::Against::correct;
-    table.row({(is_alone ? "" : "after ") + attack.name, percent(resisted, set.size())});
+    table.row({(is_alone ? "" : "after ") + attack.name, accuracy_text(resisted, set.size())});
   }
   table.row({"robust (" + e.protocol.name + ", worst per image)",
-             percent(e.robust_correct(set), set.size())});
+             accuracy_text(e.robust_correct(set), set.size())});
   return table.str() + checks_text(report.at("checks")) + "report: " + folder.string() + "\n";
 }
 
 }  // namespace
 
-void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
-                   const attacks::Protocol& protocol, const Globals& globals) {
-  require(!fs::exists(folder / "report.json"), [&] {
-    return text("'", folder.string(),
-                "' holds a finished evaluation, which is never overwritten; choose another folder");
-  });
+std::string accuracy_text(int64_t part, int64_t whole) {
+  const train::Interval i = train::wilson_interval(part, whole);
+  char line[64];
+  std::snprintf(line, sizeof line, "%.1f %%  [%.1f, %.1f]",
+                whole ? 100.0 * double(part) / double(whole) : 0.0, 100 * i.low, 100 * i.high);
+  return line;
+}
+
+train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
+                                   const attacks::Protocol& protocol, int batch,
+                                   const fs::path& state, const std::string& label,
+                                   const Globals& globals) {
   catch_interrupts();
   std::unique_ptr<Progress> progress;
   const auto show = [&](const train::EvaluationStanding& at) {
@@ -78,16 +76,24 @@ void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subje
       progress = std::make_unique<Progress>(progress_style(globals), 0, at.passes_done,
                                             Progress::Output{nullptr, {}, {}, "passes"});
     progress->set_total(at.passes_done + at.passes_left);
-    progress->update(at.passes_done, protocol.name,
+    progress->update(at.passes_done, label,
                      text(at.stage, " ", at.images_done, "/", at.images, ": ", at.robust, " of ",
                           at.correct, " resist"));
   };
-  const train::Evaluation evaluation = train::evaluate(subject.model, subject.set, protocol,
-                                                       {.batch = subject.batch,
-                                                        .state = folder / "state.safetensors",
-                                                        .progress = show,
-                                                        .stop_requested = is_interrupted});
-  progress.reset();
+  return train::evaluate(
+      model, set, protocol,
+      {.batch = batch, .state = state, .progress = show, .stop_requested = is_interrupted});
+}
+
+void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
+                   const attacks::Protocol& protocol, const Globals& globals) {
+  require(!fs::exists(folder / "report.json"), [&] {
+    return text("'", folder.string(),
+                "' holds a finished evaluation, which is never overwritten; choose another folder");
+  });
+  const train::Evaluation evaluation =
+      evaluate_watched(subject.model, subject.set, protocol, subject.batch,
+                       folder / "state.safetensors", protocol.name, globals);
   const nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
   print(globals, report, evaluation_text(evaluation, subject.set, report, folder));
 }

@@ -7,8 +7,17 @@
 
 namespace moat::cli {
 
-// Runs a protocol with a progress bar, writes its files into the folder and prints the headline.
-// What it has found so far is kept there, so that the same command goes on after a kill or Ctrl-C.
+// "97.5 %  [95.3, 98.7]": a share with its Wilson interval.
+std::string accuracy_text(int64_t part, int64_t whole);
+
+// Runs a protocol with a progress bar; `label` says on what. Its state is kept in the file, so that
+// the same command goes on after a kill or Ctrl-C.
+train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
+                                   const attacks::Protocol& protocol, int batch,
+                                   const std::filesystem::path& state, const std::string& label,
+                                   const Globals& globals);
+
+// The same with its files written into the folder and its headline printed.
 void evaluate_into(const std::filesystem::path& folder, const train::EvaluationSubject& subject,
                    const attacks::Protocol& protocol, const Globals& globals);
 

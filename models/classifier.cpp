@@ -132,7 +132,13 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   return out;
 }
 
+Tensor Classifier::scores(const Tensor& images, Mode mode) const {
+  require(router_.has_value(), "only a mixture with a router of images has scores of its own");
+  return router_->scores(normalized(images), mode);
+}
+
 Tensor Classifier::average(const Tensor& standard, const Tensor& robust) const {
+  require(dual_ != nullptr, "only a dual model averages two");
   const double alpha = settings_.dual->alpha;
   return settings_.dual->average == Average::logits
              ? add(scale(standard, 1 - alpha), scale(robust, alpha))
@@ -148,7 +154,8 @@ Prediction Classifier::averaged(const Tensor& images, Mode mode, GateGradient ga
   }
   const int64_t n = images.dim(0), ways = dual_->robust.routes();
   const Tensor experts =
-      add(scale(s.experts.to(Dtype::f32), ways), r.experts.to(Dtype::f32)).to(Dtype::i32);
+      add(scale(s.experts.to(Dtype::f32), static_cast<double>(ways)), r.experts.to(Dtype::f32))
+          .to(Dtype::i32);
   const Tensor scores =
       add(reshape(s.scores, {n, dual_->standard.routes(), 1}), reshape(r.scores, {n, 1, ways}));
   return {average(s.logits, r.logits), reshape(scores, {n, routes()}), experts, {}};

@@ -36,8 +36,10 @@ class Classifier : public engine::Module {
   // `noise` for the token gates of a net that has them, in training.
   Prediction forward(const engine::Tensor& images, engine::Mode mode,
                      GateGradient gate = GateGradient::open, const GateSeed* noise = nullptr) const;
-  // As above along a given route, int32 [n] below routes(): one expert per image, or one of each of
-  // a dual model's mixtures. Throws for a dense model.
+  // What the router alone says to images, [n, experts]. Throws without one.
+  engine::Tensor scores(const engine::Tensor& images, engine::Mode mode) const;
+  // As forward() along a given route, int32 [n] below routes(): one expert per image, or one of
+  // each of a dual model's mixtures. Throws for a dense model.
   engine::Tensor forward_along(const engine::Tensor& images, const engine::Tensor& experts,
                                engine::Mode mode) const;
 
@@ -69,11 +71,12 @@ class Classifier : public engine::Module {
   bool can_be_recorded() const;
   engine::Device device() const;
 
-  // The two models of a dual one; throw for another.
+  // The two models of a dual one, and its logits from theirs; throw for another.
   Classifier& standard();
   Classifier& robust();
   const Classifier& standard() const;
   const Classifier& robust() const;
+  engine::Tensor average(const engine::Tensor& standard, const engine::Tensor& robust) const;
 
   // Parameters of the router and of everything else, the two levels of AdvMoE.
   std::vector<engine::NamedTensor> router_parameters();
@@ -97,7 +100,6 @@ class Classifier : public engine::Module {
                               const engine::Tensor& gate, engine::Mode mode) const;
   engine::Tensor weighted_logits(const engine::Tensor& x, const engine::Tensor& scores,
                                  engine::Mode mode) const;
-  engine::Tensor average(const engine::Tensor& standard, const engine::Tensor& robust) const;
   Prediction averaged(const engine::Tensor& images, engine::Mode mode, GateGradient gate) const;
   engine::Tensor averaged_along(const engine::Tensor& images, const engine::Tensor& experts,
                                 engine::Mode mode) const;

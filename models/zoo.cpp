@@ -188,6 +188,7 @@ std::vector<ZooRow> make_zoo() {
       {vit("small", 384, 6, 8, 64), "ViT-S with patches of 8 for images of 64 x 64"},
       {vit("base", 768, 12, 4, 32), "ViT-B with patches of 4 for images of 32 x 32"},
       {vit_small_224, "ViT-S/16 for images of 224 x 224"},
+      {networks(vit_small_224), "4 ViT-S/16, chosen by a fixed random linear map (RT-ER)"},
       {vit_base_224, "ViT-B/16 for images of 224 x 224"},
       {vit_base_32_224, "ViT-B/32 for images of 224 x 224"},
       {token_moe(vit("tiny", 192, 3, 4, 32)), "V-MoE-Ti: 8 experts, 2 a token, every other block"},

@@ -142,6 +142,34 @@ TEST_CASE("a written configuration reads back as itself", "[config]") {
   }
 }
 
+TEST_CASE("methods and their settings are refused where the model has nothing for them",
+          "[config]") {
+  const auto refused = [](std::initializer_list<const char*> settings) {
+    return message_of([&] { validate(with(Config{}, settings)); });
+  };
+  for (const char* method : {"train.method=rt-er", "train.method=jtdmoe"}) {
+    CHECK_THAT(refused({method}), Contains("needs a mixture of experts for images") &&
+                                      Contains("digits-resnet is none"));
+    CHECK_THAT(refused({method, "model.name=digits-v-moe"}), Contains("digits-v-moe is none"));
+    CHECK_NOTHROW(validate(with(Config{}, {method, "model.name=digits-networks-resnet"})));
+    CHECK_NOTHROW(validate(with(Config{}, {method, "model.name=digits-moe-resnet"})));
+  }
+  CHECK_THAT(refused({"train.method=advmoe", "model.name=digits-networks-resnet"}),
+             Contains("no router to train"));
+  CHECK_NOTHROW(validate(with(Config{}, {"train.method=advmoe", "model.router=trained",
+                                         "model.name=digits-networks-resnet"})));
+  CHECK_THAT(refused({"train.method=advmoe", "model.router=fixed", "model.name=digits-moe-resnet"}),
+             Contains("no router to train"));
+  CHECK_THAT(refused({"model.router=fixed"}), Contains("has none"));
+  CHECK_THAT(refused({"train.batch_norm=running", "model.name=digits-vit"}),
+             Contains("needs a model with batch norms"));
+  for (const char* model : {"model.name=digits-resnet", "model.name=digits-vit"})
+    CHECK_THAT(refused({"train.attack_auxiliary=1", model}), Contains("needs a v-moe"));
+  CHECK_THAT(refused({"train.attack_auxiliary=1", "model.name=digits-v-moe", "model.importance=0"}),
+             Contains("no auxiliary losses to attack"));
+  CHECK_NOTHROW(validate(with(Config{}, {"train.attack_auxiliary=1", "model.name=digits-v-moe"})));
+}
+
 TEST_CASE("presets are valid and say what they mean", "[config]") {
   for (const PresetRow& row : presets()) {
     INFO(row.name);
@@ -198,7 +226,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"model.experts=65", "model.experts must be a whole number from 0 to 64, got 65"},
       {"model.score_norm=yes", "model.score_norm must be true or false, got \"yes\""},
       {"train.method=advmeo",
-       "natural, at, trades, mart or advmoe, got \"advmeo\"; did you mean advmoe?"},
+       "natural, at, trades, mart, advmoe, rt-er or jtdmoe, got \"advmeo\"; did you mean advmoe?"},
       {"train.eps=8", "train.eps must be from 0 to 1 in linf, to 5 in l2"},
       {"train.eps=8", "did you mean 8/255 = 0.0314?"},
       {"train.eps=-0.1", "train.eps must be from 0"},

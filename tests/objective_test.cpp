@@ -7,7 +7,7 @@
 #include "engine/ops/elementwise.h"
 #include "engine/ops/reduce.h"
 #include "engine/tape.h"
-#include "tests/models_fixture.h"
+#include "tests/learner_fixture.h"
 #include "train/methods.h"
 
 namespace moat::tests {
@@ -17,38 +17,10 @@ using namespace train;
 
 namespace {
 
-data::Batch batch_for(const models::ClassifierSettings& s, int64_t n = 16) {
-  return {random_images(n, s), random_labels(n, s.classes), row_numbers(n)};
-}
-
 models::Prediction prediction(const std::vector<float>& scores, int64_t experts,
                               const std::vector<int32_t>& routes) {
   const auto n = static_cast<int64_t>(routes.size());
   return {{}, Tensor::from(scores, {n, experts}), Tensor::from(routes, {n}), {}};
-}
-
-struct Snapshot {
-  std::vector<std::string> names;
-  std::vector<std::vector<float>> values;
-  explicit Snapshot(models::Classifier& model) {
-    for (const NamedTensor& t : parameters_of(model)) {
-      names.push_back(t.name);
-      values.push_back(t.value->to_vector<float>());
-    }
-  }
-};
-
-// Number of parameter tensors that differ, of the router and of everything else.
-std::pair<int, int> changed(const Snapshot& a, const Snapshot& b) {
-  std::pair<int, int> count{0, 0};
-  for (size_t i = 0; i < a.names.size(); ++i)
-    if (a.values[i] != b.values[i])
-      ++(a.names[i].starts_with("router.") ? count.first : count.second);
-  return count;
-}
-
-StepSettings step_of(const TrainSettings& t, double rate, double router_rate) {
-  return {.train = t, .seed = 1, .learning_rate = rate, .router_learning_rate = router_rate};
 }
 
 }  // namespace
@@ -182,7 +154,7 @@ TEST_CASE("advmoe: each level moves its own parameters", "[train]") {
   CHECK(lower.second > 20);
   CHECK(upper.first > 10);
   CHECK(upper.second == 0);
-  for (Step method : {natural_step, at_step, trades_step, mart_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, rt_er_step}) {
     const auto both = moved(method, 0.1, 0.1);
     CHECK(both.first == upper.first);
     CHECK(both.second == lower.second);
@@ -197,7 +169,7 @@ TEST_CASE("advmoe: a dense model is refused", "[train]") {
 }
 
 TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[train]") {
-  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step, rt_er_step}) {
     models::ClassifierSettings s = tiny_moe(2);
     s.init = models::Init::uniform;
     Learner learner(s, 2);
@@ -220,7 +192,7 @@ TEST_CASE("methods: the loss falls on a batch that is seen again and again", "[t
 TEST_CASE("methods: a step on mixed images follows the weights of their labels", "[train]") {
   const models::ClassifierSettings s = tiny_moe(2);
   const Tensor labels = random_labels(16, s.classes), others = random_labels(16, s.classes, 1);
-  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step, rt_er_step}) {
     const auto trained = [&](const Tensor& one, const Tensor& other, double weight) {
       Learner learner(s, 2);
       TrainSettings settings;
@@ -272,7 +244,7 @@ TEST_CASE("descend: what is not finite stops the step before anything moves", "[
   };
   const float nan = std::numeric_limits<float>::quiet_NaN(),
               inf = std::numeric_limits<float>::infinity();
-  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step}) {
+  for (Step method : {natural_step, at_step, trades_step, mart_step, advmoe_step, rt_er_step}) {
     CHECK(spoiled("fc.bias", nan, method) == "the loss is not finite");
     CHECK(spoiled("router.fc.bias", inf, method) == "a router score is not finite");
   }

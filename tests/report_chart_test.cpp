@@ -94,6 +94,27 @@ TEST_CASE("line chart: one point, a constant and nothing at all") {
   CHECK_THROWS_AS(chart({1, 2}, {1}), engine::Error);
 }
 
+TEST_CASE("line chart: intervals are whiskers, and fractions along x have ticks") {
+  LineChart chart{"Accuracy", "alpha", Unit::percent, {}};
+  chart.series.push_back(
+      {"clean", {.5, .75, 1}, {.9, .8, .7}, 0, Stroke::solid, {{.8, .95}, {.7, .9}, {.6, .8}}});
+  const std::string svg = line_chart(chart);
+  const size_t whiskers = svg.find("class=\"whisker\"");
+  REQUIRE(whiskers != svg.npos);
+  CHECK(count_of(svg.substr(whiskers, svg.find("/>", whiskers) - whiskers), "h6") == 6);
+  CHECK(count_of(svg, ">0.6</text>") == 1);
+  chart.series[0].x = {1, 2, 3};
+  CHECK(count_of(line_chart(chart), ">2.5</text>") == 0);
+  chart.series[0].intervals.pop_back();
+  CHECK_THROWS_AS(line_chart(chart), engine::Error);
+
+  const std::string file = standalone(svg);
+  CHECK(file.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\""));
+  CHECK(count_of(file, "<svg ") == 1);
+  CHECK(count_of(file, "--series-0: #") == 2);
+  CHECK(file.ends_with("</svg>\n"));
+}
+
 TEST_CASE("bar chart: interval, value and what was not measured") {
   BarChart chart{"Accuracy", {"clean", "robust"}, {}};
   chart.groups.push_back({"<run>", {{.9, train::Interval{.85, .93}, " of 100"}, {std::nan("")}}});

@@ -127,6 +127,29 @@ TEST_CASE("training: interrupted and resumed is uninterrupted", "[training]") {
   CHECK(columns("whole") == columns("parts"));
 }
 
+// A dual model's state has the momentum of both of its models.
+TEST_CASE("training: interrupted and resumed is uninterrupted, of a dual model",
+          "[training][.long]") {
+  const TemporaryFolder folder;
+  const auto run = [&](const char* name) {
+    Config c = short_run(folder.path() / name, "jtdmoe");
+    c.model.ratio = 0.2;
+    c.data.limit = 100;
+    c.train.batch = 50;
+    c.train.steps = 1;
+    c.eval.validation_steps = 1;
+    return c;
+  };
+  train::train(run("whole"), Resume::never, {});
+  CHECK(train::train(run("parts"), Resume::never, stop_after(3)).epochs == 1);
+  train::train(run("parts"), Resume::automatic, {});
+  check_same_run(folder.path() / "whole", folder.path() / "parts");
+  const engine::SafeTensors state =
+      engine::read_safetensors(folder.path() / "whole/checkpoints/last.state.safetensors");
+  for (const char* group : {"standard.experts", "standard.router", "robust.experts"})
+    CHECK(state.tensors.contains(std::string("velocity.") + group));
+}
+
 TEST_CASE("training: what a run folder holds decides what may be done with it", "[training]") {
   const TemporaryFolder folder;
   Config config = short_run(folder.path() / "run", "natural");

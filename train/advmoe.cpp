@@ -1,4 +1,7 @@
+#include "train/advmoe.h"
+
 #include "engine/ops/elementwise.h"
+#include "engine/ops/loss.h"
 #include "engine/tape.h"
 #include "train/methods.h"
 #include "train/objective.h"
@@ -7,25 +10,14 @@ namespace moat::train {
 
 using namespace engine;
 
-namespace {
-
-struct Round {
-  int number = 0;
-  FiniteChecks earlier = {};  // of the step's rounds before
-};
-
-// One level: TRADES against fresh examples, updating one group of parameters; the other group is a
-// constant to this tape, so that none of its gradients is computed.
-StepReport level(Learner& learner, FlatParameters& group, double learning_rate,
-                 double balance_weight, const data::Batch& batch, const StepSettings& step,
-                 const Round& round) {
-  const Tensor adversarial =
-      training_attack(learner, batch, attacks::Loss::kl_divergence, step, round.number);
+StepReport trades_level(Learner& learner, FlatParameters& group, double learning_rate,
+                        double balance_weight, const data::Batch& batch, const Tensor& adversarial,
+                        const StepSettings& step, const FiniteChecks& earlier) {
   Tape tape;
   group.watch(tape);
   const Terms terms = trades_terms(learner, batch, adversarial, step);
   StepReport out;
-  out.checks = round.earlier;
+  out.checks = earlier;
   require_finite_scores(terms.clean, out.checks);
   require_finite_scores(terms.adversarial, out.checks);
   Tensor loss = terms.loss;
@@ -37,14 +29,18 @@ StepReport level(Learner& learner, FlatParameters& group, double learning_rate,
   return out;
 }
 
-}  // namespace
-
 StepReport advmoe_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {
   require(learner.router.has_value(),
           "advmoe trains a router and experts: model.name must be a MoE model, see `moat models`");
-  const StepReport lower = level(learner, learner.experts, step.learning_rate, 0, batch, step, {});
-  return level(learner, *learner.router, step.router_learning_rate, step.train.balance, batch, step,
-               {1, lower.checks});
+  if (step.train.form == "released")
+    return released_advmoe_step(learner, batch, step, kl_divergence);
+  const auto attack = [&](int round) {
+    return training_attack(learner, batch, attacks::Loss::kl_divergence, step, round);
+  };
+  const StepReport lower =
+      trades_level(learner, *learner.experts, step.learning_rate, 0, batch, attack(0), step);
+  return trades_level(learner, *learner.router, step.router_learning_rate, step.train.balance,
+                      batch, attack(1), step, lower.checks);
 }
 
 }  // namespace moat::train

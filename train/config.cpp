@@ -43,6 +43,28 @@ const Field& find_field(const std::string& name, const std::string& origin) {
   throw UsageError(origin + "there is no setting '" + name + "'" + hint);
 }
 
+void must(bool holds, const std::string& message) {
+  if (!holds) throw UsageError(message);
+}
+
+// What a method, and a setting of it, needs of the model.
+void check_method(const TrainSettings& train, const models::ClassifierSettings& model) {
+  must(train.method != "advmoe" || (model.experts > 1 && model.router.trained),
+       "train.method=advmoe needs a mixture of experts, and " + model.name +
+           " has no router to train; take the moe form of the model or train.method=trades");
+  must((train.method != "rt-er" && train.method != "jtdmoe") || model.experts > 1,
+       "train.method=" + train.method + " needs a mixture of experts for images, and " +
+           model.name + " is none; take networks-resnet18 or another of moat models");
+  must(train.batch_norm == "batch" || model.family != models::Family::vit,
+       "train.batch_norm=running needs a model with batch norms, and " + model.name +
+           " has none; train.batch_norm=batch");
+  const models::TokenExperts& tokens = model.transformer.moe;
+  must(train.attack_auxiliary == 0 ||
+           (!tokens.blocks.empty() && (tokens.importance != 0 || tokens.balance != 0)),
+       "train.attack_auxiliary needs a v-moe with model.importance above 0, and " + model.name +
+           " has no auxiliary losses to attack; train.attack_auxiliary=0");
+}
+
 }  // namespace
 
 Config overlay(const Config& base, const json& document, const std::string& origin) {
@@ -114,9 +136,6 @@ void validate(const Config& config) {
   require_eps(train.eps, "train.eps", train.norm);
   require_eps(train.step, "train.step", train.norm);
   require_eps(config.eval.eps, "eval.eps", train.norm);
-  const auto must = [](bool holds, const std::string& message) {
-    if (!holds) throw UsageError(message);
-  };
   must(train.eps > 0 || train.method == "natural",
        "train.eps must be above 0 for train.method=" + train.method +
            "; train without an attack with train.method=natural");
@@ -127,10 +146,7 @@ void validate(const Config& config) {
   cutout_fill(config.data);
   must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,
        "data.mixup and data.cutmix mix the images of a batch: train.batch must be above 1, got 1");
-  const models::ClassifierSettings model = zoo_settings(config.model);
-  must(train.method != "advmoe" || (model.experts > 1 && model.router.trained),
-       "train.method=advmoe needs a mixture of experts, and " + config.model.name +
-           " has no router to train; take the moe form of the model or train.method=trades");
+  check_method(train, zoo_settings(config.model));
 }
 
 std::optional<double> cutout_fill(const DataSettings& data) {

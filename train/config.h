@@ -20,7 +20,11 @@ struct ModelSettings {
   double kept = 1;      // share of the filters kept by learned scores (a sparse dense net)
   int active = 0;       // experts per image; 0: as the row
   int router_pool = 0;  // side of the squares of pixels that the router sees as one; 0: automatic
-  bool score_norm = true;  // batch norm without affine on the router's scores
+  bool score_norm = true;      // batch norm without affine on the router's scores
+  std::string router = "zoo";  // zoo | trained | fixed: whether the router learns; zoo: as the row
+  // Of the dual model that train.method=jtdmoe makes of two such models:
+  double alpha = 0.7;              // weight of the robust one
+  std::string average = "logits";  // logits | probabilities: what is averaged
   // Of nets with mixtures for tokens (V-MoE), beside experts and active:
   std::string moe_blocks;          // every-<n> | last-<n> of every other one; empty: as the row
   double capacity = 0;             // room of an expert relative to an even share; 0: for all
@@ -46,7 +50,8 @@ struct DataSettings {
 };
 
 struct TrainSettings {
-  std::string method = "at";  // natural | at | trades | mart | advmoe
+  std::string method = "at";   // natural | at | trades | mart | advmoe | rt-er | jtdmoe
+  std::string form = "paper";  // paper | released: the objective of advmoe
   int epochs = 20;
   int batch = 128;
   double eps = 0.1;              // radius of the training attack, pixels in [0, 1]
@@ -55,8 +60,13 @@ struct TrainSettings {
   std::string norm = "linf";     // linf | l2
   std::string gate = "blocked";  // gradient through the gate in the training attack:
                                  // through | blocked | alternate (from iteration to iteration)
-  double beta = 6;               // weight of the KL term (TRADES, MART, AdvMoE)
-  double balance = 0.1;          // weight of the router's balance loss (MoE)
+  double attack_auxiliary = 0;   // weight of token gates' auxiliary losses in the training attack
+  std::string batch_norm = "batch";   // batch | running: statistics of the passes of a loss
+  double beta = 6;                    // weight of the KL term (TRADES, MART, AdvMoE, RT-ER, JTDMoE)
+  double router_weight = 6;           // weight of the released AdvMoE router's cross-entropy
+  std::string kl_experts = "second";  // second | all: whose KL term RT-ER and JTDMoE add
+  bool conditioned = true;            // JTDMoE: the standard model's loss is the mixture's
+  double balance = 0.1;               // weight of the router's balance loss (MoE)
   double learning_rate = 0.1;
   double router_learning_rate = 0;  // 0: as learning_rate
   double momentum = 0.9;

@@ -2,19 +2,51 @@
 
 namespace moat::train {
 
+namespace {
+Learner::Forward forward_of(const models::Classifier& model) {
+  return [&model](const auto&... args) { return model.forward(args...); };
+}
+}  // namespace
+
 Learner::Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device)
-    : model(settings, seed, device),
-      experts(model.expert_parameters()),
-      forward([this](const engine::Tensor& images, engine::Mode mode, models::GateGradient gate,
-                     const models::GateSeed* noise) {
-        return model.forward(images, mode, gate, noise);
-      }) {
+    : own_(std::make_unique<models::Classifier>(settings, seed, device)),
+      model(*own_),
+      forward(forward_of(model)) {
+  make_groups();
+}
+
+Learner::Learner(models::Classifier& part) : model(part), forward(forward_of(part)) {
+  make_groups();
+}
+
+void Learner::make_groups() {
+  if (model.settings().dual) {
+    standard = std::make_unique<Learner>(model.standard());
+    robust = std::make_unique<Learner>(model.robust());
+    return;
+  }
+  experts.emplace(model.expert_parameters());
   if (!model.router_parameters().empty()) router.emplace(model.router_parameters());
 }
 
 std::vector<engine::FlatParameters*> Learner::groups() {
-  std::vector<engine::FlatParameters*> out{&experts};
-  if (router) out.push_back(&*router);
+  std::vector<engine::FlatParameters*> out;
+  for (auto* own : {&experts, &router})
+    if (*own) out.push_back(&**own);
+  for (Learner* part : {standard.get(), robust.get()})
+    if (part)
+      for (engine::FlatParameters* group : part->groups()) out.push_back(group);
+  return out;
+}
+
+std::vector<std::string> Learner::group_names() const {
+  std::vector<std::string> out;
+  if (experts) out.emplace_back("experts");
+  if (router) out.emplace_back("router");
+  if (standard)
+    for (const std::string& name : standard->group_names()) out.push_back("standard." + name);
+  if (robust)
+    for (const std::string& name : robust->group_names()) out.push_back("robust." + name);
   return out;
 }
 

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "data/image_set.h"
@@ -13,12 +15,17 @@
 namespace moat::train {
 
 // A model with its optimizer state: everything a step changes. Parameters form two groups, the two
-// levels of AdvMoE: `experts` is all of the net but its router.
+// levels of AdvMoE: `experts` is all of the net but its router, which may be fixed. The groups of a
+// dual model are those of its two models, each a learner by itself.
 struct Learner {
-  models::Classifier model;
-  engine::FlatParameters experts;
-  std::optional<engine::FlatParameters> router;
-  std::optional<WeightAverage> average;  // where somebody keeps one
+ private:
+  std::unique_ptr<models::Classifier> own_;  // none of a part of a dual model
+
+ public:
+  models::Classifier& model;
+  std::optional<engine::FlatParameters> experts, router;
+  std::unique_ptr<Learner> standard, robust;  // of a dual model
+  std::optional<WeightAverage> average;       // where somebody keeps one
 
   // How a step runs the model: model.forward(). A benchmark puts another form of it here.
   using Forward = std::function<models::Prediction(const engine::Tensor& images, engine::Mode,
@@ -26,10 +33,16 @@ struct Learner {
   Forward forward;
 
   Learner(const models::ClassifierSettings& settings, uint64_t seed, engine::Device device = {});
-  Learner(const Learner&) = delete;  // the rest points into the model
-  std::vector<engine::FlatParameters*> groups();
+  explicit Learner(models::Classifier& part);  // must outlive the learner
+  Learner(const Learner&) = delete;            // the rest points into the model
+
+  std::vector<engine::FlatParameters*> groups();  // experts, router; of standard, of robust
+  std::vector<std::string> group_names() const;   // "experts", "standard.router", …
   // Makes what the settings need beside the model: AdamW's second moment, an average.
   void prepare(const TrainSettings& settings);
+
+ private:
+  void make_groups();
 };
 
 // What the loop tells a step.

@@ -64,6 +64,9 @@ ClassifierSettings zoo_settings(const ModelSettings& model) {
   must(has_router || has_token_gates || (model.experts <= 1 && model.active <= 1),
        "model.experts needs a mixture of experts, and " + s.name +
            " is dense; take the moe form of the model (moat models lists them)");
+  must(has_router || model.router == "zoo",
+       "model.router needs a model with a router of images, and " + s.name +
+           " has none; moat models lists them");
   must(has_token_gates || (model.moe_blocks.empty() && model.capacity == 0 && model.group == 0),
        "model.moe_blocks, model.capacity and model.group need a v-moe, and " + s.name +
            " is none; moat models lists them");
@@ -78,10 +81,20 @@ ClassifierSettings zoo_settings(const ModelSettings& model) {
   if (model.active > 0) s.active = model.active;
   must_be_active(s.active, s.experts);
   if (model.router_pool > 0) s.router.pool = model.router_pool;
+  if (model.router != "zoo") s.router.trained = model.router == "trained";
   if (s.gate == models::GateForm::softmax && model.gate == "straight-through")
     s.gate = models::GateForm::raw;
   s.router.score_norm = s.router.score_norm && model.score_norm;
   return s;
+}
+
+ClassifierSettings dual_settings(const ModelSettings& model, const ClassifierSettings& part) {
+  return models::dual_of("dual-" + part.name,
+                         {.standard = part,
+                          .robust = part,
+                          .alpha = model.alpha,
+                          .average = model.average == "logits" ? models::Average::logits
+                                                               : models::Average::probabilities});
 }
 
 std::string company_warning(const ClassifierSettings& settings) {

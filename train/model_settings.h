@@ -11,6 +11,10 @@ namespace moat::train {
 // UsageError for what the row cannot be told.
 models::ClassifierSettings zoo_settings(const ModelSettings& model);
 
+// Of two models with these settings, a standard and a robust one.
+models::ClassifierSettings dual_settings(const ModelSettings& model,
+                                         const models::ClassifierSettings& part);
+
 // Why an image's result depends on other images, in a line; empty when it does not.
 std::string company_warning(const models::ClassifierSettings& settings);
 

@@ -63,7 +63,8 @@ std::vector<double> parse_numbers(const std::string& given, const std::string& w
   // The end belongs to it whatever its last bit.
   const auto steps = static_cast<int>(std::floor((numbers[1] - numbers[0]) / numbers[2] + 1e-9));
   std::vector<double> range;
-  for (int i = 0; i <= steps; ++i) range.push_back(numbers[0] + i * numbers[2]);
+  for (int i = 0; i <= steps; ++i)  // 0.55, not 0.5500000000000001
+    range.push_back(std::round((numbers[0] + i * numbers[2]) * 1e9) / 1e9);
   return range;
 }
 

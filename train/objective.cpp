@@ -9,22 +9,9 @@
 namespace moat::train {
 
 using namespace engine;
-using attacks::Gate;
 using models::GateGradient;
 
 namespace {
-
-template <class Forward>
-attacks::Model attacked(Forward forward, bool routed) {
-  return {.forward =
-              [forward](const Tensor& images, Gate gate) {
-                const models::Prediction p = forward(
-                    images, Mode::eval,
-                    gate == Gate::open ? GateGradient::open : GateGradient::blocked, nullptr);
-                return attacks::Outputs{p.logits, p.experts, p.scores};
-              },
-          .routed = routed};
-}
 
 void step(FlatParameters& group, double learning_rate, const TrainSettings& settings,
           const Tensor& failures) {
@@ -42,51 +29,7 @@ void step(FlatParameters& group, double learning_rate, const TrainSettings& sett
                failures);
 }
 
-Gate training_gate(const StepSettings& step) {
-  if (step.train.gate == "alternate") return step.iteration % 2 ? Gate::blocked : Gate::open;
-  return step.train.gate == "through" ? Gate::open : Gate::blocked;
-}
-
 }  // namespace
-
-attacks::Model attack_model(const models::Classifier& model) {
-  attacks::Model seen =
-      attacked([&model](const auto&... args) { return model.forward(args...); }, model.has_gates());
-  if (model.has_auxiliary_losses())
-    seen.auxiliary = [&model](const Tensor& images) { return model.auxiliary_losses(images); };
-  if (model.is_routed()) {
-    seen.routes = model.routes();
-    seen.along = [&model](const Tensor& images, const Tensor& experts) {
-      return model.forward_along(images, experts, Mode::eval);
-    };
-  }
-  return seen;
-}
-
-Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
-                       const StepSettings& step, int round) {
-  const NoTapeScope not_recorded;
-  const attacks::Model model = attacked(learner.forward, learner.model.has_gates());
-  const bool is_kl = loss == attacks::Loss::kl_divergence;
-  const Gate gate = training_gate(step);
-  const attacks::Victims victims{
-      batch.images,       batch.labels,
-      batch.ids,          is_kl ? model.forward(batch.images, gate).logits : Tensor{},
-      batch.other_labels, batch.weight};
-  const double eps = step.train.eps;
-  // The draws of each epoch and round are their own: two rounds per epoch share no counter.
-  return attacks::pgd(
-             model, victims,
-             {.threat = {.norm = step.train.norm == "l2" ? Norm::l2 : Norm::linf, .eps = eps},
-              .steps = step.train.steps,
-              .step = step.train.step > 0 ? step.train.step : eps / 4,
-              .start = is_kl ? attacks::Start::gaussian : attacks::Start::uniform,
-              .objective = {loss, gate},
-              .keep = attacks::Keep::last,
-              .seed = step.seed,
-              .iteration = static_cast<uint32_t>(2 * step.epoch + round + 1)})
-      .adversarial;
-}
 
 Tensor mean_cross_entropy(const Tensor& logits, const data::Batch& batch, double smoothing) {
   const Tensor hard = mean(
@@ -105,10 +48,14 @@ Tensor balance_loss(const models::Prediction& prediction) {
                static_cast<double>(experts));
 }
 
+Mode loss_mode(const TrainSettings& train) {
+  return train.batch_norm == "batch" ? Mode::train : Mode::eval;
+}
+
 models::Prediction training_pass(const Learner& learner, const Tensor& images,
                                  const data::Batch& batch, const StepSettings& step) {
   const models::GateSeed noise{step.seed, static_cast<uint32_t>(step.epoch), batch.ids};
-  return learner.forward(images, Mode::train, GateGradient::open, &noise);
+  return learner.forward(images, loss_mode(step.train), GateGradient::open, &noise);
 }
 
 Tensor with_auxiliary(const Tensor& loss, const models::Prediction& prediction) {

@@ -1,22 +1,11 @@
 #pragma once
 
-#include "attacks/pgd.h"
 #include "train/perturbed_weights.h"
-#include "train/step_report.h"
+#include "train/training_attack.h"
 
 namespace moat::train {
 
 // The pieces methods are made of.
-
-// The model in evaluation mode, as attacks see it. The model must outlive what is returned.
-attacks::Model attack_model(const models::Classifier& model);
-
-// The adversarial batch of a training step: train.steps of train.step in the ball of train.eps,
-// last iterate, batch norm in evaluation mode, input gradient only. The cross-entropy attack starts
-// uniformly in the ball, the KL attack at 0.001 N(0,1) from the image with the clean logits as its
-// reference (Zhang et al. 2019). `round` tells the attacks of one iteration apart.
-engine::Tensor training_attack(const Learner& learner, const data::Batch& batch, attacks::Loss loss,
-                               const StepSettings& step, int round = 0);
 
 // Mean cross-entropy against the batch's labels, both of them where its images are mixed, with
 // label smoothing: (1 - s) CE(y) + s mean over classes of CE.
@@ -28,8 +17,12 @@ engine::Tensor mean_cross_entropy(const engine::Tensor& logits, const data::Batc
 // uniform.
 engine::Tensor balance_loss(const models::Prediction& prediction);
 
-// A pass in training mode through an open gate; noise on token gates is that of the epoch and the
-// images' ids.
+// The mode of the passes of a loss: training mode, or evaluation mode where batch norms are to use
+// their running statistics (train.batch_norm).
+engine::Mode loss_mode(const TrainSettings& train);
+
+// A pass of a loss through an open gate; noise on token gates is that of the epoch and the images'
+// ids.
 models::Prediction training_pass(const Learner& learner, const engine::Tensor& images,
                                  const data::Batch& batch, const StepSettings& step);
 

@@ -20,8 +20,9 @@ constexpr const char* kModel = "model.";
 std::vector<std::pair<std::string, Tensor>> memory_of(Learner& learner) {
   std::vector<std::pair<std::string, Tensor>> out;
   const auto groups = learner.groups();
+  const auto names = learner.group_names();
   for (size_t g = 0; g < groups.size(); ++g) {
-    const std::string name = g == 0 ? ".experts" : ".router";
+    const std::string name = "." + names[g];
     out.emplace_back("velocity" + name, groups[g]->velocity());
     if (!groups[g]->second_moment().defined()) continue;
     out.emplace_back("second_moment" + name, groups[g]->second_moment());

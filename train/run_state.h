@@ -19,8 +19,8 @@ struct RunState {
 
 // Everything needed to continue bit for bit, in one file that replaces its predecessor at once:
 // model tensors as in a checkpoint ("model." + name), and in flat buffers what the learner was
-// prepared with: momentum or AdamW's moments ("velocity.experts", "second_moment.router", …), the
-// average ("average." + part).
+// prepared with: momentum or AdamW's moments ("velocity.experts", "second_moment.robust.router",
+// …), the average ("average." + part).
 void save_state(const std::filesystem::path& file, Learner& learner, const RunState& state);
 // Fills the learner; throws a one-line Error naming the file when it does not fit.
 RunState load_state(const std::filesystem::path& file, Learner& learner);

@@ -313,7 +313,7 @@ models::ClassifierSettings classifier_settings(const Config& config, const data:
     s.mean = statistics.mean;
     s.deviation = statistics.deviation;
   }
-  return s;
+  return config.train.method == "jtdmoe" ? dual_settings(config.model, s) : s;
 }
 
 std::string resolved_json(const Config& config, models::Classifier& model) {

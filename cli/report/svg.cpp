@@ -109,7 +109,7 @@ struct Extent {
 
 // One series as a path that is interrupted where there is no value, with a mark per point.
 std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&& px, auto&& py) {
-  std::string path, marks;
+  std::string path, marks, whiskers;
   bool pen_down = false;
   const char* dot = s.x.size() <= 60 ? "dot" : "dot hidden";
   for (size_t i = 0; i < s.x.size(); ++i) {
@@ -120,14 +120,21 @@ std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&&
     const std::string x = at(px(s.x[i])), y = at(py(s.y[i]));
     path += (pen_down ? "L" : "M") + x + " " + y;
     pen_down = true;
+    if (!s.intervals.empty()) {
+      const std::string low = at(py(s.intervals[i].low)), high = at(py(s.intervals[i].high)),
+                        left = at(px(s.x[i]) - 3);
+      whiskers +=
+          text("M", x, " ", low, "V", high, "M", left, " ", low, "h6M", left, " ", high, "h6");
+    }
     marks += text("<g class=\"mark\"><circle class=\"", dot, "\" cx=\"", x, "\" cy=\"", y,
                   "\" r=\"2\"/><circle class=\"reach\" cx=\"", x, "\" cy=\"", y,
                   "\" r=\"7\"/><title>", escaped(s.name), ", ", escaped(x_title), " ",
                   brief(s.x[i]), ": ", value_text(s.y[i], unit), "</title></g>\n");
   }
   return text("<path class=\"curve", s.stroke == Stroke::dashed ? " dashed" : "",
-              "\" style=\"stroke:", colour(s.colour), "\" d=\"", path,
-              "\"/>\n<g style=\"fill:", colour(s.colour), "\">", marks, "</g>\n");
+              "\" style=\"stroke:", colour(s.colour), "\" d=\"", path, "\"/>\n",
+              whiskers.empty() ? "" : text("<path class=\"whisker\" d=\"", whiskers, "\"/>\n"),
+              "<g style=\"fill:", colour(s.colour), "\">", marks, "</g>\n");
 }
 
 }  // namespace
@@ -136,9 +143,9 @@ std::string standalone(const std::string& chart) {
   const size_t inside = chart.find('>');
   require(chart.starts_with("<svg ") && inside != std::string::npos,
           "standalone: a chart must be an <svg>");
-  return text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", chart.substr(5, inside - 5), "><style>",
-              kStyle,
-              "svg { background: var(--page); font-family: system-ui, sans-serif; }</style>",
+  return text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", chart.substr(5, inside - 5),
+              "><style><![CDATA[", kStyle,
+              "svg { background: var(--page); font-family: system-ui, sans-serif; }]]></style>",
               chart.substr(inside + 1));
 }
 
@@ -167,13 +174,19 @@ std::vector<double> ticks(double low, double high, int wanted) {
 std::string line_chart(const LineChart& chart) {
   constexpr double kPlotHeight = 176, kBottom = 34, kRight = 12;
   Extent x_extent, y_extent;
+  bool is_counted = true;  // along x: epochs have no halves
   std::vector<LegendEntry> entries;
   for (const Series& s : chart.series) {
-    require(s.x.size() == s.y.size(), "line_chart: x and y of a series must have the same length");
+    require(s.x.size() == s.y.size() && (s.intervals.empty() || s.intervals.size() == s.x.size()),
+            "line_chart: x, y and intervals of a series must have the same length");
     for (size_t i = 0; i < s.x.size(); ++i) {
       if (!std::isfinite(s.y[i])) continue;
       x_extent.include(s.x[i]);
       y_extent.include(s.y[i]);
+      is_counted = is_counted && s.x[i] == std::floor(s.x[i]);
+      if (s.intervals.empty()) continue;
+      y_extent.include(s.intervals[i].low);
+      y_extent.include(s.intervals[i].high);
     }
     entries.push_back(
         {s.name, s.colour, s.stroke == Stroke::dashed ? Sample::dashed_line : Sample::line});
@@ -209,7 +222,8 @@ std::string line_chart(const LineChart& chart) {
   }
   out += rule(left, bottom, kWidth - kRight, bottom, "axis");
   for (double v : ticks(x_extent.low, x_extent.high, 6)) {
-    if (v < x_extent.low - 1e-9 || v > x_extent.high + 1e-9 || v != std::floor(v)) continue;
+    if (v < x_extent.low - 1e-9 || v > x_extent.high + 1e-9) continue;
+    if (is_counted && v != std::floor(v)) continue;
     out += rule(px(v), bottom, px(v), bottom + 4, "axis");
     out += words(px(v), bottom + 16, brief(v), "tick", "middle");
   }

@@ -22,6 +22,7 @@ struct Series {
   std::vector<double> x, y;  // same length; NaN interrupts the line
   int colour = 0;
   Stroke stroke = Stroke::solid;
+  std::vector<train::Interval> intervals{};  // of y, drawn as whiskers; none, or one per point
 };
 
 struct LineChart {
@@ -31,6 +32,9 @@ struct LineChart {
   std::vector<Series> series;
 };
 std::string line_chart(const LineChart& chart);
+
+// A chart as a file by itself, with the page's style sheet inside.
+std::string standalone(const std::string& chart);
 
 struct Bar {
   double value;  // a fraction in [0, 1]
@@ -56,9 +60,6 @@ struct HeatMap {
   std::vector<std::vector<std::string>> tooltips;  // [rows][columns]
 };
 std::string heat_map(const HeatMap& map);
-
-// A chart as a file of its own, with the page's style sheet.
-std::string standalone(const std::string& chart);
 
 // Round numbers (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted`
 // of them; the first is <= low, the last >= high.

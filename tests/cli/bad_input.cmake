@@ -205,6 +205,50 @@ succeeds("vit" import "${SCRATCH}/vit-weights.safetensors" --as digits-vit --out
 refuses(2 "bounds are known for convolutional nets .* choose such a model"
         certify "${vit}" --limit 2 --out "${SCRATCH}/vit-certificate")
 
+# Mix.
+set(mixed "${SCRATCH}/mixed")
+succeeds("exported" export --model resnet20 --out "${SCRATCH}/larger-theirs.safetensors")
+succeeds("imported" import "${SCRATCH}/larger-theirs.safetensors" --as resnet20 --out "${SCRATCH}/larger.safetensors")
+refuses(2 "--out is required" mix "${checkpoint}" "${checkpoint}")
+refuses(2 "robust is required" mix "${checkpoint}" --out "${mixed}")
+refuses(2 "from 0 to 1, got 1.5" mix "${checkpoint}" "${checkpoint}" --alpha 1.5 --out "${mixed}")
+refuses(2 "from 0 to 1, got -0.1" mix "${checkpoint}" "${checkpoint}" --save -0.1 --out "${mixed}")
+refuses(2 "--alpha must be a number" mix "${checkpoint}" "${checkpoint}" --alpha half --out "${mixed}")
+foreach(grid 0.5:1 0:1:0 1:0:0.1 0:1:0.0001)
+  refuses(2 "--alpha must be a list like .* or a range from:to:step .* got '${grid}'"
+          mix "${checkpoint}" "${checkpoint}" --alpha ${grid} --out "${mixed}")
+endforeach()
+refuses(2 "--on must be .* got 'logit'; did you mean logits" mix "${checkpoint}" "${checkpoint}" --on logit --out "${mixed}")
+refuses(2 "--eps must be .* did you mean 8/255" mix "${checkpoint}" "${checkpoint}" --eps 8 --out "${mixed}")
+refuses(2 "protocol must be" mix "${checkpoint}" "${checkpoint}" --protocol pgd --out "${mixed}")
+refuses(1 "tf32 needs an NVIDIA GPU" --precision tf32 --device cpu mix "${checkpoint}" "${checkpoint}" --out "${mixed}")
+refuses(1 "there is no '${SCRATCH}/absent'" mix "${SCRATCH}/absent" "${checkpoint}" --out "${mixed}")
+refuses(1 "same images and classes: .* takes 32x32x3 images of 10 classes, .*8x8x1"
+        mix "${SCRATCH}/larger.safetensors" "${checkpoint}" --out "${mixed}")
+refuses(1 "choose data.name" mix "${SCRATCH}/larger.safetensors" "${SCRATCH}/larger.safetensors" --out "${mixed}")
+if(EXISTS "${mixed}")
+  string(APPEND failures "  a refused mix left ${mixed}\n")
+endif()
+succeeds("0.5 .*\n +1 .*curve: " mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4 --protocol pgd-10@1
+         --save 0.7 --out "${mixed}" --quiet)
+refuses(1 "mix.json' holds a finished curve, which is never overwritten" mix "${checkpoint}" "${checkpoint}"
+        --alpha 0.5:1:0.5 --limit 4 --protocol pgd-10@1 --out "${mixed}")
+refuses(1 "dual.safetensors' is a dual model already" mix "${mixed}/dual.safetensors" "${checkpoint}" --out "${SCRATCH}/again")
+file(READ "${mixed}/mix.json" curve)
+string(REPLACE "\"finished\": true" "\"finished\": false" curve "${curve}")
+file(WRITE "${mixed}/mix.json" "${curve}")
+refuses(1 "mix.json' is a curve of other models or settings" mix "${checkpoint}" "${checkpoint}"
+        --alpha 0.5:1:0.25 --limit 4 --protocol pgd-10@1 --out "${mixed}")
+succeeds("^{.*\"finished\": true.*}\n$" mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4
+         --protocol pgd-10@1 --out "${mixed}" --json)
+succeeds("SA|clean" eval "${mixed}/dual.safetensors" --limit 4 --protocol pgd-10@1 eval.dir=${SCRATCH}/dual-eval
+         eval.checks=0 --quiet)
+
+refuses(2 "needs a mixture of experts for images" train --preset digits-at train.method=rt-er)
+refuses(2 "needs a mixture of experts for images" train --preset digits-at train.method=jtdmoe)
+refuses(2 "train.attack_auxiliary needs a v-moe" train --preset digits-at train.attack_auxiliary=1)
+refuses(2 "model.alpha must be .* got .1.5" train --preset digits-jtdmoe model.alpha=1.5)
+
 succeeds("^moat [0-9.]+ \\([^)]+\\)\n$" --version)
 succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18" models --help)
