@@ -5,7 +5,7 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
+#include <utility>
 
 #include "engine/names.h"
 #include "engine/ops/elementwise.h"
@@ -152,16 +152,26 @@ std::string some(std::vector<std::string> names) {
   return text(line, " and ", all - kNamed, " more");
 }
 
+using Ranks = std::map<std::string, int>;  // of a model's tensors, by name
+
 struct Differences {
   std::vector<std::string> missing, left_over;
+  size_t other_ranks = 0;  // tensors that are there in another form
   size_t count() const { return missing.size() + left_over.size(); }
+  bool operator<(const Differences& other) const {
+    return std::pair(count(), other_ranks) < std::pair(other.count(), other.other_ranks);
+  }
 };
 
-Differences compared(const std::set<std::string>& names, const Renamed& file) {
+Differences compared(const Ranks& names, const Renamed& file) {
   Differences out;
-  for (const std::string& name : names)
-    if (!file.tensors.contains(name) && name != kMean && name != kDeviation)
+  for (const auto& [name, rank] : names) {
+    const auto it = file.tensors.find(name);
+    if (it != file.tensors.end())
+      out.other_ranks += it->second.rank() != rank;
+    else if (name != kMean && name != kDeviation)
       out.missing.push_back(name);
+  }
   for (const auto& [ours, theirs] : file.origin)
     if (!names.contains(ours)) out.left_over.push_back(shown(theirs));
   return out;
@@ -207,9 +217,9 @@ std::vector<double> known_or(const std::vector<double>& given, const char* key, 
                                   : it->second.to(Dtype::f64).to_vector<double>();
 }
 
-std::set<std::string> names_of(Classifier& model) {
-  std::set<std::string> names;
-  for (const NamedTensor& t : state_of(model)) names.insert(t.name);
+Ranks names_of(Classifier& model) {
+  Ranks names;
+  for (const NamedTensor& t : state_of(model)) names[t.name] = t.value->rank();
   return names;
 }
 
@@ -232,7 +242,7 @@ struct Fit {
 };
 
 Fit fit_of(const Project& project, const SafeTensors& file, const ClassifierSettings& s,
-           const std::set<std::string>& names, const std::string& origin) {
+           const Ranks& names, const std::string& origin) {
   Fit fit{&project, read_names(file, s, project, origin), {}};
   if (s.family == Family::vgg) fold_biases(fit.file);
   fit.differences = compared(names, fit.file);
@@ -240,15 +250,15 @@ Fit fit_of(const Project& project, const SafeTensors& file, const ClassifierSett
 }
 
 // The first of the best.
-Fit best_fit(const SafeTensors& file, const ClassifierSettings& s,
-             const std::set<std::string>& names, const std::string& origin) {
+Fit best_fit(const SafeTensors& file, const ClassifierSettings& s, const Ranks& names,
+             const std::string& origin) {
   std::optional<Fit> best;
   std::optional<Error> refused;
   for (const Project& project : projects()) {
     if (!fits(project, s)) continue;
     try {
       Fit fit = fit_of(project, file, s, names, origin);
-      if (!best || fit.differences.count() < best->differences.count()) best = std::move(fit);
+      if (!best || fit.differences < best->differences) best = std::move(fit);
     } catch (const Error& error) {
       refused = error;
     }
@@ -326,7 +336,7 @@ Imported import_model(const SafeTensors& file, const ClassifierSettings& setting
   ClassifierSettings bare = s;
   bare.mean = bare.deviation = {};
   Classifier draft = build(bare, file, origin);
-  const std::set<std::string> names = names_of(draft);
+  const Ranks names = names_of(draft);
   Fit fit = project == kAuto ? best_fit(file, s, names, origin)
                              : fit_of(find_project(project), file, s, names, origin);
   require(fit.differences.count() == 0,

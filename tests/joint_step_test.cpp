@@ -226,15 +226,15 @@ TEST_CASE("awp: the update by hand", "[train][awp]") {
   // By hand: w + v from the slope at w, and w - lr · slope at w + v.
   const auto slope = [&] {
     Tape tape;
-    other.experts.watch(tape);
-    other.experts.collect(tape.gradients(objective(other).loss));
+    other.experts->watch(tape);
+    other.experts->collect(tape.gradients(objective(other).loss));
   };
-  const Tensor w = other.experts.values().clone();
+  const Tensor w = other.experts->values().clone();
   slope();
-  other.experts.climb(0.02);
+  other.experts->climb(0.02);
   slope();
-  const auto g = other.experts.gradients().to_vector<float>(), start = w.to_vector<float>(),
-             got = learner.experts.values().to_vector<float>();
+  const auto g = other.experts->gradients().to_vector<float>(), start = w.to_vector<float>(),
+             got = learner.experts->values().to_vector<float>();
   for (size_t i = 0; i < got.size(); ++i)
     REQUIRE(got[i] == Approx(start[i] - 0.5 * g[i]).epsilon(1e-6).margin(1e-7));
 }

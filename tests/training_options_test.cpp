@@ -95,7 +95,7 @@ TEST_CASE("average: three steps by hand", "[train][ema]") {
   Learner learner(tiny_moe(2), 2);
   TrainSettings settings;
   settings.ema = 0.5;
-  fill(learner.experts, 1);
+  fill(*learner.experts, 1);
   const auto set_buffers = [&](double value) {
     for (const NamedTensor& t : state_of(learner.model))
       if (t.role == Role::buffer) t.value->fill(value);
@@ -106,7 +106,7 @@ TEST_CASE("average: three steps by hand", "[train][ema]") {
   const std::tuple<int64_t, double, double> steps[] = {
       {1, 12., 1 + 9. / 11 * 11}, {2, 2., 10 + 0.75 * -8}, {8, 8., 4 + 0.5 * 4}};
   for (const auto& [step, value, want] : steps) {
-    fill(learner.experts, value);
+    fill(*learner.experts, value);
     set_buffers(value);
     learner.average->update(step);
     for (const WeightAverage::Part& part : learner.average->parts()) {
@@ -117,7 +117,7 @@ TEST_CASE("average: three steps by hand", "[train][ema]") {
   }
   const uint64_t own = fingerprint(learner.model);
   learner.average->exchange();
-  for (float v : learner.experts.values().to_vector<float>()) REQUIRE(v == Approx(6));
+  for (float v : learner.experts->values().to_vector<float>()) REQUIRE(v == Approx(6));
   CHECK(fingerprint(learner.model) != own);
   learner.average->exchange();
   CHECK(fingerprint(learner.model) == own);
