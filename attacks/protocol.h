@@ -13,7 +13,7 @@ enum class Against { correct, survivors };
 const char* name_of(Against against);
 
 struct NamedAttack {
-  std::string name;  // "pgd-50 through"
+  std::string name;  // "pgd-50 through", without a comma: it is a cell of a table
   Attack attack;
   Against against = Against::correct;
 };

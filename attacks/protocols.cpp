@@ -134,10 +134,11 @@ Attacks moe(const Setting& on) {
   const auto add = [&](const std::string& name, const Attack& attack) {
     all.push_back({name, attack, Against::survivors});
   };
-  for (Loss loss : {Loss::cross_entropy, Loss::dlr_targeted}) {
+  for (const auto& [name, loss] : {std::pair{"soft backward ce", Loss::cross_entropy},
+                                   {"soft backward targeted dlr", Loss::dlr_targeted}}) {
     Apgd soft = apgd_of(on, loss);
     soft.objective.path = Path::soft_backward;
-    add(text("soft backward, ", name_of(loss)), soft);
+    add(name, soft);
   }
   const Apgd margin = apgd_of(on, Loss::margin);
   add("every route", every_route(margin));
@@ -146,11 +147,11 @@ Attacks moe(const Setting& on) {
   Pgd strike = pgd_of(on, 50);
   strike.objective = {.loss = Loss::margin, .gate = Gate::blocked};
   add("steer then strike", steer_then_strike(pgd_of(on, 50), strike));
-  for (double lambda : {0.1, 1.0, 6.0}) add(text("joint, lambda ", lambda), joint(blocked, lambda));
+  for (double lambda : {0.1, 1.0, 6.0}) add(text("joint lambda ", lambda), joint(blocked, lambda));
   Pgd smoothed{.threat = on.threat, .steps = 100, .step = 0.01, .seed = on.seed};
   smoothed.objective = {.loss = Loss::margin, .samples = 100};
   add("smoothed gradient", smoothed);
-  add("square, 3 restarts", Square{.threat = on.threat, .restarts = 3, .seed = on.seed + 1});
+  add("square 3 restarts", Square{.threat = on.threat, .restarts = 3, .seed = on.seed + 1});
   Apgd transfer = margin;
   transfer.objective.path = Path::soft;
   add("transfer from soft routes", transfer);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <set>
 #include <tuple>
 
 #include "engine/io/safetensors.h"
@@ -206,7 +207,7 @@ TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evalu
   Scene scene(10);
   Evaluation e = evaluate(scene.model, scene.set, some_protocol());
   e.protocol.attacks[1].name = "every route";
-  e.protocol.attacks[2].name = "joint, lambda 1";
+  e.protocol.attacks[2].name = "joint lambda 1";
   for (attacks::SampleResult& s : e.samples) s.fooled_by = -1;
   e.samples[4].fooled_by = 0;
   e.samples[5].fooled_by = 1;
@@ -226,6 +227,20 @@ TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evalu
   targeted.objective.loss = attacks::Loss::dlr_targeted;
   e.protocol.attacks[0].attack = targeted;
   CHECK(found("G22").value == 0);
+}
+
+TEST_CASE("evaluation: names of attacks are cells of a table", "[evaluation]") {
+  Scene scene(4);
+  for (const std::string& name : attacks::protocol_names()) {
+    const Protocol protocol =
+        attacks::find_protocol(name, {.eps = kEps}, 0, attack_model(scene.model));
+    std::set<std::string> seen;
+    for (const attacks::NamedAttack& attack : protocol.attacks) {
+      INFO(name << ": " << attack.name);
+      CHECK(attack.name.find_first_of(",\"\n") == std::string::npos);
+      CHECK(seen.insert(attack.name).second);
+    }
+  }
 }
 
 TEST_CASE("evaluation: stored images are judged by what they are", "[evaluation]") {
