@@ -58,18 +58,18 @@ done
 # An evaluation interrupted by Ctrl-C, which keeps its state, then killed, then continued.
 evaluate() { # DIR
   exec "$moat" eval "$scratch/whole" --protocol pgd-50@1 --threads 1 --quiet eval.checks=0 \
-    eval.limit=300 eval.batch=20 "eval.dir=$scratch/$1"
+    eval.limit=300 eval.batch=2 "eval.dir=$scratch/$1"
 }
 (evaluate undisturbed) >/dev/null
 evaluate disturbed >/dev/null 2>&1 &
 victim=$!
-sleep 0.4
-while kill -INT "$victim" 2>/dev/null; do sleep 0.1; done  # ignored until the program listens
+sleep 0.1
+while kill -INT "$victim" 2>/dev/null; do sleep 0.05; done  # ignored until the program listens
 wait "$victim" && fail 'the interrupted evaluation ended well'
 [[ -s $scratch/disturbed/state.safetensors ]] || fail 'no state of the evaluation was left'
 evaluate disturbed >/dev/null 2>&1 &
 victim=$!
-sleep 0.2
+sleep 0.1
 kill -9 "$victim" 2>/dev/null || fail 'the evaluation was over before it could be killed'
 wait "$victim" 2>/dev/null && fail 'the killed evaluation ended well'
 (evaluate disturbed) >/dev/null
