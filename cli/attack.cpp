@@ -4,9 +4,8 @@
 
 #include "cli/attack_settings.h"
 #include "cli/evaluation.h"
-#include "cli/session.h"
+#include "cli/image_options.h"
 #include "engine/names.h"
-#include "train/numbers.h"
 #include "train/objective.h"
 
 namespace moat::cli {
@@ -17,19 +16,11 @@ using engine::text;
 namespace {
 
 struct AttackOptions {
-  std::string subject, data, data_path, split = "test", out;
-  std::string attack = "pgd", norm = "linf", eps, source;
+  std::string subject, out, attack = "pgd", source;
+  ImageOptions images;
+  BallOptions ball;
   AttackSettings settings;
-  int batch = 256;
-  int64_t limit = 0;
 };
-
-attacks::ThreatModel threat_of(const AttackOptions& o, const train::Config& config) {
-  if (o.norm != "linf" && o.norm != "l2") engine::refuse_name("--norm", o.norm, {"linf", "l2"});
-  attacks::ThreatModel threat{o.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf};
-  threat.eps = o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm);
-  return threat;
-}
 
 // Where a transfer attack takes its points from; nothing for others. What is returned must outlive
 // the attack.
@@ -49,22 +40,16 @@ std::optional<Subject> give_source(attacks::Attack& attack, const AttackOptions&
 
 void attack_command(const AttackOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
-  train::Config config = subject.config;
-  if (!options.data.empty()) config.data.name = options.data;
-  if (!options.data_path.empty()) config.data.path = options.data_path;
-  config.run = with_globals(config.run, globals);
-  set_up(config.run);
-  if (options.batch < 1 || options.limit < 0)
-    throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
-  const attacks::ThreatModel threat = threat_of(options, config);
+  const train::Config config = set_up(subject, options.images, globals);
+  const attacks::ThreatModel threat = threat_of(options.ball, config);
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
   const std::optional<Subject> source = give_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
-  const data::ImageSet set = load_for(model, config, options.split, options.limit);
-  if (source) load_for(source->loaded.model, config, options.split, 1);  // of the same size
+  const data::ImageSet set = load_for(model, config, options.images);
+  if (source) load_for(source->loaded.model, config, options.images.split, 1);  // of the same size
   evaluate_into(options.out,
                 {model, subject.file.string(), subject.sha256, "unknown", set, threat,
-                 options.batch, 0, config.run.seed},
+                 options.images.batch, 0, config.run.seed},
                 {options.attack, {{options.attack, attack}}}, globals);
 }
 
@@ -82,8 +67,7 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--attack", o->attack, engine::listed(attack_names()));
   command.add_option("--source", o->source,
                      "run or checkpoint whose adversarial images are shown (transfer)");
-  command.add_option("--norm", o->norm, "linf or l2");
-  command.add_option("--eps", o->eps, "radius in pixels of [0, 1]: 8/255, 0.031");
+  add_ball_options(command, o->ball);
   command.add_option("--step", o->settings.step, "step size; eps/4 unless given");
   command.add_option("--steps", o->settings.steps, "steps");
   command.add_option("--restarts", o->settings.restarts, "random restarts");
@@ -94,11 +78,7 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--loss", o->settings.loss, "cross-entropy, margin or dlr");
   command.add_option("--gate", o->settings.gate,
                      "gradient through the router's gate: through or blocked");
-  command.add_option("--data", o->data, "data set; the run's own unless given");
-  command.add_option("--root", o->data_path, "folder of its files");
-  command.add_option("--split", o->split, "train, validation or test");
-  command.add_option("--limit", o->limit, "first n images; 0: all");
-  command.add_option("--batch", o->batch, "images at a time");
+  add_image_options(command, o->images);
 }
 
 }  // namespace moat::cli

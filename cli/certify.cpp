@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "attacks/protocol.h"
+#include "cli/image_options.h"
 #include "cli/interrupt.h"
 #include "cli/number_format.h"
 #include "cli/report/svg.h"
-#include "cli/session.h"
 #include "cli/table.h"
 #include "engine/io/file.h"
 #include "engine/names.h"
@@ -27,9 +27,8 @@ namespace {
 constexpr const char* kNoAttack = "none";
 
 struct CertifyOptions {
-  std::string subject, data, data_path, split = "test", eps, protocol = "pgd-10@1", out;
-  int64_t limit = 0;
-  int batch = 32;
+  std::string subject, eps, protocol = "pgd-10@1", out;
+  ImageOptions images{.data = {}, .root = {}, .batch = 32};
 };
 
 // As given, else halvings of the run's own eps.
@@ -173,22 +172,17 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   if (globals.precision.value_or("fp32") != "fp32")
     throw engine::UsageError("a certificate is always of a model in fp32, got --precision " +
                              *globals.precision);
-  if (options.batch < 1 || options.limit < 0)
-    throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
   Subject subject = open_subject(options.subject, globals);
-  train::Config config = subject.config;
-  if (!options.data.empty()) config.data.name = options.data;
-  if (!options.data_path.empty()) config.data.path = options.data_path;
-  config.run = with_globals(config.run, globals);
-  set_up(config.run);
+  const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;
   const std::vector<double> eps = eps_of(options.eps, config.train);
   if (options.protocol != kNoAttack)
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);
-  const data::ImageSet set = load_for(model, config, options.split, options.limit);
+  const data::ImageSet set = load_for(model, config, options.images);
   catch_interrupts();
-  const train::Certification proven = certified(model, set, options.batch, eps.back(), globals);
+  const train::Certification proven =
+      certified(model, set, options.images.batch, eps.back(), globals);
   const train::CertifiedSubject on{
       model,
       subject.file.string(),
@@ -224,11 +218,7 @@ void add_certify(CLI::App& app, Globals& globals) {
   command.add_option(
       "--protocol", o->protocol,
       "attack at the same radii: none, " + engine::listed(attacks::protocol_names()));
-  command.add_option("--data", o->data, "data set; the run's own unless given");
-  command.add_option("--root", o->data_path, "folder of its files");
-  command.add_option("--split", o->split, "train, validation or test");
-  command.add_option("--limit", o->limit, "first n images; 0: all");
-  command.add_option("--batch", o->batch, "images at a time");
+  add_image_options(command, o->images);
   command.add_option("--out", o->out, "folder; certificate/ in the run folder unless given");
 }
 

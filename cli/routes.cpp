@@ -2,11 +2,10 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/image_options.h"
 #include "cli/number_format.h"
-#include "cli/session.h"
 #include "cli/table.h"
 #include "train/analysis/routes.h"
-#include "train/numbers.h"
 #include "train/statistics.h"
 
 namespace moat::cli {
@@ -17,9 +16,10 @@ using engine::text;
 namespace {
 
 struct RoutesOptions {
-  std::string subject, data, data_path, split = "test", norm = "linf", eps;
-  int steps = 20, batch = 256;
-  int64_t limit = 0;
+  std::string subject;
+  ImageOptions images;
+  BallOptions ball;
+  int steps = 20;
 };
 
 std::string uses(const train::GateUse& gate) {
@@ -83,30 +83,21 @@ std::string components_text(const train::ComponentRobustness& r, int64_t images)
 }
 
 void routes_command(const RoutesOptions& o, const Globals& globals) {
-  if (o.norm != "linf" && o.norm != "l2")
-    throw engine::UsageError(text("--norm must be linf or l2, got '", o.norm, "'"));
-  if (o.batch < 1 || o.steps < 1 || o.limit < 0)
-    throw engine::UsageError("--batch and --steps must be at least 1 and --limit at least 0");
+  if (o.steps < 1) throw engine::UsageError(text("--steps must be at least 1, got ", o.steps));
   Subject subject = open_subject(o.subject, globals);
-  train::Config config = subject.config;
-  if (!o.data.empty()) config.data.name = o.data;
-  if (!o.data_path.empty()) config.data.path = o.data_path;
-  config.run = with_globals(config.run, globals);
-  set_up(config.run);
-  train::AnalysisSettings settings{
-      .threat = {o.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
-                 o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm)},
-      .steps = o.steps,
-      .batch = o.batch,
-      .seed = config.run.seed};
+  const train::Config config = set_up(subject, o.images, globals);
+  const train::AnalysisSettings settings{.threat = threat_of(o.ball, config),
+                                         .steps = o.steps,
+                                         .batch = o.images.batch,
+                                         .seed = config.run.seed};
   const models::Classifier& model = subject.loaded.model;
-  const data::ImageSet set = load_for(model, config, o.split, o.limit);
+  const data::ImageSet set = load_for(model, config, o.images);
 
   const train::RouteAnalysis routes = train::analyse_routes(model, set, settings);
   nlohmann::ordered_json document = {{"checkpoint", subject.file.string()},
                                      {"data", set.name},
                                      {"split", data::name_of(set.split)},
-                                     {"norm", o.norm},
+                                     {"norm", attacks::name_of(settings.threat.norm)},
                                      {"eps", settings.threat.eps},
                                      {"steps", settings.steps},
                                      {"seed", settings.seed},
@@ -138,15 +129,9 @@ void add_routes(CLI::App& app, Globals& globals) {
                    "moat routes runs/digits-advmoe-1 --eps 0.1"},
                   [o, &globals] { routes_command(*o, globals); });
   command.add_option("run", o->subject, "run folder or checkpoint")->required();
-  command.add_option("--norm", o->norm, "linf or l2");
-  command.add_option("--eps", o->eps,
-                     "radius in pixels of [0, 1]; that of the training unless given");
+  add_ball_options(command, o->ball);
   command.add_option("--steps", o->steps, "steps of eps / 4 of each attack");
-  command.add_option("--data", o->data, "data set; the run's own unless given");
-  command.add_option("--root", o->data_path, "folder of its files");
-  command.add_option("--split", o->split, "train, validation or test");
-  command.add_option("--limit", o->limit, "first n images; 0: all");
-  command.add_option("--batch", o->batch, "images at a time");
+  add_image_options(command, o->images);
 }
 
 }  // namespace moat::cli

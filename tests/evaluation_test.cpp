@@ -9,6 +9,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "tests/models_fixture.h"
+#include "tests/noise_set.h"
 #include "tests/temporary_folder.h"
 #include "train/evaluation_checks.h"
 #include "train/evaluation_report.h"
@@ -34,19 +35,7 @@ struct Scene {
 
   explicit Scene(int64_t n) {
     stir(model);
-    const models::ClassifierSettings& s = model.settings();
-    set = {.height = s.height,
-           .width = s.width,
-           .channels = s.channels,
-           .class_names = {"a", "b", "c", "d", "e"},
-           .name = "noise",
-           .split = data::Split::test};
-    std::vector<uint8_t> pixels(static_cast<size_t>(n * set.image_bytes()));
-    for (size_t i = 0; i < pixels.size(); ++i)
-      pixels[i] = static_cast<uint8_t>(random_bits({.seed = 4}, uint32_t(i)) >> 24);
-    set.pixels = std::move(pixels);
-    set.labels.assign(static_cast<size_t>(n), 0);
-    for (int64_t i = 0; i < n; ++i) set.ids.push_back(static_cast<int32_t>(100 + i));
+    set = noise_set(model.settings(), n, 4, 100);
     const Tensor images = data::batch_of(set).images;
     balance_router(model, images, {0, 0}, Mode::eval);
     balance_classes(model, images);

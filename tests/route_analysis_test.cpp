@@ -5,6 +5,7 @@
 #include "attacks/victims.h"
 #include "engine/ops/reduce.h"
 #include "tests/models_fixture.h"
+#include "tests/noise_set.h"
 #include "train/analysis/routes.h"
 
 namespace moat::tests {
@@ -16,19 +17,7 @@ namespace {
 
 // Images of noise, labelled as the model sees them.
 data::ImageSet noise_for(const models::Classifier& model, int64_t n) {
-  const models::ClassifierSettings& s = model.settings();
-  data::ImageSet set{.height = s.height,
-                     .width = s.width,
-                     .channels = s.channels,
-                     .class_names = {"a", "b", "c", "d", "e"},
-                     .name = "noise",
-                     .split = data::Split::test};
-  std::vector<uint8_t> pixels(static_cast<size_t>(n * set.image_bytes()));
-  for (size_t i = 0; i < pixels.size(); ++i)
-    pixels[i] = static_cast<uint8_t>(random_bits({.seed = 6}, uint32_t(i)) >> 24);
-  set.pixels = std::move(pixels);
-  set.labels.assign(static_cast<size_t>(n), 0);
-  for (int64_t i = 0; i < n; ++i) set.ids.push_back(static_cast<int32_t>(i));
+  data::ImageSet set = noise_set(model.settings(), n, 6);
   set.labels =
       argmax(model.forward(data::batch_of(set).images, Mode::eval).logits, 1).to_vector<int32_t>();
   return set;
@@ -44,7 +33,6 @@ struct Scene {
     balance_router(model, data::batch_of(set).images, {0, 0}, Mode::eval);
     balance_classes(model, data::batch_of(set).images);
     set = noise_for(model, n);  // labelled anew
-    set = noise_for(model, n);
   }
 };
 

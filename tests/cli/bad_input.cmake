@@ -182,6 +182,21 @@ refuses(1 "checkpoint.safetensors' exists and is never overwritten"
         import "${theirs}" --as digits-resnet --out "${checkpoint}")
 refuses(1 "theirs.safetensors: a moat checkpoint holds its architecture" export "${theirs}" --out "${SCRATCH}/b")
 
+# Routes, and points of another model.
+refuses(2 "run is required" routes)
+refuses(1 "absent" routes "${SCRATCH}/absent")
+refuses(1 "the model has no gates" routes "${checkpoint}" --limit 2)
+refuses(2 "norm must be .* got 'l1'" routes "${checkpoint}" --norm l1)
+refuses(2 "--eps must be .* did you mean 8/255" routes "${checkpoint}" --eps 8)
+refuses(2 "--steps must be at least 1, got 0" routes "${checkpoint}" --steps 0)
+refuses(2 "--batch must be at least 1 and --limit at least 0" routes "${checkpoint}" --batch 0)
+refuses(2 "--attack transfer needs a --source" attack "${checkpoint}" --attack transfer --out "${SCRATCH}/t")
+refuses(2 "no other attack takes one; got --attack pgd with one"
+        attack "${checkpoint}" --source "${checkpoint}" --out "${SCRATCH}/t")
+refuses(1 "absent" attack "${checkpoint}" --attack transfer --source "${SCRATCH}/absent" --out "${SCRATCH}/t")
+succeeds("^{.*\"source\".*}\n$" attack "${checkpoint}" --attack transfer --source "${checkpoint}" --limit 2
+         --out "${SCRATCH}/transferred" --json)
+
 # Certificates.
 set(vit "${SCRATCH}/vit.safetensors")
 refuses(2 "run is required" certify)

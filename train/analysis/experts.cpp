@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "attacks/components.h"
 #include "attacks/moe_attacks.h"
@@ -9,6 +8,7 @@
 #include "engine/tape.h"
 #include "train/analysis/batches.h"
 #include "train/objective.h"
+#include "train/rt_er.h"
 
 namespace moat::train {
 
@@ -20,15 +20,6 @@ void require_routes(const models::Classifier& model) {
   require(model.is_routed(),
           "the parts of a mixture are judged one at a time: the model must route "
           "whole images");
-}
-
-// The positions of the two largest of a row.
-std::pair<int32_t, int32_t> two_largest(const float* row, int32_t n) {
-  std::vector<int32_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return row[a] > row[b]; });
-  return {order[0], order[1]};
 }
 
 int64_t count_true(const std::vector<bool>& flags) {
@@ -61,8 +52,9 @@ ExpertTests test_experts(const models::Classifier& model, const data::ImageSet& 
                                ids = v.ids.to_vector<int32_t>();
     const size_t n = labels.size(), classes = static_cast<size_t>(model.settings().classes);
     const models::Prediction p = model.forward(v.images, Mode::eval);
-    const std::vector<float> scores = p.scores.to_vector<float>(),
-                             weights = softmax(p.scores).to_vector<float>();
+    const std::vector<int32_t> own = p.experts.to_vector<int32_t>(),
+                               next = second_experts(p.scores).to_vector<int32_t>();
+    const std::vector<float> weights = softmax(p.scores).to_vector<float>();
     std::vector<std::vector<float>> logits;       // [routes][n * classes]
     std::vector<std::vector<int32_t>> predicted;  // [routes][n]
     for (int route = 0; route < routes; ++route) {
@@ -73,7 +65,7 @@ ExpertTests test_experts(const models::Classifier& model, const data::ImageSet& 
       predicted.push_back(argmax(along, 1).to_vector<int32_t>());
     }
     for (size_t i = 0; i < n; ++i) {
-      const auto [first, second] = two_largest(&scores[i * size_t(routes)], routes);
+      const int32_t first = own[i], second = next[i];
       const auto right = [&](int32_t route) {
         return predicted[static_cast<size_t>(route)][i] == labels[i];
       };

@@ -1,0 +1,45 @@
+#include "cli/image_options.h"
+
+#include "engine/names.h"
+#include "train/numbers.h"
+
+namespace moat::cli {
+
+void add_image_options(CLI::App& command, ImageOptions& o) {
+  command.add_option("--data", o.data, "data set; the run's own unless given");
+  command.add_option("--root", o.root, "folder of its files");
+  command.add_option("--split", o.split, "train, validation or test");
+  command.add_option("--limit", o.limit, "first n images; 0: all");
+  command.add_option("--batch", o.batch, "images at a time");
+}
+
+train::Config set_up(const Subject& subject, const ImageOptions& o, const Globals& globals) {
+  if (o.batch < 1 || o.limit < 0)
+    throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
+  train::Config config = subject.config;
+  if (!o.data.empty()) config.data.name = o.data;
+  if (!o.root.empty()) config.data.path = o.root;
+  config.run = with_globals(config.run, globals);
+  set_up(config.run);
+  return config;
+}
+
+data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+                        const ImageOptions& o) {
+  return load_for(model, config, o.split, o.limit);
+}
+
+void add_ball_options(CLI::App& command, BallOptions& o) {
+  command.add_option("--norm", o.norm, "linf or l2");
+  command.add_option(
+      "--eps", o.eps,
+      "radius in pixels of [0, 1], 8/255 or 0.031; that of the training unless given");
+}
+
+attacks::ThreatModel threat_of(const BallOptions& o, const train::Config& config) {
+  if (o.norm != "linf" && o.norm != "l2") engine::refuse_name("--norm", o.norm, {"linf", "l2"});
+  return {o.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+          o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm)};
+}
+
+}  // namespace moat::cli

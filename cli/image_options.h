@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "attacks/threat_model.h"
+#include "cli/session.h"
+
+namespace moat::cli {
+
+// What a person may say about the images a command looks at.
+struct ImageOptions {
+  std::string data, root, split = "test";  // empty: the run's own
+  int64_t limit = 0;
+  int batch = 256;
+};
+void add_image_options(CLI::App& command, ImageOptions& options);
+
+// The configuration of the subject's run with that and the global options laid over it, set up.
+// Throws UsageError for a batch or a limit out of range.
+train::Config set_up(const Subject& subject, const ImageOptions& options, const Globals& globals);
+data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+                        const ImageOptions& options);
+
+// And about the ball around each.
+struct BallOptions {
+  std::string norm = "linf", eps;  // empty: that of the run's training
+};
+void add_ball_options(CLI::App& command, BallOptions& options);
+attacks::ThreatModel threat_of(const BallOptions& options, const train::Config& config);
+
+}  // namespace moat::cli
