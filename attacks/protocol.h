@@ -16,6 +16,7 @@ struct NamedAttack {
   std::string name;  // "pgd-50 through", without a comma: it is a cell of a table
   Attack attack;
   Against against = Against::correct;
+  std::string check = {};  // that judges by how many images it fools first ("M4"); empty: none
 };
 
 // A named, versioned set of attacks; an image counts as robust when it is classified correctly

@@ -131,30 +131,31 @@ Attacks components(const Setting& on) {
 Attacks moe(const Setting& on) {
   require_routes(on.model, "moe-aa@1");
   Attacks all = standard(on);
-  const auto add = [&](const std::string& name, const Attack& attack) {
-    all.push_back({name, attack, Against::survivors});
+  const auto add = [&](const std::string& name, const Attack& attack, const char* check = "") {
+    all.push_back({name, attack, Against::survivors, check});
   };
   for (const auto& [name, loss] : {std::pair{"soft backward ce", Loss::cross_entropy},
                                    {"soft backward targeted dlr", Loss::dlr_targeted}}) {
     Apgd soft = apgd_of(on, loss);
     soft.objective.path = Path::soft_backward;
-    add(name, soft);
+    add(name, soft, "M5");
   }
   const Apgd margin = apgd_of(on, Loss::margin);
-  add("every route", every_route(margin));
+  add("every route", every_route(margin), "M4");
   Apgd blocked = margin;
   blocked.objective.gate = Gate::blocked;
   Pgd strike = pgd_of(on, 50);
   strike.objective = {.loss = Loss::margin, .gate = Gate::blocked};
-  add("steer then strike", steer_then_strike(pgd_of(on, 50), strike));
-  for (double lambda : {0.1, 1.0, 6.0}) add(text("joint lambda ", lambda), joint(blocked, lambda));
+  add("steer then strike", steer_then_strike(pgd_of(on, 50), strike), "M6");
+  for (double lambda : {0.1, 1.0, 6.0})
+    add(text("joint lambda ", lambda), joint(blocked, lambda), "M7");
   Pgd smoothed{.threat = on.threat, .steps = 100, .step = 0.01, .seed = on.seed};
   smoothed.objective = {.loss = Loss::margin, .samples = 100};
-  add("smoothed gradient", smoothed);
+  add("smoothed gradient", smoothed, "M8");
   add("square 3 restarts", Square{.threat = on.threat, .restarts = 3, .seed = on.seed + 1});
   Apgd transfer = margin;
   transfer.objective.path = Path::soft;
-  add("transfer from soft routes", transfer);
+  add("transfer from soft routes", transfer, "M5");
   return all;
 }
 

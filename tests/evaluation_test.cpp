@@ -195,8 +195,8 @@ TEST_CASE("evaluation: stopped, continued, and not with another model", "[evalua
 TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evaluation]") {
   Scene scene(10);
   Evaluation e = evaluate(scene.model, scene.set, some_protocol());
-  e.protocol.attacks[1].name = "every route";
-  e.protocol.attacks[2].name = "joint lambda 1";
+  e.protocol.attacks[1].check = "M4";
+  e.protocol.attacks[2].check = "M7";
   for (attacks::SampleResult& s : e.samples) s.fooled_by = -1;
   e.samples[4].fooled_by = 0;
   e.samples[5].fooled_by = 1;
@@ -216,6 +216,9 @@ TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evalu
   targeted.objective.loss = attacks::Loss::dlr_targeted;
   e.protocol.attacks[0].attack = targeted;
   CHECK(found("G22").value == 0);
+  e.protocol = attacks::find_protocol("moe-aa@1", {.eps = kEps}, 0, attack_model(scene.model));
+  for (const char* id : {"M4", "M5", "M6", "M7", "M8"})
+    CHECK(found(id).status != attacks::CheckStatus::skip);
 }
 
 TEST_CASE("evaluation: names of attacks are cells of a table", "[evaluation]") {

@@ -26,23 +26,14 @@ double least_use(const Evaluation& e, int routes) {
   return 1 - fraction(least * routes, std::ssize(e.samples));
 }
 
-// The stages of moe-aa@1 that a check is about, by the beginning of their names.
-struct Stage {
-  const char *name, *check;
-};
-constexpr Stage kStages[] = {
-    {"every route", "M4"},       {"soft backward", "M5"}, {"transfer from soft routes", "M5"},
-    {"steer then strike", "M6"}, {"joint", "M7"},         {"smoothed gradient", "M8"}};
-
-// M4 … M8: what was fooled by these stages and by nothing before.
+// M4 … M8: what was fooled by the attacks that name them, and by nothing before.
 void judge_stages(const Evaluation& e, std::vector<Check>& checks) {
   std::map<std::string, int64_t> found;
   for (size_t a = 0; a < e.protocol.attacks.size(); ++a)
-    for (const Stage& stage : kStages)
-      if (e.protocol.attacks[a].name.starts_with(stage.name))
-        found[stage.check] += std::count_if(
-            e.samples.begin(), e.samples.end(),
-            [&](const attacks::SampleResult& s) { return s.fooled_by == static_cast<int>(a); });
+    if (const std::string& check = e.protocol.attacks[a].check; !check.empty())
+      found[check] += std::count_if(
+          e.samples.begin(), e.samples.end(),
+          [&](const attacks::SampleResult& s) { return s.fooled_by == static_cast<int>(a); });
   for (const char* id : {"M4", "M5", "M6", "M7", "M8"})
     checks.push_back(found.contains(id) ? judged(id, fraction(found[id], std::ssize(e.samples)))
                                         : attacks::skipped(id, "moe-aa@1 has the attack"));
