@@ -109,20 +109,19 @@ ClassifierSettings networks(ClassifierSettings s) {
 }
 
 // The bundled digits.
-ClassifierSettings on_digits(ClassifierSettings s) {
+ClassifierSettings on_digits(ClassifierSettings s, const std::string& name) {
+  s.name = name;
   s.height = s.width = 8;
   s.channels = 1;
   return s;
 }
 
 std::vector<ZooRow> make_zoo() {
-  const auto digits = on_digits(resnet("digits-resnet", {2, 2, 2}, {16, 32, 64}));
-  auto digits_moe = moe(digits);
-  digits_moe.name = "digits-moe-resnet";
-  digits_moe.router.blocks = {1, 1, 1};
-  digits_moe.router.widths = {8, 16, 32};
-  auto digits_networks = networks(digits);
-  digits_networks.name = "digits-networks-resnet";
+  const auto resnet14 = resnet("resnet14", {2, 2, 2}, {16, 32, 64});
+  auto moe_resnet14 = moe(resnet14);
+  moe_resnet14.router.blocks = {1, 1, 1};
+  moe_resnet14.router.widths = {8, 16, 32};
+  const auto digits = on_digits(resnet14, "digits-resnet");
   auto resnet20 = resnet("resnet20", {3, 3, 3}, {16, 32, 64});
   resnet20.shortcut = Shortcut::pad;
   const auto resnet18 = resnet("resnet18", {2, 2, 2, 2}, {64, 128, 256, 512});
@@ -133,8 +132,7 @@ std::vector<ZooRow> make_zoo() {
   const auto densenet40 = densenet("densenet40", {6, 6, 6}, 12);
   const auto densenet121 =
       imagenet(densenet("densenet121", {6, 12, 24, 16}, 32), "densenet121-imagenet");
-  auto digits_vit = on_digits(vit("tiny", 32, 2, 2, 8));
-  digits_vit.name = "digits-vit";
+  auto digits_vit = on_digits(vit("tiny", 32, 2, 2, 8), "digits-vit");
   digits_vit.blocks = {4};
   auto digits_token_moe = token_moe(digits_vit);
   digits_token_moe.name = "digits-v-moe";
@@ -151,10 +149,14 @@ std::vector<ZooRow> make_zoo() {
   const auto wrn_imagenet = imagenet(wrn, "wrn-28-10-imagenet");
   return {
       {digits, "small residual net for the bundled digits"},
-      {digits_moe, "its mixture of experts: 2 experts of half width, one image-level router"},
-      {digits_networks, "4 such nets, chosen by a fixed random linear map (RT-ER)"},
+      {on_digits(moe_resnet14, "digits-moe-resnet"),
+       "its mixture of experts: 2 experts of half width, one image-level router"},
+      {on_digits(networks(resnet14), "digits-networks-resnet"),
+       "4 such nets, chosen by a fixed random linear map (RT-ER)"},
       {digits_vit, "small vision transformer for the digits"},
       {digits_token_moe, "the same with mixtures of 4 experts in every other block"},
+      {resnet14, "narrow CIFAR ResNet-14, for two CPU cores"},
+      {moe_resnet14, "its mixture of experts: 2 experts of half width, ResNet-8 router"},
       {resnet20, "CIFAR ResNet-20 with option-A shortcuts (He et al. 2016)"},
       {resnet18, "CIFAR ResNet-18"},
       {resnet34, "CIFAR ResNet-34"},

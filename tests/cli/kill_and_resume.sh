@@ -60,13 +60,22 @@ evaluate() { # DIR
   exec "$moat" eval "$scratch/whole" --protocol pgd-50@1 --threads 1 --quiet eval.checks=0 \
     eval.limit=300 eval.batch=2 "eval.dir=$scratch/$1"
 }
+# The program, no longer the shell before it, has a handler for SIGINT: bit 1 of the caught signals.
+listens() {
+  [[ $(readlink -f "/proc/$1/exe") == "$(readlink -f "$moat")" ]] &&
+    (($(sed -n 's/^SigCgt:[[:space:]]*/0x/p' "/proc/$1/status") & 2))
+}
 (evaluate undisturbed) >/dev/null
-evaluate disturbed >/dev/null 2>&1 &
+evaluate disturbed >"$scratch/disturbed.log" 2>&1 &
 victim=$!
-sleep 0.1
-while kill -INT "$victim" 2>/dev/null; do sleep 0.05; done  # ignored until the program listens
+until listens "$victim" 2>/dev/null; do
+  kill -0 "$victim" 2>/dev/null || fail "the evaluation ended: $(<"$scratch/disturbed.log")"
+  sleep 0.02
+done
+kill -INT "$victim"
 wait "$victim" && fail 'the interrupted evaluation ended well'
-[[ -s $scratch/disturbed/state.safetensors ]] || fail 'no state of the evaluation was left'
+[[ -s $scratch/disturbed/state.safetensors ]] ||
+  fail "no state of the evaluation was left: $(<"$scratch/disturbed.log")"
 evaluate disturbed >/dev/null 2>&1 &
 victim=$!
 sleep 0.1
