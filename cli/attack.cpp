@@ -47,10 +47,12 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.images);
   if (source) load_for(source->loaded.model, config, options.images.split, 1);  // of the same size
-  evaluate_into(options.out,
-                {model, subject.file.string(), subject.sha256, "unknown", set, threat,
-                 options.images.batch, 0, config.run.seed},
-                {options.attack, {{options.attack, attack}}}, globals);
+  const FinishedEvaluation done =
+      evaluate_into(options.out,
+                    {model, subject.file.string(), subject.sha256, "unknown", set, threat,
+                     options.images.batch, 0, config.run.seed},
+                    {options.attack, {{options.attack, attack}}}, globals);
+  print(globals, done.report, done.headline);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include "cli/evaluation.h"
 #include "cli/session.h"
 #include "engine/names.h"
-#include "train/objective.h"
 #include "train/run_folder.h"
 
 namespace moat::cli {
@@ -45,20 +44,9 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   train::validate(config);
   set_up(config.run);
 
-  models::Classifier& model = subject.loaded.model;
-  const attacks::ThreatModel threat{
-      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
-      config.eval.eps > 0 ? config.eval.eps : config.train.eps};
-  const attacks::Protocol protocol = attacks::find_protocol(
-      config.eval.protocol, threat, config.run.seed, train::attack_model(model));
-  const fs::path folder = report_folder(subject, config.eval);
-  const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
-  const auto selected = subject.loaded.metadata.find("selected_on");
-  evaluate_into(folder,
-                {model, subject.file.string(), subject.sha256,
-                 selected == subject.loaded.metadata.end() ? "unknown" : selected->second, set,
-                 threat, config.eval.batch, config.eval.checks, config.run.seed},
-                protocol, globals);
+  const FinishedEvaluation done =
+      evaluate_into(report_folder(subject, config.eval), subject, config, globals);
+  print(globals, done.report, done.headline);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "cli/session.h"
 #include "cli/table.h"
 #include "train/statistics.h"
+#include "train/training_attack.h"
 
 namespace moat::cli {
 
@@ -85,8 +86,8 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
       {.batch = batch, .state = state, .progress = show, .stop_requested = is_interrupted});
 }
 
-void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
-                   const attacks::Protocol& protocol, const Globals& globals) {
+FinishedEvaluation evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
+                                 const attacks::Protocol& protocol, const Globals& globals) {
   require(!fs::exists(folder / "report.json"), [&] {
     return text("'", folder.string(),
                 "' holds a finished evaluation, which is never overwritten; choose another folder");
@@ -94,8 +95,26 @@ void evaluate_into(const fs::path& folder, const train::EvaluationSubject& subje
   const train::Evaluation evaluation =
       evaluate_watched(subject.model, subject.set, protocol, subject.batch,
                        folder / "state.safetensors", protocol.name, globals);
-  const nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
-  print(globals, report, evaluation_text(evaluation, subject.set, report, folder));
+  nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
+  std::string headline = evaluation_text(evaluation, subject.set, report, folder);
+  return {std::move(report), std::move(headline)};
+}
+
+FinishedEvaluation evaluate_into(const fs::path& folder, Subject& subject,
+                                 const train::Config& config, const Globals& globals) {
+  models::Classifier& model = subject.loaded.model;
+  const attacks::ThreatModel threat{
+      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+      config.eval.eps > 0 ? config.eval.eps : config.train.eps};
+  const attacks::Protocol protocol = attacks::find_protocol(
+      config.eval.protocol, threat, config.run.seed, train::attack_model(model));
+  const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
+  const auto selected = subject.loaded.metadata.find("selected_on");
+  return evaluate_into(folder,
+                       {model, subject.file.string(), subject.sha256,
+                        selected == subject.loaded.metadata.end() ? "unknown" : selected->second,
+                        set, threat, config.eval.batch, config.eval.checks, config.run.seed},
+                       protocol, globals);
 }
 
 }  // namespace moat::cli

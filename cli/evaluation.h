@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "cli/commands.h"
+#include "cli/session.h"
 #include "train/evaluation_report.h"
 
 namespace moat::cli {
@@ -17,8 +17,17 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
                                    const std::filesystem::path& state, const std::string& label,
                                    const Globals& globals);
 
-// The same with its files written into the folder and its headline printed.
-void evaluate_into(const std::filesystem::path& folder, const train::EvaluationSubject& subject,
-                   const attacks::Protocol& protocol, const Globals& globals);
+// The same with its files written into the folder; throws where it holds a finished evaluation.
+struct FinishedEvaluation {
+  nlohmann::ordered_json report;
+  std::string headline;  // for people
+};
+FinishedEvaluation evaluate_into(const std::filesystem::path& folder,
+                                 const train::EvaluationSubject& subject,
+                                 const attacks::Protocol& protocol, const Globals& globals);
+
+// The same by the protocol, in the ball and on the images that the configuration names.
+FinishedEvaluation evaluate_into(const std::filesystem::path& folder, Subject& subject,
+                                 const train::Config& config, const Globals& globals);
 
 }  // namespace moat::cli

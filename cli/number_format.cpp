@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "engine/error.h"
+#include "train/statistics.h"
 
 namespace moat::cli {
 
@@ -56,6 +57,12 @@ std::string count(double value) {
 
 std::string percent(double fraction, int64_t examples) {
   return fixed(100 * fraction, examples >= 10000 ? 2 : 1);
+}
+
+std::string with_spread(std::span<const double> fractions, int64_t examples) {
+  const train::MeanDeviation m = train::mean_deviation(fractions);
+  const std::string mean = percent(m.mean, examples);
+  return fractions.size() < 2 ? mean : mean + " ± " + percent(m.deviation, examples);
 }
 
 }  // namespace moat::cli

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace moat::cli {
@@ -17,6 +18,9 @@ std::string duration(double seconds);
 
 // 742, 12.3 k, 5.57 M, 1.11 G.
 std::string count(double value);
+
+// Fractions in percent: their mean, of several with ± their standard deviation; "–" of none.
+std::string with_spread(std::span<const double> fractions, int64_t examples);
 
 // A fraction in percent, one decimal, two from 10,000 examples on (below, the second one is noise).
 std::string percent(double fraction, int64_t examples);

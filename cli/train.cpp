@@ -1,14 +1,10 @@
-#include "train/trainer.h"
-
-#include <cmath>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/interrupt.h"
+#include "cli/commands.h"
 #include "cli/number_format.h"
-#include "cli/session.h"
 #include "cli/table.h"
+#include "cli/training.h"
 #include "data/catalog.h"
 #include "engine/nn/module.h"
 #include "train/field.h"
@@ -85,21 +81,6 @@ ordered_json fraction(double value) {
   return value < 0 ? ordered_json(nullptr) : ordered_json(value);
 }
 
-std::string summary(const train::Config& config, const train::TrainOutcome& outcome) {
-  std::string lines =
-      text("trained ", outcome.epochs, outcome.epochs == 1 ? " epoch, " : " epochs, ",
-           std::lround(outcome.seconds), " s: ", outcome.folder.string(), "\n");
-  if (outcome.last >= 0)
-    lines +=
-        text(config.train.method == "natural" ? "accuracy" : "robust accuracy",
-             " on the validation split: best ", fixed(100 * outcome.best, 1), " % after epoch ",
-             outcome.best_epoch, ", last ", fixed(100 * outcome.last, 1), " %\n");
-  if (outcome.epochs < config.train.epochs)
-    lines += text("ended before epoch ", config.train.epochs, ": none of the last ",
-                  config.train.patience, " epochs was better (train.patience)\n");
-  return lines;
-}
-
 void train_command(const TrainOptions& options, const Globals& globals) {
   if (options.list_presets) return print_presets(globals);
   if (options.list_settings) return print_settings(globals);
@@ -109,30 +90,8 @@ void train_command(const TrainOptions& options, const Globals& globals) {
   if (options.resume != "never" && options.resume != "auto")
     throw engine::UsageError("--resume must be auto or never, got '" + options.resume + "'");
 
-  catch_interrupts();
-  std::unique_ptr<Progress> progress;
-  train::TrainWatcher watcher;
-  watcher.batch = [&](int64_t done, int64_t total, int epoch, const train::StepStatistics& s) {
-    if (!progress)  // the first batch warms up and does not count
-      progress = std::make_unique<Progress>(progress_style(globals), total, done);
-    std::string note = "loss " + fixed(s.loss / double(s.images), 3);
-    if (config.train.method != "natural")
-      note += "  robust " + fixed(100 * double(s.robust_correct) / double(s.images), 1) + " %";
-    progress->update(
-        done, text(config.train.method, " epoch ", epoch + 1, "/", config.train.epochs), note);
-  };
-  const auto say = [&](const std::string& line) {
-    if (progress)
-      progress->finished(line);
-    else if (progress_style(globals) != ProgressStyle::off)
-      std::cerr << line << '\n';
-  };
-  watcher.epoch = say;
-  watcher.warning = [&](const std::string& line) { say("warning: " + line); };
-  watcher.stop_requested = is_interrupted;
-  const train::TrainOutcome outcome = train::train(
-      config, options.resume == "auto" ? train::Resume::automatic : train::Resume::never, watcher);
-  progress.reset();
+  const train::TrainOutcome outcome = train_watched(
+      config, options.resume == "auto" ? train::Resume::automatic : train::Resume::never, globals);
   if (outcome.interrupted)
     throw engine::Error(text("stopped after epoch ", outcome.epochs, " of ", config.train.epochs,
                              ", whose checkpoint is kept; continue with: moat train … run.dir=",
@@ -146,7 +105,7 @@ void train_command(const TrainOptions& options, const Globals& globals) {
          {"validation_best_epoch", outcome.best_epoch},
          {"validation_last", fraction(outcome.last)}},
         outcome.was_finished ? text("already finished: ", outcome.folder.string(), "\n")
-                             : summary(config, outcome));
+                             : training_text(config, outcome));
 }
 
 }  // namespace

@@ -87,12 +87,15 @@ Bounds Classifier::normalized(const Bounds& images) const {
   return affine(affine(images, one, scale(mean, -1)), div(one, deviation), scale(one, 0));
 }
 
+Mode Classifier::mode_of(Part part, Mode pass) const { return frozen_ == part ? Mode::eval : pass; }
+
 Tensor Classifier::logits_along(const Tensor& x, const Tensor& experts, const Tensor& gate,
                                 Mode mode) const {
   Route route{sort_by_expert(experts, settings_.experts), {}};
   const Tensor& order = route.segments.order;
   if (gate.defined()) route.gate = gather_rows(gate, order);
-  const Tensor sorted = net_->forward(gather_rows(x, order), {.mode = mode, .route = &route});
+  const Tensor sorted =
+      net_->forward(gather_rows(x, order), {.mode = mode_of(Part::experts, mode), .route = &route});
   return gather_rows(sorted, route.segments.inverse);
 }
 
@@ -102,7 +105,7 @@ Tensor Classifier::weighted_logits(const Tensor& x, const Tensor& scores, Mode m
   const Tensor rows = dispatch_rows(reshape(x, {x.dim(0), -1}), routing);
   const Route route{.segments = {{}, {}, routing.offsets}, .gate = {}};
   const Tensor y = net_->forward(reshape(rows, {rows.dim(0), x.dim(1), x.dim(2), x.dim(3)}),
-                                 {.mode = mode, .route = &route});
+                                 {.mode = mode_of(Part::experts, mode), .route = &route});
   return combine_rows(y, gate.weights, routing);
 }
 
@@ -112,12 +115,12 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   const Tensor x = normalized(images);
   Prediction out;
   if (!router_) {
-    out.logits = net_->forward(x, {.mode = mode,
+    out.logits = net_->forward(x, {.mode = mode_of(Part::experts, mode),
                                    .gate = gradient,
                                    .noise = noise,
                                    .gates = has_token_gates() ? &out.tokens : nullptr});
   } else {
-    out.scores = router_->scores(x, mode);
+    out.scores = router_->scores(x, mode_of(Part::router, mode));
     out.experts = argmax(out.scores.detached(), 1);
     const bool is_open = gradient == GateGradient::open;
     if (settings_.active > 1) {
@@ -134,7 +137,7 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
 
 Tensor Classifier::scores(const Tensor& images, Mode mode) const {
   require(router_.has_value(), "only a mixture with a router of images has scores of its own");
-  return router_->scores(normalized(images), mode);
+  return router_->scores(normalized(images), mode_of(Part::router, mode));
 }
 
 Tensor Classifier::average(const Tensor& standard, const Tensor& robust) const {
@@ -286,6 +289,11 @@ Classifier::Cost Classifier::cost() const {
   return {.path = net.path * settings_.active,
           .router = router,
           .all_experts = net.all_experts + router};
+}
+
+void Classifier::freeze(Part part) {
+  require(router_.has_value(), "only a mixture with a router of images has parts to freeze");
+  frozen_ = part;
 }
 
 void Classifier::set_activations(Dtype dtype) {

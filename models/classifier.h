@@ -18,6 +18,8 @@ struct Prediction {
 
 struct Dual;
 
+enum class Part { experts, router };  // of a mixture: all of the net but its router, and that
+
 // Pixels in [0,1] -> logits: normaliser, then a dense net, or a router that picks experts for each
 // image. The batch is sorted by expert once, each expert runs on its segment, and the order of the
 // logits is restored at the end. Or two such models and their average.
@@ -89,10 +91,15 @@ class Classifier : public engine::Module {
   Cost cost() const;
   int router_pool() const { return router_ ? router_->pool() : 1; }
 
+  // Whatever mode a pass has, batch norms of this part use their running statistics from now on,
+  // and leave them as they are.
+  void freeze(Part part);
+
   // Number format of activations: f32, or bf16 with float32 weights, scores and logits.
   void set_activations(engine::Dtype dtype);
 
  private:
+  engine::Mode mode_of(Part part, engine::Mode pass) const;
   engine::Tensor normalized(const engine::Tensor& images) const;
   engine::Bounds normalized(const engine::Bounds& images) const;
   Dual& dual() const;  // throws for another
@@ -106,6 +113,7 @@ class Classifier : public engine::Module {
 
   ClassifierSettings settings_;
   engine::Dtype activations_ = engine::Dtype::f32;
+  std::optional<Part> frozen_;
   engine::Tensor mean_, deviation_;  // [channels]
   std::unique_ptr<Net> net_;
   std::optional<Router> router_;

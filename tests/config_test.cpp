@@ -349,6 +349,13 @@ TEST_CASE("values and combinations are checked together at the end", "[config]")
   CHECK_THAT(message({"train.awp=0.01", "train.method=natural"}),
              Contains("train.method=at, trades or mart, got natural"));
   CHECK_NOTHROW(validate(with(Config{}, {"train.awp=0.01", "train.method=mart"})));
+  for (const char* refused : {"model.name=digits-resnet", "train.method=advmoe",
+                              "model.router=fixed", "train.method=rt-er"})
+    CHECK_THAT(
+        message({"model.name=digits-moe-resnet", "train.update=router", refused}),
+        Catch::StartsWith("train.update=router freezes the other part of a mixture whose router "
+                          "learns"));
+  CHECK_NOTHROW(validate(with(Config{}, {"model.name=digits-moe-resnet", "train.update=experts"})));
   CHECK_THAT(message({"model.experts=4"}), Contains("digits-resnet is dense"));
   CHECK_NOTHROW(validate(with(Config{}, {"model.name=digits-moe-resnet", "model.experts=4"})));
   CHECK_NOTHROW(validate(with(Config{}, {"data.mixup=0.2", "data.cutmix=1", "data.cutout=8"})));

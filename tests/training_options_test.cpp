@@ -91,6 +91,79 @@ TEST_CASE("schedule: the factors by hand", "[train][schedule]") {
   CHECK(schedule_factor(s, 0, 17) == 0.5);
 }
 
+TEST_CASE(
+    "update: the frozen part keeps every bit, running statistics included, and starts as told",
+    "[train][update]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "first");
+  config.model.name = "digits-moe-resnet";
+  train::train(config, Resume::never, {});
+  const std::string start = config.run.dir;
+  const auto tensors = [](const std::string& run, const char* file) {
+    return read_safetensors(fs::path(run) / "checkpoints" / file).tensors;
+  };
+  const auto before = tensors(start, "last.safetensors");
+  config.train.method = GENERATE("natural", "at", "trades", "mart");
+  config.train.update = GENERATE("experts", "router");
+  config.train.start = start;
+  config.train.epochs = 1;
+  config.train.ema = config.train.method == "natural" ? 0.9 : 0;
+  config.run.dir = (folder.path() / "second").string();
+  train::train(config, Resume::never, {});
+  const bool moves_router = config.train.update == "router";
+  int kept = 0, moved = 0;
+  for (const auto& [name, now] : tensors(config.run.dir, "last.safetensors")) {
+    const bool is_same = now.to_vector<float>() == before.at(name).to_vector<float>();
+    const bool is_router = name.starts_with("router.");
+    if (name.starts_with("normalize.")) continue;
+    INFO(config.train.method << " " << config.train.update << ": " << name);
+    if (is_router == moves_router)
+      moved += !is_same;
+    else
+      CHECK(is_same);
+    kept += is_same;
+  }
+  CHECK(kept > 10);
+  CHECK(moved > 10);
+  const auto state = tensors(config.run.dir, "last.state.safetensors");
+  CHECK(state.contains("velocity.experts") != moves_router);
+  CHECK(state.contains("velocity.router") == moves_router);
+}
+
+TEST_CASE("start: a run starts with another's weights, once", "[train][start]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "first");
+  config.train.epochs = 1;
+  train::train(config, Resume::never, {});
+  config.train.start = config.run.dir;
+  config.run.dir = (folder.path() / "second").string();
+  config.train.learning_rate = 1e-30;
+  config.train.epochs = 2;
+  TrainWatcher after_one;
+  int batches = 0;
+  after_one.stop_requested = [&] { return ++batches == 4; };  // an epoch has 3
+  CHECK(train::train(config, Resume::never, after_one).interrupted);
+  fs::remove_all(folder.path() / "first" / "checkpoints");  // a resumed run asks for nothing
+  CHECK(train::train(config, Resume::automatic, {}).epochs == 2);
+  const auto weight = [&](const char* run) {
+    return read_safetensors(folder.path() / run / "checkpoints" / "last.safetensors")
+        .tensors.at("conv1.weight")
+        .to_vector<float>();
+  };
+  const auto started = weight("second");
+  config.run.dir = (folder.path() / "third").string();
+  CHECK(error_of(config) == "'" + config.train.start +
+                                "' must be a run folder with a checkpoint; it has no "
+                                "checkpoints/last.safetensors");
+  config.train.start = (folder.path() / "second").string();
+  train::train(config, Resume::never, {});
+  CHECK(weight("third") == started);
+  config.model.name = "digits-moe-resnet";
+  config.run.dir = (folder.path() / "fourth").string();
+  CHECK_THAT(error_of(config), Catch::StartsWith("train.start="));
+  CHECK(!fs::exists(config.run.dir));
+}
+
 TEST_CASE("average: three steps by hand", "[train][ema]") {
   Learner learner(tiny_moe(2), 2);
   TrainSettings settings;

@@ -55,6 +55,13 @@ void check_method(const TrainSettings& train, const models::ClassifierSettings& 
   must((train.method != "rt-er" && train.method != "jtdmoe") || model.experts > 1,
        "train.method=" + train.method + " needs a mixture of experts for images, and " +
            model.name + " is none; take networks-resnet18 or another of moat models");
+  const bool is_joint = train.method == "natural" || train.method == "at" ||
+                        train.method == "trades" || train.method == "mart";
+  must(train.update == "all" || (is_joint && model.experts > 1 && model.router.trained),
+       "train.update=" + train.update +
+           " freezes the other part of a mixture whose router learns, " +
+           "with train.method=natural, at, trades or mart; got " + model.name +
+           " and train.method=" + train.method);
   must(train.batch_norm == "batch" || model.family != models::Family::vit,
        "train.batch_norm=running needs a model with batch norms, and " + model.name +
            " has none; train.batch_norm=batch");

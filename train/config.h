@@ -52,6 +52,8 @@ struct DataSettings {
 struct TrainSettings {
   std::string method = "at";   // natural | at | trades | mart | advmoe | rt-er | jtdmoe
   std::string form = "paper";  // paper | released: the objective of advmoe
+  std::string start;           // run or checkpoint whose weights the run starts with; empty: drawn
+  std::string update = "all";  // all | experts | router: which part of a mixture the steps change
   int epochs = 20;
   int batch = 128;
   double eps = 0.1;              // radius of the training attack, pixels in [0, 1]

@@ -116,6 +116,10 @@ std::vector<Field> train_fields() {
       {"train", "form", in<kSection, &S::form>, one_of({"paper", "released"}),
        "advmoe: both levels minimise TRADES, or as released the router learns to tell the label "
        "modulo the number of experts"},
+      {"train", "start", in<kSection, &S::start>, kAny,
+       "run folder or checkpoint whose weights the run starts with; empty: drawn by run.seed"},
+      {"train", "update", in<kSection, &S::update>, one_of({"all", "experts", "router"}),
+       "the part of a mixture that is trained; the other one is frozen, batch norms included"},
       {"train", "epochs", in<kSection, &S::epochs>, between(1, 1e6),
        "passes over the training split"},
       {"train", "batch", in<kSection, &S::batch>, between(1, 65536), "images per step"},

@@ -29,8 +29,8 @@ StepReport joint_step(Learner& learner, const data::Batch& batch, const StepSett
   StepReport out;
   require_finite_scores(terms.clean, out.checks);
   require_finite_scores(terms.adversarial, out.checks);
-  descend(tape, terms.loss, groups, {step.learning_rate, step.router_learning_rate}, step.train,
-          out.checks, perturbed ? &*perturbed : nullptr);
+  descend(tape, terms.loss, groups, learner.learning_rates(step), step.train, out.checks,
+          perturbed ? &*perturbed : nullptr);
   out.loss = terms.loss;
   if (terms.clean.logits.defined()) out.count_clean(terms.clean, batch.labels);
   out.count_robust(terms.adversarial, batch.labels);

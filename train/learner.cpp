@@ -50,6 +50,18 @@ std::vector<std::string> Learner::group_names() const {
   return out;
 }
 
+std::vector<double> Learner::learning_rates(const StepSettings& step) const {
+  std::vector<double> out;
+  for (const std::string& name : group_names())
+    out.push_back(name.ends_with("router") ? step.router_learning_rate : step.learning_rate);
+  return out;
+}
+
+void Learner::freeze(models::Part part) {
+  model.freeze(part);
+  (part == models::Part::router ? router : experts).reset();
+}
+
 void Learner::prepare(const TrainSettings& settings) {
   if (settings.optimizer == "adamw")
     for (engine::FlatParameters* group : groups()) group->add_second_moment();

@@ -14,6 +14,8 @@
 
 namespace moat::train {
 
+struct StepSettings;
+
 // A model with its optimizer state: everything a step changes. Parameters form two groups, the two
 // levels of AdvMoE: `experts` is all of the net but its router, which may be fixed. The groups of a
 // dual model are those of its two models, each a learner by itself.
@@ -38,6 +40,9 @@ struct Learner {
 
   std::vector<engine::FlatParameters*> groups();  // experts, router; of standard, of robust
   std::vector<std::string> group_names() const;   // "experts", "standard.router", …
+  std::vector<double> learning_rates(const StepSettings& step) const;  // of each of groups()
+  // From now on no step changes this part, its running statistics included: it is no group.
+  void freeze(models::Part part);
   // Makes what the settings need beside the model: AdamW's second moment, an average.
   void prepare(const TrainSettings& settings);
 

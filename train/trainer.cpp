@@ -75,6 +75,11 @@ class Run {
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {
+    const bool is_fresh =
+        config.run.dir.empty() || !std::filesystem::exists(RunFolder(config.run.dir).state());
+    if (is_fresh && !config.train.start.empty()) start_from(checkpoint_of(config.train.start));
+    if (config.train.update == "experts") learner_.freeze(models::Part::router);
+    if (config.train.update == "router") learner_.freeze(models::Part::experts);
     if (config.run.precision == "bf16") learner_.model.set_activations(Dtype::bf16);
     learner_.prepare(config.train);
   }
@@ -136,6 +141,11 @@ class Run {
     std::optional<StepStatistics> statistics;
     std::string diverged = {};  // what is not finite
   };
+
+  void start_from(const std::filesystem::path& checkpoint) {
+    models::restore(learner_.model, "", read_safetensors(checkpoint),
+                    text("train.start=", checkpoint.string()));
+  }
 
   // Of the learning rate, in this epoch.
   double lr_factor(int64_t iteration) const {

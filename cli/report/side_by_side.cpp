@@ -41,13 +41,6 @@ const std::vector<Measure>& measures() {
   return all;
 }
 
-std::string with_spread(const std::vector<double>& values, int64_t images) {
-  if (values.empty()) return "–";
-  const train::MeanDeviation m = train::mean_deviation(values);
-  const std::string mean = percent(m.mean, images);
-  return values.size() < 2 ? mean : mean + " ± " + percent(m.deviation, images);
-}
-
 }  // namespace
 
 std::vector<double> SameRuns::clean() const {

@@ -221,6 +221,15 @@ refuses(2 "bounds are known for convolutional nets .* choose such a model"
         certify "${vit}" --limit 2 --out "${SCRATCH}/vit-certificate")
 
 # Mix.
+refuses(2 "give the name of a study and --out" study)
+refuses(2 "give the name of a study and --out" study pilot)
+refuses(2 "there is no .*'pilto'; did you mean pilot" study pilto --out "${SCRATCH}/study")
+refuses(2 "--seeds must be at least 1" study pilot --out "${SCRATCH}/study" --seeds 0)
+refuses(2 "train.epochs must be" study pilot --out "${SCRATCH}/study" train.epochs=0)
+refuses(1 "must be a run folder or|a run folder or checkpoint must exist" train --preset digits-natural
+          train.start=nowhere "run.dir=${SCRATCH}/started")
+succeeds("pilot" study --list)
+
 set(mixed "${SCRATCH}/mixed")
 succeeds("exported" export --model resnet20 --out "${SCRATCH}/larger-theirs.safetensors")
 succeeds("imported" import "${SCRATCH}/larger-theirs.safetensors" --as resnet20 --out "${SCRATCH}/larger.safetensors")

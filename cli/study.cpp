@@ -1,0 +1,200 @@
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/evaluation.h"
+#include "cli/report/page.h"
+#include "cli/study_results.h"
+#include "cli/training.h"
+#include "engine/io/file.h"
+#include "engine/io/json.h"
+#include "train/analysis/routes.h"
+#include "train/machine.h"
+
+// moat study: the runs of a study trained, evaluated and set beside each other. What is there
+// already is not made again, so that the same command goes on after a kill or Ctrl-C.
+
+namespace moat::cli {
+
+using engine::require;
+using engine::text;
+using nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct StudyOptions {
+  std::string name, out;
+  int seeds = 3;
+  int64_t aa_limit = 0;
+  bool list = false;
+  std::vector<std::string> settings;
+};
+
+constexpr int kPartSteps = 20;  // of PGD on router and experts
+
+bool is_autoattack(const std::string& protocol) {
+  return protocol == "moe-aa@1" || protocol == "aa-standard@1";
+}
+
+void print_studies(const Globals& globals) {
+  Table table({{"study"}, {"what is compared"}});
+  ordered_json document = ordered_json::array();
+  for (const train::Study& study : train::studies()) {
+    table.row({study.name, study.about});
+    ordered_json rows = ordered_json::array();
+    for (const train::StudyRow& row : study.rows) {
+      table.row({"", row.name + ": " + row.about});
+      rows.push_back({{"name", row.name}, {"about", row.about}, {"preset", row.preset}});
+    }
+    document.push_back({{"study", study.name}, {"about", study.about}, {"rows", rows}});
+  }
+  print(globals, document, table.str());
+}
+
+// Keeps in the folder what decides the runs; throws where it holds another study.
+void claim(const fs::path& file, const ordered_json& about) {
+  if (fs::exists(file)) {
+    const auto before = engine::parse_json<ordered_json>(engine::read_file(file), file.string());
+    for (const auto& [key, value] : about.items())
+      require(before.contains(key) && before[key] == value, [&, &key = key, &value = value] {
+        return text("'", file.string(), "' is of a study with ", key, " = ",
+                    before.contains(key) ? before[key].dump() : "nothing", ", now it is ",
+                    value.dump(), "; choose another --out");
+      });
+    return;
+  }
+  engine::write_file(file, [&](std::ostream& out) { out << about.dump(2) << '\n'; });
+}
+
+// One run of a study: its training, its evaluations, its parts.
+class StudyRun {
+ public:
+  StudyRun(const train::Study& study, const StudyOptions& options, train::Config config,
+           const Globals& globals)
+      : study_(study), options_(options), config_(std::move(config)), globals_(globals) {}
+
+  void train() {
+    const train::TrainOutcome outcome = train_watched(config_, train::Resume::automatic, globals_);
+    require(!outcome.interrupted, [&] {
+      return text("stopped in '", config_.run.dir, "' after epoch ", outcome.epochs, " of ",
+                  config_.train.epochs, "; the same command goes on from there");
+    });
+  }
+
+  void evaluate() {
+    Subject subject = open_subject(config_.run.dir, globals_);
+    const bool is_routed = subject.loaded.model.is_routed();
+    for (std::string protocol : study_.protocols) {
+      if (protocol == "moe-aa@1" && !is_routed) protocol = "aa-standard@1";
+      const fs::path folder = train::RunFolder(config_.run.dir).evaluation(protocol);
+      if (fs::exists(folder / "report.json")) continue;
+      train::Config config = config_;
+      config.eval.protocol = protocol;
+      if (is_autoattack(protocol)) config.eval.limit = options_.aa_limit;
+      evaluate_into(folder, subject, config, globals_);
+    }
+    if (study_.parts == train::Parts::measured && is_routed && !fs::exists(parts_file()))
+      measure_parts(subject.loaded.model);
+  }
+
+  ordered_json parts() const {
+    if (!fs::exists(parts_file())) return nullptr;
+    return engine::parse_json<ordered_json>(engine::read_file(parts_file()), parts_file().string());
+  }
+
+ private:
+  fs::path parts_file() const { return fs::path(config_.run.dir) / "parts.json"; }
+
+  void measure_parts(const models::Classifier& model) {
+    const data::ImageSet set = load_for(model, config_, config_.eval.split, config_.eval.limit);
+    const train::AnalysisSettings settings{
+        .threat = {config_.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+                   config_.train.eps},
+        .steps = kPartSteps,
+        .batch = config_.eval.batch,
+        .seed = config_.run.seed};
+    ordered_json parts =
+        train::to_json(train::component_robustness(model, set, settings), set.size());
+    parts["images"] = set.size();
+    parts["steps"] = settings.steps;
+    parts["eps"] = settings.threat.eps;
+    engine::write_file(parts_file(), [&](std::ostream& out) { out << parts.dump(2) << '\n'; });
+  }
+
+  const train::Study& study_;
+  const StudyOptions& options_;
+  train::Config config_;
+  const Globals& globals_;
+};
+
+void study_command(const StudyOptions& options, const Globals& globals) {
+  if (options.list) return print_studies(globals);
+  if (options.name.empty() || options.out.empty())
+    throw engine::UsageError("give the name of a study and --out FOLDER; moat study --list");
+  if (options.seeds < 1 || options.aa_limit < 0)
+    throw engine::UsageError("--seeds must be at least 1 and --aa-limit at least 0");
+  const train::Study& study = train::find_study(options.name);
+  const uint64_t first = globals.seed.value_or(0);
+  const fs::path folder = options.out;
+  const auto config_of = [&](const train::StudyRow& row, int s) {
+    train::Config config =
+        train::config_of(row, first + static_cast<uint64_t>(s), folder, options.settings);
+    const uint64_t seed = config.run.seed;
+    config.run = with_globals(config.run, globals);
+    config.run.seed = seed;
+    return config;
+  };
+  set_up(config_of(study.rows.at(0), 0).run);
+  fs::create_directories(folder);
+  claim(folder / "study.json", {{"study", study.name},
+                                {"settings", options.settings},
+                                {"first_seed", first},
+                                {"seeds", options.seeds},
+                                {"aa_limit", options.aa_limit}});
+  StudyResults results(study);
+  for (int s = 0; s < options.seeds; ++s)
+    for (size_t row = 0; row < study.rows.size(); ++row) {
+      const train::Config config = config_of(study.rows[row], s);
+      StudyRun run(study, options, config, globals);
+      run.train();
+      run.evaluate();
+      results.add(row, report::read_run(config.run.dir), run.parts());
+    }
+
+  const std::string chart = results.chart(), page = report::page(results.runs());
+  engine::write_file(folder / "study.svg", [&](std::ostream& out) { out << chart; });
+  engine::write_file(folder / "report.html", [&](std::ostream& out) { out << page; });
+  ordered_json document = engine::parse_json<ordered_json>(engine::read_file(folder / "study.json"),
+                                                           (folder / "study.json").string());
+  document["about"] = study.about;
+  document["tool"] = train::tool_json();
+  document["machine"] = train::machine_json({});
+  document["rows"] = results.document();
+  engine::write_file(folder / "study.json",
+                     [&](std::ostream& out) { out << document.dump(2) << '\n'; });
+  print(globals, document,
+        text(results.table().str(), "figure: ", (folder / "study.svg").string(),
+             "\nreport: ", (folder / "report.html").string(), "\n"));
+}
+
+}  // namespace
+
+void add_study(CLI::App& app, Globals& globals) {
+  const auto options = std::make_shared<StudyOptions>();
+  CLI::App& command =
+      add_command(app, globals,
+                  {"study", "runs trained, evaluated and set beside each other over seeds",
+                   "moat study pilot --seeds 3 --out runs/pilot"},
+                  [options, &globals] { study_command(*options, globals); });
+  command.add_option("study", options->name, "its name");
+  command.add_option("settings", options->settings, "section.key=value …, for every run");
+  command.add_option("--out", options->out,
+                     "folder of the runs, study.json, study.svg, report.html");
+  command.add_option("--seeds", options->seeds, "runs of each row, from --seed on");
+  command.add_option("--aa-limit", options->aa_limit,
+                     "first n images for aa-standard@1 and moe-aa@1; 0: all");
+  command.add_flag("--list", options->list, "list the studies and their rows and stop");
+}
+
+}  // namespace moat::cli

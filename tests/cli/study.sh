@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# study.sh MOAT SCRATCH: a study trains and measures each row once, goes on where it was broken off,
+# and refuses a folder of another study.
+set -euo pipefail
+
+moat=$1
+scratch=$2
+rm -rf -- "$scratch"
+mkdir -p -- "$scratch"
+
+fail() {
+  printf 'study: %s\n' "$1" >&2
+  exit 1
+}
+pilot() {
+  "$moat" study pilot --seeds 1 --out "$scratch/pilot" --quiet --json data.limit=100 \
+    train.epochs=1 train.steps=1 eval.validation_steps=1 eval.limit=20 eval.checks=0 "$@"
+}
+times() { (cd "$scratch/pilot" && find . -name '*.safetensors' -printf '%p %T@\n' | sort); }
+
+pilot >"$scratch/first.json"
+for row in standard 'robust experts' 'robust router' 'robust both' joint advmoe; do
+  [[ -s "$scratch/pilot/$row seed 0/eval/pgd-50@1/report.json" ]] || fail "$row was not evaluated"
+  [[ -s "$scratch/pilot/$row seed 0/parts.json" ]] || fail "the parts of $row were not measured"
+done
+grep -q '"start": ".*/standard seed 0"' "$scratch/pilot/robust experts seed 0/config.json" ||
+  fail 'robust experts does not start with the standard run'
+grep -q '"start": ".*/robust experts seed 0"' "$scratch/pilot/robust both seed 0/config.json" ||
+  fail 'robust both does not start with the robust experts'
+grep -q '<svg' "$scratch/pilot/study.svg" || fail 'no figure'
+grep -q '<html' "$scratch/pilot/report.html" || fail 'no page'
+
+before=$(times)
+pilot >"$scratch/second.json"
+cmp "$scratch/first.json" "$scratch/second.json" || fail 'the same command says something else'
+[[ $(times) == "$before" ]] || fail 'something was made twice'
+
+rm "$scratch/pilot/joint seed 0/eval/pgd-50@1/report.json"
+pilot >"$scratch/third.json"
+# Times of an evaluation are no result.
+cmp "$scratch/first.json" "$scratch/third.json" || fail 'the part made anew is another one'
+
+if pilot train.batch=64 2>"$scratch/refused" >/dev/null; then fail 'another study was accepted'; fi
+grep -q 'is of a study with settings = ' "$scratch/refused" || fail "it said: $(<"$scratch/refused")"
+printf 'study: the same numbers\n'

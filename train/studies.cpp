@@ -1,0 +1,93 @@
+#include "train/studies.h"
+
+#include "engine/error.h"
+#include "engine/names.h"
+
+namespace moat::train {
+
+using engine::text;
+
+namespace {
+
+// AdvMoE's question (Zhang et al. 2023, section 4), in an order in which each part is trained with
+// the other one frozen: the standard mixture, then its experts or its router made robust, then the
+// router of the robust experts.
+Study pilot() {
+  const std::vector<std::string> experts{"train.update=experts"}, router{"train.update=router"};
+  return {"pilot",
+          "router and experts, each standard or robust, trained with the other part frozen",
+          {{"standard", "natural training of both", "digits-at-moe", {"train.method=natural"}, ""},
+           {"robust experts", "the same router, frozen; AT of the experts", "digits-at-moe",
+            experts, "standard"},
+           {"robust router", "the same experts, frozen; AT of the router", "digits-at-moe", router,
+            "standard"},
+           {"robust both", "AT of the experts, then AT of the router", "digits-at-moe", router,
+            "robust experts"},
+           {"joint", "AT of both at once, AT(MoE)", "digits-at-moe", {}, ""},
+           {"advmoe", "AdvMoE: both in turns", "digits-advmoe", {}, ""}},
+          {"pgd-50@1"},
+          Parts::measured};
+}
+
+// What the gradient through the gate does to adversarial training of a mixture.
+Study gates() {
+  Study study{"gates",
+              "AT(MoE) by the gate's gradient in the training attack, and AdvMoE",
+              {},
+              {"pgd-50@1", "moe-aa@1"},
+              Parts::measured};
+  for (const char* gate : {"softmax", "straight-through"})
+    for (const char* attack : {"through", "blocked", "alternate"})
+      study.rows.push_back({text(gate, " ", attack),
+                            text("gradient of the gate: ", gate, "; in the attack: ", attack),
+                            "digits-at-moe",
+                            {text("model.gate=", gate), text("train.gate=", attack)},
+                            ""});
+  study.rows.push_back({"advmoe", "AdvMoE", "digits-advmoe", {}, ""});
+  return study;
+}
+
+Study methods() {
+  return {"methods",
+          "the methods beside each other on the digits",
+          {{"natural", "dense net without an attack", "digits-natural", {}, ""},
+           {"at", "dense net, adversarial training", "digits-at", {}, ""},
+           {"at-moe", "mixture, adversarial training of all weights", "digits-at-moe", {}, ""},
+           {"advmoe", "mixture, AdvMoE", "digits-advmoe", {}, ""},
+           {"rt-er", "2 networks, RT-ER", "digits-rt-er", {}, ""},
+           {"jtdmoe", "two such mixtures, JTDMoE", "digits-jtdmoe", {}, ""}},
+          {"pgd-50@1", "moe-aa@1"},
+          Parts::not_measured};
+}
+
+}  // namespace
+
+const std::vector<Study>& studies() {
+  static const std::vector<Study> all{methods(), gates(), pilot()};
+  return all;
+}
+
+const Study& find_study(const std::string& name) {
+  return engine::find_named("the study", name, studies(),
+                            [](const Study& study) { return study.name; });
+}
+
+std::filesystem::path folder_of(const StudyRow& row, uint64_t seed,
+                                const std::filesystem::path& study_folder) {
+  return study_folder / text(row.name, " seed ", seed);
+}
+
+Config config_of(const StudyRow& row, uint64_t seed, const std::filesystem::path& study_folder,
+                 const std::vector<std::string>& settings) {
+  Config config = preset(row.preset);
+  for (const std::string& setting : row.settings) config = override_with(config, setting);
+  for (const std::string& setting : settings) config = override_with(config, setting);
+  if (!row.start.empty())
+    config.train.start = folder_of({.name = row.start}, seed, study_folder).string();
+  config.run.dir = folder_of(row, seed, study_folder).string();
+  config.run.seed = seed;
+  validate(config);
+  return config;
+}
+
+}  // namespace moat::train
