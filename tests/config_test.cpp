@@ -244,7 +244,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"run.dir=a\nb", "run.dir must be text"},
       {"run.dir=\xff", "run.dir must be text"},
       {"run.precision=fp16", "fp32, tf32 or bf16"},
-      {"model.name=resnet19", "did you mean resnet18"},
+      {"model.name=resnet19", "did you mean resnet14, resnet18 or resnet20"},
   }));
   INFO(assignment);
   CHECK_THAT(override_message(assignment), Contains(expected));

@@ -48,28 +48,28 @@ ShortLength length(int epochs, int64_t limit = 0) {
   return {epochs, limit, {"train.learning_rate=0.2", "train.warmup_epochs=1"}};
 }
 
-// The dearest method decides: passes x executed G x us / G are the microseconds of an image. AT
-// takes 23 passes, AdvMoE 54 and its released form 22. DenseNets move more activations than their
+// The dearest method decides: microseconds of an image = passes x executed G x us / G (recipe.h);
+// AT takes 23 passes, AdvMoE 54, its released form 22. DenseNets move more activations than their
 // multiply-accumulates tell: the small one is counted as a ResNet-18, the large one three times.
 struct Nets {
   std::string data;
   std::vector<Net> nets;
 };
 const std::vector<Nets>& nets() {
-  // 45,000 images. AdvMoE: ResNet-18 149 us (timed) = 202 s; WRN 54 x 1.35 x 15.6 = 1.14 ms = 307
-  // s; VGG 54 x 0.120 x 15.6 = 101 us = 136 s.
+  // 45,000 images. AdvMoE's ResNet-18: 149 us, timed = 202 s for 30 epochs; WRN: 54 x 1.35 x 15.6 =
+  // 1.14 ms = 307 s; VGG: 54 x 0.120 x 15.6 = 101 us = 136 s.
   static const std::vector<Net> small = {{"", "ResNet-18", "resnet18", length(30)},
                                          {"wrn", "WRN-28-10", "wrn-28-10", length(6)},
                                          {"vgg", "VGG-16", "vgg16", length(30)},
                                          {"densenet", "DenseNet-40", "densenet40", length(30)}};
-  // 90,000 images, four times the work. AdvMoE: ResNet-18 54 x 0.61 x 15.6 = 514 us = 277 s; WRN
-  // 54 x 5.6 x 15.6 = 4.7 ms = 236 s; VGG 54 x 0.35 x 15.6 = 295 us = 265 s.
+  // 90,000 images. AdvMoE's ResNet-18: 54 x 0.598 x 15.6 = 504 us = 272 s; WRN: 54 x 5.41 x 15.6 =
+  // 4.6 ms = 228 s; VGG: 54 x 0.335 x 15.6 = 282 us = 254 s.
   static const std::vector<Net> tiny = {{"", "ResNet-18", "resnet18", length(6)},
                                         {"wrn", "WRN-28-10", "wrn-28-10", length(5, 10000)},
                                         {"vgg", "VGG-16", "vgg16", length(10)},
                                         {"densenet", "DenseNet-40", "densenet40", length(6)}};
-  // ResNet-18: released 22 x 2.47 x 15.6 = 848 us = 254 s; WRN 54 x 4.25 x 15.6 = 3.6 ms = 269 s;
-  // DenseNet-121 3 x 54 x 0.796 x 15.6 = 2.0 ms = 302 s.
+  // The released ResNet-18: 22 x 2.47 x 15.6 = 848 us = 254 s; AdvMoE's WRN: 54 x 4.25 x 15.6 =
+  // 3.6 ms = 269 s; DenseNet-121: 3 x 54 x 0.796 x 15.6 = 2.0 ms = 302 s.
   static const std::vector<Net> large = {
       {"", "ResNet-18", "resnet18-imagenet", length(15, 20000)},
       {"wrn", "WRN-28-10", "wrn-28-10-imagenet", length(15, 5000)},

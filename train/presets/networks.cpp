@@ -38,8 +38,8 @@ ShortLength length(int epochs, int64_t limit, const std::string& cycle) {
 
 const std::vector<Mixture>& mixtures() {
   // Passes: RT-ER 50, JTDMoE 54, JTDMoE with a term of every expert 133. CIFAR-10, 45,000 images of
-  // 0.555 G: RT-ER 178 us = 240 s, JTDMoE 259 s, with all terms 473 us = 255 s. Tiny-ImageNet, 4.60
-  // G: RT-ER 1.5 ms = 221 s, JTDMoE 238 s, with all terms 3.9 ms = 294 s.
+  // 0.555 G: RT-ER 178 us = 240 s, JTDMoE 259 s, with all terms 473 us = 255 s. Tiny-ImageNet,
+  // 4.60 G: RT-ER 1.5 ms = 221 s, JTDMoE 238 s, with all terms 3.9 ms = 294 s.
   static const std::vector<Mixture> all = {
       {"cifar10",
        "4 ResNet-18",

@@ -46,7 +46,7 @@ struct ShortLength {
 // The run and, behind it, its -short form.
 void add_with_short(std::vector<Recipe>& to, const Recipe& full, const ShortLength& length);
 
-std::vector<Recipe> digits_recipes();    // each method in two minutes of a CPU; the demo
+std::vector<Recipe> digits_recipes();    // each method in two minutes of two cores; the demo
 std::vector<Recipe> cnn_recipes();       // AdvMoE (Zhang et al. 2023, arXiv 2308.10110)
 std::vector<Recipe> networks_recipes();  // RT-ER and JTDMoE (Zhang et al. 2025, arXiv 2502.06832)
 std::vector<Recipe> v_moe_recipes();     // Puigcerver et al. 2022, arXiv 2210.10253

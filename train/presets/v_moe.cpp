@@ -50,18 +50,17 @@ std::vector<Recipe> v_moe_recipes() {
   std::vector<Recipe> all;
   for (const Transformer& size : kTransformers)
     for (const Method& method : kMethods)
-      add_with_short(
-          all,
-          {data.family,
-           {joined({data.name, method.net, size.name, method.method}),
-            method.title + size.title + method.about +
-                ", from scratch: not comparable with the study, which pre-trains on JFT"},
-           "",
-           together({data.settings,
-                     kShared,
-                     {"model.name=" + method.net + "-" + size.row},
-                     method.settings})},
-          length);
+      add_with_short(all,
+                     {data.family,
+                      {joined({data.name, method.net, size.name, method.method}),
+                       method.title + size.title + method.about +
+                           "; from scratch, not comparable: the study starts from JFT"},
+                      "",
+                      together({data.settings,
+                                kShared,
+                                {"model.name=" + method.net + "-" + size.row},
+                                method.settings})},
+                     length);
   return all;
 }
 
