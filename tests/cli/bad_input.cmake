@@ -86,7 +86,7 @@ refuses(2 "--images must be from 1" bench data --images 0)
 refuses(2 "--rounds at least 1" bench data --rounds 0)
 refuses(1 "--folder must be a folder" bench data --folder "${SCRATCH}/absent")
 
-refuses(2 "model must be .* got 'resnet19'; did you mean resnet18" models resnet19)
+refuses(2 "model must be .* got 'resnet19'; did you mean resnet14, resnet18 or resnet20" models resnet19)
 refuses(2 "command" data)
 refuses(2 "name" data info)
 refuses(2 "data.name must be .* got 'digit'; did you mean digits" data info digit)
