@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -8,6 +9,7 @@
 #include "data/catalog.h"
 #include "engine/nn/module.h"
 #include "train/field.h"
+#include "train/presets.h"
 
 namespace moat::cli {
 
@@ -25,12 +27,9 @@ struct TrainOptions {
 train::Config resolve(const TrainOptions& options, const Globals& globals) {
   if (!options.preset.empty() && !options.config.empty())
     throw engine::UsageError("give --preset or --config, not both");
-  if (options.preset.empty() && options.config.empty()) {
-    std::string known;
-    for (const train::PresetRow& row : train::presets())
-      known += (known.empty() ? "" : ", ") + row.name;
-    throw engine::UsageError("give --preset NAME or --config FILE; presets: " + known);
-  }
+  if (options.preset.empty() && options.config.empty())
+    throw engine::UsageError(
+        "give --preset NAME or --config FILE; moat train --presets lists the presets");
   train::Config config = options.preset.empty() ? train::read_config({}, options.config)
                                                 : train::preset(options.preset);
   for (const std::string& setting : options.settings)
@@ -55,14 +54,22 @@ void print_plan(const train::Config& config, const Globals& globals) {
              " multiply-accumulates per image; nothing was written\n"));
 }
 
+// To people a run and its -short form are one line.
 void print_presets(const Globals& globals) {
-  Table table({{"preset"}, {"what it trains"}});
+  const std::string kShort = "-short";
+  std::string tables;
   ordered_json document = ordered_json::array();
-  for (const auto& [name, about] : train::presets()) {
-    table.row({name, about});
-    document.push_back({{"preset", name}, {"about", about}});
+  for (const train::PresetFamily& family : train::preset_families()) {
+    Table table({{family.title}, {"also"}, {"what it trains"}});
+    for (const auto& [name, about] : family.rows) {
+      document.push_back({{"preset", name}, {"family", family.title}, {"about", about}});
+      const bool has_short = std::ranges::any_of(
+          family.rows, [&, &name = name](const auto& row) { return row.name == name + kShort; });
+      if (!name.ends_with(kShort)) table.row({name, has_short ? kShort : "", about});
+    }
+    tables += (tables.empty() ? "" : "\n") + table.str();
   }
-  print(globals, document, table.str());
+  print(globals, document, tables);
 }
 
 void print_settings(const Globals& globals) {
