@@ -48,14 +48,15 @@ Study gates() {
 }
 
 Study methods() {
+  const std::vector<std::string> half{"model.ratio=0.5"};  // as wide as the other mixtures' experts
   return {"methods",
           "the methods beside each other on the digits",
           {{"natural", "dense net without an attack", "digits-natural", {}, ""},
            {"at", "dense net, adversarial training", "digits-at", {}, ""},
            {"at-moe", "mixture, adversarial training of all weights", "digits-at-moe", {}, ""},
            {"advmoe", "mixture, AdvMoE", "digits-advmoe", {}, ""},
-           {"rt-er", "2 networks, RT-ER", "digits-rt-er", {}, ""},
-           {"jtdmoe", "two such mixtures, JTDMoE", "digits-jtdmoe", {}, ""}},
+           {"rt-er", "2 networks as wide as an expert, RT-ER", "digits-rt-er", half, ""},
+           {"jtdmoe", "two such mixtures, JTDMoE", "digits-jtdmoe", half, ""}},
           {"pgd-50@1", "moe-aa@1"},
           Parts::not_measured};
 }
