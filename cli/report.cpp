@@ -1,11 +1,14 @@
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
 #include "cli/report/claims.h"
+#include "cli/report/comparison.h"
 #include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/page.h"
+#include "cli/report/svg.h"
 #include "engine/io/file.h"
 
 namespace moat::cli {
@@ -14,7 +17,7 @@ namespace {
 
 struct ReportOptions {
   std::vector<std::string> runs;
-  std::string out;
+  std::string out, charts;
 };
 
 void report_command(const ReportOptions& options, const Globals& globals) {
@@ -41,7 +44,17 @@ void report_command(const ReportOptions& options, const Globals& globals) {
       people += "\n" + runs[i].name + "\n" + report::differences_table(found).str();
   }
   document["page"] = out;
-  print(globals, document, people + "report: " + out + "\n");
+  people += "report: " + out + "\n";
+  if (!options.charts.empty())
+    for (const report::NamedChart& chart : report::comparison_charts(runs)) {
+      const std::string file = options.charts + "/" + chart.name + ".svg";
+      std::filesystem::create_directories(options.charts);
+      engine::write_file(file,
+                         [&](std::ostream& stream) { stream << report::standalone(chart.svg); });
+      document["charts"].push_back(file);
+      people += "chart: " + file + "\n";
+    }
+  print(globals, document, people);
 }
 
 }  // namespace
@@ -54,6 +67,7 @@ void add_report(CLI::App& app, Globals& globals) {
                                   [o, &globals] { report_command(*o, globals); });
   command.add_option("runs", o->runs, "run folders")->required();
   command.add_option("--out", o->out, "the page; RUN/report.html, or report.html for several runs");
+  command.add_option("--charts", o->charts, "folder for the charts of all runs as SVG files");
 }
 
 }  // namespace moat::cli

@@ -174,7 +174,7 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   engine::write_file(folder / "study.json",
                      [&](std::ostream& out) { out << document.dump(2) << '\n'; });
   print(globals, document,
-        text(results.table().str(), "figure: ", (folder / "study.svg").string(),
+        text(results.table().str(), results.note(), "figure: ", (folder / "study.svg").string(),
              "\nreport: ", (folder / "report.html").string(), "\n"));
 }
 

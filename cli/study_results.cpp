@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 
 #include "cli/number_format.h"
 #include "cli/report/svg.h"
+#include "engine/error.h"
 
 namespace moat::cli {
 
+using engine::text;
 using nlohmann::ordered_json;
 
 namespace {
@@ -105,6 +108,16 @@ Table StudyResults::table() const {
     table.row(std::move(cells));
   }
   return table;
+}
+
+std::string StudyResults::note() const {
+  std::set<std::string> protocols;
+  for (const report::Run& run : runs_)
+    for (const report::Evaluation& e : run.evaluations)
+      protocols.insert(text(e.protocol, " on ", e.n, " images"));
+  std::string out;
+  for (const std::string& protocol : protocols) out += (out.empty() ? "" : ", ") + protocol;
+  return out + "; ± is the standard deviation over the seeds\n";
 }
 
 ordered_json StudyResults::document() const {

@@ -20,6 +20,7 @@ class StudyResults {
   void add(size_t row, report::Run run, nlohmann::ordered_json parts);
 
   Table table() const;  // columns that no row has are left out
+  std::string note() const;  // which protocol saw how many images, and what ± is
   nlohmann::ordered_json document() const;
   std::string chart() const;  // an SVG file: accuracies, ± a standard deviation
   const std::vector<report::Run>& runs() const { return runs_; }

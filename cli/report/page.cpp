@@ -7,6 +7,8 @@
 #include "cli/number_format.h"
 #include "cli/report/checks.h"
 #include "cli/report/claims.h"
+#include "cli/report/comparison.h"
+#include "cli/report/course.h"
 #include "cli/report/curves.h"
 #include "cli/report/differences.h"
 #include "cli/report/gallery.h"
@@ -36,67 +38,27 @@ std::string charts(const std::vector<std::string>& drawn) {
 
 // --- training curves
 
-// Epochs without a validation have empty cells: the line goes on to the next one that has a value.
-Series series_of(const Run& run, const std::string& column, const std::string& name, int colour,
-                 Stroke stroke = Stroke::solid) {
-  Series s{name, {}, {}, colour, stroke};
-  const std::vector<double> epochs = run.metrics.numbers("epoch"),
-                            values = run.metrics.numbers(column);
-  const int at = run.metrics.column(column);
-  for (size_t i = 0; at >= 0 && i < values.size(); ++i) {
-    if (run.metrics.rows[i][static_cast<size_t>(at)].empty()) continue;
-    s.x.push_back(epochs[i] + 1);  // the file counts from 0, people from 1
-    s.y.push_back(values[i]);
-  }
-  return s;
-}
-
-// The series that have a value at all.
-std::vector<Series> present(std::vector<Series> all) {
-  std::erase_if(all, [](const Series& s) {
-    return std::all_of(s.y.begin(), s.y.end(), [](double v) { return std::isnan(v); });
-  });
-  return all;
-}
-
 std::string training(const Run& run) {
   std::string out = heading(3, "Training");
   if (run.metrics.rows.empty())
     return out + paragraph("No epoch is recorded yet (metrics.csv has no rows).", "missing");
   std::vector<Series> shares;
   for (int e = 0; run.metrics.column(text("share_", e)) >= 0; ++e)
-    shares.push_back(series_of(run, text("share_", e), text("expert ", e), e,
+    shares.push_back(course_of(run, text("share_", e), text("expert ", e), e,
                                e < kSeriesColours ? Stroke::solid : Stroke::dashed));
   const auto chart = [&](const char* title, Unit unit, std::vector<Series> series) {
     return line_chart({title, "epoch", unit, present(std::move(series))});
   };
   out += charts({chart("Accuracy", Unit::percent,
-                       {series_of(run, "val_clean", "clean, validation", 0),
-                        series_of(run, "val_robust", "robust, validation", 1),
-                        series_of(run, "train_clean", "clean, train", 0, Stroke::dashed),
-                        series_of(run, "train_robust", "robust, train", 1, Stroke::dashed)}),
-                 chart("Training loss", Unit::plain, {series_of(run, "train_loss", "loss", 2)}),
+                       {course_of(run, "val_clean", "clean, validation", 0),
+                        course_of(run, "val_robust", "robust, validation", 1),
+                        course_of(run, "train_clean", "clean, train", 0, Stroke::dashed),
+                        course_of(run, "train_robust", "robust, train", 1, Stroke::dashed)}),
+                 chart("Training loss", Unit::plain, {course_of(run, "train_loss", "loss", 2)}),
                  chart("Images per expert in training", Unit::percent, shares),
-                 chart("Learning rate", Unit::plain, {series_of(run, "lr", "rate", 6)})});
+                 chart("Learning rate", Unit::plain, {course_of(run, "lr", "rate", 6)})});
   if (shares.empty()) out += paragraph("The model is dense: there are no expert shares.", "note");
   return out;
-}
-
-std::string comparison(const std::vector<Run>& runs) {
-  LineChart chart{"Robust accuracy on the validation split", "epoch", Unit::percent, {}};
-  BarChart bars{"Accuracy with 95 % intervals", {"clean (SA)", "robust (RA)"}, {}};
-  for (size_t i = 0; i < runs.size(); ++i) {
-    const int number = static_cast<int>(i);
-    chart.series.push_back(series_of(runs[i], "val_robust", runs[i].name, number,
-                                     number < kSeriesColours ? Stroke::solid : Stroke::dashed));
-    for (const Evaluation& e : runs[i].evaluations)
-      bars.groups.push_back(
-          {runs[i].evaluations.size() > 1 ? runs[i].name + ", " + e.protocol : runs[i].name,
-           {{e.clean, e.clean_interval, text(" of ", e.n)},
-            {e.robust, e.robust_interval, text(" of ", e.n, ", ", e.protocol)}}});
-  }
-  chart.series = present(std::move(chart.series));
-  return charts({bar_chart(bars), runs.size() > 1 ? line_chart(chart) : ""});
 }
 
 // --- an evaluation
@@ -311,7 +273,9 @@ std::string page(const std::vector<Run>& runs) {
   out += html_table(headline_table(runs));
   for (const std::string& note : headline_notes(runs)) out += paragraph(note, "note");
   if (runs.size() > 1) out += side_by_side(runs);
-  out += comparison(runs) + "</section>\n";
+  std::vector<std::string> drawn;
+  for (const NamedChart& chart : comparison_charts(runs)) drawn.push_back(chart.svg);
+  out += charts(drawn) + "</section>\n";
   for (size_t i = 0; i < runs.size(); ++i) out += run_section(runs[i], i + 1);
   return out + "</body>\n</html>\n";
 }
