@@ -126,6 +126,7 @@ ordered_json StudyResults::document() const {
     ordered_json found{{"name", study_.rows[row].name}, {"about", study_.rows[row].about}};
     for (const Result& result : of_row_[row])
       found["runs"].push_back(runs_[result.run].folder.string());
+    if (!of_row_[row].empty()) found["config"] = runs_[of_row_[row].front().run].config;
     for (const Measure* m : measured()) {
       const std::vector<double> all = values(row, *m);
       if (all.empty()) continue;

@@ -21,7 +21,7 @@ class StudyResults {
 
   Table table() const;  // columns that no row has are left out
   std::string note() const;  // which protocol saw how many images, and what ± is
-  nlohmann::ordered_json document() const;
+  nlohmann::ordered_json document() const;  // with the configuration of each row's first run
   std::string chart() const;  // an SVG file: accuracies, ± a standard deviation
   const std::vector<report::Run>& runs() const { return runs_; }
 

@@ -34,7 +34,7 @@ Study gates() {
   Study study{"gates",
               "AT(MoE) by the gate's gradient in the training attack, and AdvMoE",
               {},
-              {"pgd-50@1", "moe-aa@1"},
+              {"pgd-50@1"},
               Parts::measured};
   for (const char* gate : {"softmax", "straight-through"})
     for (const char* attack : {"through", "blocked", "alternate"})

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <regex>
 
 #include "cli/display_width.h"
 #include "cli/number_format.h"
@@ -139,14 +141,38 @@ std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&&
 
 }  // namespace
 
+namespace {
+
+// Before each declaration with one of the page's variables the same with its light value: programs
+// that know no variables draw that one, browsers the second.
+std::string with_plain_colours(const std::string& drawn) {
+  static const std::regex variable("--([a-z0-9-]+): (#[0-9a-f]+);"),
+      declaration("([a-z-]+: ?[^;{}\"]*)var\\(--([a-z0-9-]+)\\)");
+  const std::string style = kStyle;
+  std::map<std::string, std::string> light;  // the first of each name
+  for (std::sregex_iterator at(style.begin(), style.end(), variable), end; at != end; ++at)
+    light.emplace((*at)[1], (*at)[2]);
+  std::string out;
+  auto from = drawn.begin();
+  for (std::sregex_iterator at(drawn.begin(), drawn.end(), declaration), end; at != end; ++at) {
+    out.append(from, (*at)[0].first).append((*at)[1]).append(light.at((*at)[2])).append("; ");
+    out.append((*at)[0]);
+    from = (*at)[0].second;
+  }
+  return out.append(from, drawn.end());
+}
+
+}  // namespace
+
 std::string standalone(const std::string& chart) {
   const size_t inside = chart.find('>');
   require(chart.starts_with("<svg ") && inside != std::string::npos,
           "standalone: a chart must be an <svg>");
-  return text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", chart.substr(5, inside - 5),
-              "><style><![CDATA[", kStyle,
-              "svg { background: var(--page); font-family: system-ui, sans-serif; }]]></style>",
-              chart.substr(inside + 1));
+  return with_plain_colours(
+      text("<svg xmlns=\"http://www.w3.org/2000/svg\" ", chart.substr(5, inside - 5),
+           "><style><![CDATA[", kStyle,
+           "svg { background: var(--page); font-family: system-ui, sans-serif; }]]></style>",
+           chart.substr(inside + 1)));
 }
 
 std::vector<double> ticks(double low, double high, int wanted) {
