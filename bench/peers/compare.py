@@ -43,6 +43,8 @@ COMPARISONS = [
     Comparison("cpu", "advmoe-iteration", "fp32", 128, MASKED, 1.5),
     Comparison("cuda", "resnet18-at-step", "bf16", 512, "PyTorch", 1.5),
     Comparison("cuda", "moe-resnet18-at-step", "bf16", 512, "PyTorch, all experts masked", None),
+    Comparison("cuda", "vit-small-at-step", "bf16", 512, "PyTorch", 1.2),
+    Comparison("cuda", "v-moe-small-at-step", "bf16", 512, "PyTorch", 1.2),
     Comparison("cuda", "advmoe-iteration", "bf16", 512, "PyTorch, all experts masked", 3.0),
     Comparison("cuda", "advmoe-iteration", "bf16", 512, MASKED, None),
     # No peer: what is derived from it stands below.

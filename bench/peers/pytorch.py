@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from networks import MoeResNet, ResNet
+from transformers import VisionTransformer, grouped, looped
 
 
 def set_trainable(parameters, trainable):
@@ -103,6 +104,7 @@ class AdversarialTraining:
             labels = self.labels[first : first + self.batch]
             attacked = pgd(self.model, images, labels, self.eps, self.step, self.attack_steps)
             loss = F.cross_entropy(self.model(attacked).float(), labels)
+            loss = loss + getattr(self.module, "auxiliary", 0.0)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -146,6 +148,15 @@ def moe_resnet18():
                      experts=2, ratio=0.5)
 
 
+def vit_small(product=None):
+    return VisionTransformer(side=32, patch=4, width=384, heads=6, depth=12, classes=10, product=product)
+
+
+def v_moe_small(args):
+    """A grouped product needs bfloat16, and a loop over experts cannot be recorded."""
+    return vit_small(grouped if args.precision == "bf16" and hasattr(torch, "_grouped_mm") else looped)
+
+
 DIGITS_TRAIN_IMAGES = 1079  # the rows i of 1,797 with i mod 5 < 3
 CASES = {
     "digits-at-epoch": lambda args: AdversarialTraining(
@@ -154,6 +165,10 @@ CASES = {
         resnet18(), args.batch, 3, 32, 8 / 255, 2 / 255, args),
     "moe-resnet18-at-step": lambda args: AdversarialTraining(
         moe_resnet18(), args.batch, 3, 32, 8 / 255, 2 / 255, args),
+    "vit-small-at-step": lambda args: AdversarialTraining(
+        vit_small(), args.batch, 3, 32, 8 / 255, 2 / 255, args),
+    "v-moe-small-at-step": lambda args: AdversarialTraining(
+        v_moe_small(args), args.batch, 3, 32, 8 / 255, 2 / 255, args),
     "advmoe-iteration": lambda args: AdvMoe(moe_resnet18(), args.batch, args),
 }
 FORMS = ["eager", "compile", "graph", "compile-graph"]
