@@ -299,6 +299,16 @@ TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
   CHECK(table.rows()[1][4] == "52.0 ± 2.0");
   CHECK(side_by_side_json(groups)[1]["moe_aa"]["values"] == Json{0.5, 0.52, 0.54});
 
+  auto few = report_document();  // of the first folder by name, but of fewer images
+  few["protocol"]["name"] = "pgd-10@1";
+  few["data"]["n"] = 4;
+  few["results"]["clean"] = 0.25;
+  tests::write_evaluation_folder(folder.path() / "0" / "eval" / "a few", few);
+  const std::vector<Run> with_few{read_run(folder.path() / "0")};
+  REQUIRE(with_few[0].evaluations.front().clean == 0.25);
+  CHECK(same_runs(with_few)[0].clean() == std::vector<double>{0.8});
+  CHECK(same_runs(with_few)[0].images() == 5);
+
   const auto standings = [](const std::vector<Run>& all) {
     std::string out;
     for (const Claim& c : claims_about(same_runs(all)))

@@ -20,6 +20,12 @@ std::string recipe(const Run& run) {
   return config.dump();
 }
 
+// The evaluation of the most images.
+const Evaluation& largest(const Run& run) {
+  return *std::max_element(run.evaluations.begin(), run.evaluations.end(),
+                           [](const Evaluation& a, const Evaluation& b) { return a.n < b.n; });
+}
+
 struct Measure {
   const char *title, *key;
   std::function<std::vector<double>(const SameRuns&)> values;
@@ -46,7 +52,7 @@ const std::vector<Measure>& measures() {
 std::vector<double> SameRuns::clean() const {
   std::vector<double> out;
   for (const Run* run : runs)
-    if (!run->evaluations.empty()) out.push_back(run->evaluations.front().clean);
+    if (!run->evaluations.empty()) out.push_back(largest(*run).clean);
   return out;
 }
 
@@ -81,7 +87,7 @@ std::vector<double> SameRuns::passes_per_second() const {
 
 int64_t SameRuns::images() const {
   for (const Run* run : runs)
-    for (const Evaluation& e : run->evaluations) return e.n;
+    if (!run->evaluations.empty()) return largest(*run).n;
   return 0;
 }
 

@@ -16,14 +16,14 @@ struct SameRuns {
   double eps;                             // of training
   double parameters, macs;                // NaN: not in the files
 
-  // Of the runs that have it: clean accuracy, accuracy under a protocol, and under one attack of a
-  // protocol by itself.
+  // Of the runs that have it: clean accuracy, of the evaluation of the most images, accuracy under
+  // a protocol, and under one attack of a protocol by itself.
   std::vector<double> clean() const;
   std::vector<double> robust(const std::string& protocol) const;
   std::vector<double> alone(const std::string& protocol, const std::string& attack) const;
   // Passes of an attack per second, forward and backward, on the machine of the evaluation.
   std::vector<double> passes_per_second() const;
-  int64_t images() const;  // of the evaluations; 0 without any
+  int64_t images() const;  // of that evaluation; 0 without any
 };
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs);
 
