@@ -52,19 +52,20 @@ void print_studies(const Globals& globals) {
   print(globals, document, table.str());
 }
 
-// Keeps in the folder what decides the runs; throws where it holds another study.
-void claim(const fs::path& file, const ordered_json& about) {
-  if (fs::exists(file)) {
-    const auto before = engine::parse_json<ordered_json>(engine::read_file(file), file.string());
-    for (const auto& [key, value] : about.items())
-      require(before.contains(key) && before[key] == value, [&, &key = key, &value = value] {
-        return text("'", file.string(), "' is of a study with ", key, " = ",
-                    before.contains(key) ? before[key].dump() : "nothing", ", now it is ",
-                    value.dump(), "; choose another --out");
-      });
-    return;
-  }
-  engine::write_file(file, [&](std::ostream& out) { out << about.dump(2) << '\n'; });
+// Throws where the file is of another study than `about`, which decides the runs.
+void require_same(const fs::path& file, const ordered_json& about) {
+  if (!fs::exists(file)) return;
+  const auto before = engine::parse_json<ordered_json>(engine::read_file(file), file.string());
+  for (const auto& [key, value] : about.items())
+    require(before.contains(key) && before[key] == value, [&, &key = key, &value = value] {
+      return text("'", file.string(), "' is of a study with ", key, " = ",
+                  before.contains(key) ? before[key].dump() : "nothing", ", now it is ",
+                  value.dump(), "; choose another --out");
+    });
+}
+
+void write(const fs::path& file, const ordered_json& document) {
+  engine::write_file(file, [&](std::ostream& out) { out << document.dump(2) << '\n'; });
 }
 
 // One run of a study: its training, its evaluations, its parts.
@@ -119,7 +120,7 @@ class StudyRun {
     parts["images"] = set.size();
     parts["steps"] = settings.steps;
     parts["eps"] = settings.threat.eps;
-    engine::write_file(parts_file(), [&](std::ostream& out) { out << parts.dump(2) << '\n'; });
+    write(parts_file(), parts);
   }
 
   const train::Study& study_;
@@ -145,19 +146,22 @@ void study_command(const StudyOptions& options, const Globals& globals) {
     config.run.seed = seed;
     return config;
   };
+  for (const train::StudyRow& row : study.rows) config_of(row, 0);  // refuses what cannot be run
   set_up(config_of(study.rows.at(0), 0).run);
-  fs::create_directories(folder);
-  claim(folder / "study.json", {{"study", study.name},
-                                {"settings", options.settings},
-                                {"first_seed", first},
-                                {"seeds", options.seeds},
-                                {"aa_limit", options.aa_limit}});
+  const fs::path file = folder / "study.json";
+  ordered_json document{{"study", study.name},
+                        {"settings", options.settings},
+                        {"first_seed", first},
+                        {"seeds", options.seeds},
+                        {"aa_limit", options.aa_limit}};
+  require_same(file, document);
   StudyResults results(study);
   for (int s = 0; s < options.seeds; ++s)
     for (size_t row = 0; row < study.rows.size(); ++row) {
       const train::Config config = config_of(study.rows[row], s);
       StudyRun run(study, options, config, globals);
       run.train();
+      if (!fs::exists(file)) write(file, document);  // now there is something to go on with
       run.evaluate();
       results.add(row, report::read_run(config.run.dir), run.parts());
     }
@@ -165,14 +169,11 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   const std::string chart = results.chart(), page = report::page(results.runs());
   engine::write_file(folder / "study.svg", [&](std::ostream& out) { out << chart; });
   engine::write_file(folder / "report.html", [&](std::ostream& out) { out << page; });
-  ordered_json document = engine::parse_json<ordered_json>(engine::read_file(folder / "study.json"),
-                                                           (folder / "study.json").string());
   document["about"] = study.about;
   document["tool"] = train::tool_json();
   document["machine"] = train::machine_json({});
   document["rows"] = results.document();
-  engine::write_file(folder / "study.json",
-                     [&](std::ostream& out) { out << document.dump(2) << '\n'; });
+  write(file, document);
   print(globals, document,
         text(results.table().str(), results.note(), "figure: ", (folder / "study.svg").string(),
              "\nreport: ", (folder / "report.html").string(), "\n"));

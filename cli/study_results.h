@@ -19,10 +19,10 @@ class StudyResults {
   // `parts`: what `moat routes` calls components; null where it was not measured.
   void add(size_t row, report::Run run, nlohmann::ordered_json parts);
 
-  Table table() const;  // columns that no row has are left out
-  std::string note() const;  // which protocol saw how many images, and what ± is
+  Table table() const;                      // columns that no row has are left out
+  std::string note() const;                 // which protocol saw how many images, and what ± is
   nlohmann::ordered_json document() const;  // with the configuration of each row's first run
-  std::string chart() const;  // an SVG file: accuracies, ± a standard deviation
+  std::string chart() const;                // an SVG file: accuracies, ± a standard deviation
   const std::vector<report::Run>& runs() const { return runs_; }
 
  private:

@@ -224,8 +224,14 @@ refuses(2 "bounds are known for convolutional nets .* choose such a model"
 # Mix.
 refuses(2 "give the name of a study and --out" study)
 refuses(2 "give the name of a study and --out" study pilot)
-refuses(2 "there is no .*'pilto'; did you mean pilot" study pilto --out "${SCRATCH}/study")
+refuses(2 "the study must be .* got 'pilto'; did you mean pilot" study pilto --out "${SCRATCH}/study")
 refuses(2 "--seeds must be at least 1" study pilot --out "${SCRATCH}/study" --seeds 0)
+refuses(1 "cannot make the run folder" study pilot --out /proc/study)
+refuses(1 "must hold the published binary files" study pilot --out "${SCRATCH}/study" data.name=cifar10
+          "data.path=${SCRATCH}/empty")
+if(EXISTS "${SCRATCH}/study")
+  string(APPEND failures "  moat study left a folder behind\n")
+endif()
 refuses(2 "train.epochs must be" study pilot --out "${SCRATCH}/study" train.epochs=0)
 refuses(1 "must be a run folder or|a run folder or checkpoint must exist" train --preset digits-natural
           train.start=nowhere "run.dir=${SCRATCH}/started")
