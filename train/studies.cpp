@@ -15,7 +15,7 @@ namespace {
 Study pilot() {
   const std::vector<std::string> experts{"train.update=experts"}, router{"train.update=router"};
   return {"pilot",
-          "router and experts, each standard or robust, trained with the other part frozen",
+          "router and experts, each standard or robust",
           {{"standard", "natural training of both", "digits-at-moe", {"train.method=natural"}, ""},
            {"robust experts", "the same router, frozen; AT of the experts", "digits-at-moe",
             experts, "standard"},
@@ -32,7 +32,7 @@ Study pilot() {
 // What the gradient through the gate does to adversarial training of a mixture.
 Study gates() {
   Study study{"gates",
-              "AT(MoE) by the gate's gradient in the training attack, and AdvMoE",
+              "AT(MoE) by the gradient through the gate, and AdvMoE",
               {},
               {"pgd-50@1"},
               Parts::measured};
