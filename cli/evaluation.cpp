@@ -66,6 +66,11 @@ std::string accuracy_text(int64_t part, int64_t whole) {
   return line;
 }
 
+attacks::ThreatModel evaluation_threat(const train::Config& config) {
+  return {config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+          config.eval.eps > 0 ? config.eval.eps : config.train.eps};
+}
+
 train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
                                    const attacks::Protocol& protocol, int batch,
                                    const fs::path& state, const std::string& label,
@@ -103,9 +108,7 @@ FinishedEvaluation evaluate_into(const fs::path& folder, const train::Evaluation
 FinishedEvaluation evaluate_into(const fs::path& folder, Subject& subject,
                                  const train::Config& config, const Globals& globals) {
   models::Classifier& model = subject.loaded.model;
-  const attacks::ThreatModel threat{
-      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
-      config.eval.eps > 0 ? config.eval.eps : config.train.eps};
+  const attacks::ThreatModel threat = evaluation_threat(config);
   const attacks::Protocol protocol = attacks::find_protocol(
       config.eval.protocol, threat, config.run.seed, train::attack_model(model));
   const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);

@@ -10,6 +10,9 @@ namespace moat::cli {
 // "97.5 %  [95.3, 98.7]": a share with its Wilson interval.
 std::string accuracy_text(int64_t part, int64_t whole);
 
+// The ball that the configuration evaluates in: that of the training unless eval.eps says another.
+attacks::ThreatModel evaluation_threat(const train::Config& config);
+
 // Runs a protocol with a progress bar; `label` says on what. Its state is kept in the file, so that
 // the same command goes on after a kill or Ctrl-C.
 train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,

@@ -118,9 +118,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   const engine::Device device = robust.loaded.model.device();
   const data::ImageSet set =
       load_for(robust.loaded.model, config, config.eval.split, config.eval.limit);
-  const attacks::ThreatModel threat{
-      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
-      config.eval.eps > 0 ? config.eval.eps : config.train.eps};
+  const attacks::ThreatModel threat = evaluation_threat(config);
   engine::SafeTensors file = tensors_of(standard, robust);
   const auto model_of = [&](double alpha) {
     describe(file, standard, robust, alpha, average);

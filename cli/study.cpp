@@ -109,12 +109,10 @@ class StudyRun {
 
   void measure_parts(const models::Classifier& model) {
     const data::ImageSet set = load_for(model, config_, config_.eval.split, config_.eval.limit);
-    const train::AnalysisSettings settings{
-        .threat = {config_.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
-                   config_.train.eps},
-        .steps = kPartSteps,
-        .batch = config_.eval.batch,
-        .seed = config_.run.seed};
+    const train::AnalysisSettings settings{.threat = evaluation_threat(config_),
+                                           .steps = kPartSteps,
+                                           .batch = config_.eval.batch,
+                                           .seed = config_.run.seed};
     ordered_json parts =
         train::to_json(train::component_robustness(model, set, settings), set.size());
     parts["images"] = set.size();

@@ -48,6 +48,11 @@ void must(bool holds, const std::string& message) {
 }
 
 // What a method, and a setting of it, needs of the model.
+// The methods whose steps update router and experts together (joint_step.h) from one batch.
+bool is_joint(const std::string& method) {
+  return method == "natural" || method == "at" || method == "trades" || method == "mart";
+}
+
 void check_method(const TrainSettings& train, const models::ClassifierSettings& model) {
   must(train.method != "advmoe" || (model.experts > 1 && model.router.trained),
        "train.method=advmoe needs a mixture of experts, and " + model.name +
@@ -55,9 +60,8 @@ void check_method(const TrainSettings& train, const models::ClassifierSettings& 
   must((train.method != "rt-er" && train.method != "jtdmoe") || model.experts > 1,
        "train.method=" + train.method + " needs a mixture of experts for images, and " +
            model.name + " is none; take networks-resnet18 or another of moat models");
-  const bool is_joint = train.method == "natural" || train.method == "at" ||
-                        train.method == "trades" || train.method == "mart";
-  must(train.update == "all" || (is_joint && model.experts > 1 && model.router.trained),
+  must(train.update == "all" ||
+           (is_joint(train.method) && model.experts > 1 && model.router.trained),
        "train.update=" + train.update +
            " freezes the other part of a mixture whose router learns, " +
            "with train.method=natural, at, trades or mart; got " + model.name +
@@ -148,7 +152,7 @@ void validate(const Config& config) {
            "; train without an attack with train.method=natural");
   must(train.warmup_epochs < train.epochs, text("train.warmup_epochs must be below train.epochs = ",
                                                 train.epochs, ", got ", train.warmup_epochs));
-  must(train.awp == 0 || train.method == "at" || train.method == "trades" || train.method == "mart",
+  must(train.awp == 0 || (is_joint(train.method) && train.method != "natural"),
        "train.awp perturbs weights with train.method=at, trades or mart, got " + train.method);
   cutout_fill(config.data);
   must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,

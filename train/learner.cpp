@@ -52,8 +52,11 @@ std::vector<std::string> Learner::group_names() const {
 
 std::vector<double> Learner::learning_rates(const StepSettings& step) const {
   std::vector<double> out;
-  for (const std::string& name : group_names())
-    out.push_back(name.ends_with("router") ? step.router_learning_rate : step.learning_rate);
+  if (experts) out.push_back(step.learning_rate);
+  if (router) out.push_back(step.router_learning_rate);
+  for (const Learner* part : {standard.get(), robust.get()})
+    if (part)
+      for (double rate : part->learning_rates(step)) out.push_back(rate);
   return out;
 }
 
