@@ -151,7 +151,8 @@ TEST_CASE("apgd: the optimum of a linear model", "[apgd]") {
           gain += (double(w[kPixels + j]) - double(w[j])) *
                   (double(r.adversarial.data_as<float>()[i * kPixels + j]) -
                    double(images.data_as<float>()[i * kPixels + j]));
-        CHECK(gain == Approx(best).epsilon(1e-6));
+        // The attack cannot see a gain below the resolution of a float32 logit of 40.
+        CHECK(gain == Approx(best).epsilon(1e-6).margin(40 * 0x1p-23));
       }
     }
 }

@@ -11,6 +11,7 @@
 #include "kernels/library/context.h"
 #include "kernels/vision/conv2d_library.h"
 #include "kernels/vision/conv2d_patches.h"
+#include "kernels/vision/conv2d_plan.h"
 #include "kernels/vision/conv2d_products.h"
 #include "tests/op_case.h"
 
@@ -102,6 +103,40 @@ TEST_CASE("conv2d: oneDNN's convolutions and products of patches are exact on in
     CHECK(got == single(want));
     CHECK(got_filter == single(want_filter));
   }
+}
+
+// A packed layout that an epilogue does not know would send it to oneDNN's reference code, right
+// and hundreds of times slower: what ResNets, their experts and their routers run is never that.
+TEST_CASE("conv2d: no epilogue falls to oneDNN's reference code", "[conv]") {
+  const auto g =
+      GENERATE(geometry(32, 32, 3, 16, 3, 3, 1, 1), geometry(32, 32, 8, 8, 3, 3, 1, 1),
+               geometry(8, 8, 16, 16, 3, 3, 1, 1), geometry(8, 8, 32, 32, 3, 3, 1, 1),
+               geometry(8, 8, 32, 64, 3, 3, 2, 1), geometry(4, 4, 64, 64, 3, 3, 1, 1),
+               geometry(16, 16, 64, 128, 1, 1, 2, 0), geometry(16, 16, 128, 128, 3, 3, 1, 1),
+               geometry(4, 4, 256, 512, 3, 3, 2, 1));
+  const auto dtype = GENERATE(Dtype::f32, Dtype::bf16);
+  if (!supports(Cpu{}, dtype)) return;
+  Conv2dGeometry stored = g;
+  stored.dtype = dtype;
+  Context context;
+  ConvPlan& plan = ConvPlan::of({&context}, stored);
+  const float operand = 0;
+  const int n = GENERATE(1, 128);
+  CAPTURE(g.height, g.c_in, g.c_out, g.r, g.stride, int(dtype), n);
+  const auto is_reference = [](const Planned& planned) {
+    return planned.implementation().starts_with("ref");
+  };
+  for (const float* bias : {static_cast<const float*>(nullptr), &operand})
+    for (const float* residual : {static_cast<const float*>(nullptr), &operand})
+      for (const auto activation : {ConvActivation::none, ConvActivation::relu}) {
+        const Conv2d call{
+            nullptr, nullptr, bias, residual, nullptr, n, stored, FilterForm::packed, activation};
+        CAPTURE(bias != nullptr, residual != nullptr, int(activation));
+        CHECK(plan.forward(n, call).implementation() != "");
+        CHECK_FALSE(is_reference(plan.forward(n, call)));
+      }
+  CHECK_FALSE(is_reference(plan.input_grad(n)));
+  CHECK_FALSE(is_reference(plan.weight_grad(n)));
 }
 
 TEST_CASE("patches: every tap that meets the image is counted once", "[conv]") {

@@ -24,6 +24,14 @@ void Planned::run(const dnnl::stream& stream, std::initializer_list<const void*>
                           "could not execute a primitive");
 }
 
+std::string Planned::implementation() const {
+  const char* name = "";
+  dnnl::error::wrap_c_api(dnnl_primitive_desc_query(primitive_.get_primitive_desc(),
+                                                    dnnl_query_impl_info_str, 0, &name),
+                          "could not ask a primitive for its implementation");
+  return name;
+}
+
 dnnl::memory::data_type onednn_type(Dtype dtype) {
   return dtype == Dtype::bf16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }

@@ -8,6 +8,7 @@
 #include <dnnl.hpp>
 #include <initializer_list>
 #include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -27,6 +28,7 @@ class Planned {
           const std::vector<Argument>& arguments, const dnnl::memory::desc& scratch);
 
   size_t scratch_bytes() const { return scratch_bytes_; }
+  std::string implementation() const;  // oneDNN's name of it; "ref…" is its slow reference code
   // `addresses` in the order of the arguments, nullptr for one that this plan does not take; then
   // scratch_bytes() of scratch memory.
   void run(const dnnl::stream& stream, std::initializer_list<const void*> addresses, void* scratch);
