@@ -23,7 +23,10 @@ void one_image(const ConvEpilogueGrad& a, int64_t image, const compute_t<T>* bia
   auto* d_pre = a.d_pre ? static_cast<T*>(a.d_pre) + first : nullptr;
   const bool relu = a.activation == ConvActivation::relu;
   if (relu || d_pre)
-    for (int64_t i = 0; i < size; ++i) d_pre[i] = relu && !(C(y[i]) > 0) ? T(C{0}) : d_y[i];
+    for (int64_t i = 0; i < size; ++i) {
+      const T d = d_y[i];  // read in any case: without a branch the loop is vector code
+      d_pre[i] = !relu || C(y[i]) > 0 ? d : T{};
+    }
   if (!a.d_gate) return;
   const T* d = d_pre ? d_pre : d_y;
   std::array<C, kLanes> sums{};
