@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string_view>
+
 #include "engine/ops/ball.h"
 
 namespace moat::attacks {
@@ -11,5 +13,8 @@ struct ThreatModel {
 };
 
 const char* name_of(engine::Norm norm);  // "linf", "l2"
+
+// The norm called `name`; a UsageError names `what` where there is none.
+engine::Norm norm_named(std::string_view name, std::string_view what);
 
 }  // namespace moat::attacks

@@ -1,10 +1,12 @@
 #include "attacks/victims.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 
 #include "attacks/model.h"
 #include "attacks/threat_model.h"
+#include "engine/names.h"
 #include "engine/ops/shape.h"
 
 namespace moat::attacks {
@@ -48,6 +50,10 @@ Victims Victims::rows(const std::vector<int32_t>& index) const {
 }
 
 const char* name_of(Norm norm) { return norm == Norm::linf ? "linf" : "l2"; }
+Norm norm_named(std::string_view name, std::string_view what) {
+  return engine::find_named(what, name, std::array{Norm::linf, Norm::l2},
+                            [](Norm norm) { return name_of(norm); });
+}
 const char* name_of(Gate gate) { return gate == Gate::open ? "through" : "blocked"; }
 
 }  // namespace moat::attacks

@@ -9,6 +9,7 @@
 #include "cli/report/svg.h"
 #include "cli/table.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "engine/names.h"
 #include "train/certify/certificate_files.h"
 #include "train/evaluate.h"
@@ -197,8 +198,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   if (eps.back() > train::kSmallestRadius)
     engine::write_file(folder / "curve.svg", [&](std::ostream& out) { out << curve(proven, on); });
   // Last: a folder with a certificate is complete.
-  engine::write_file(folder / "certificate.json",
-                     [&](std::ostream& out) { out << document.dump(2) << '\n'; });
+  engine::write_json(folder / "certificate.json", document);
   print(globals, document, certificate_text(document, folder));
 }
 

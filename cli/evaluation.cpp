@@ -67,7 +67,7 @@ std::string accuracy_text(int64_t part, int64_t whole) {
 }
 
 attacks::ThreatModel evaluation_threat(const train::Config& config) {
-  return {config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+  return {attacks::norm_named(config.train.norm, "train.norm"),
           config.eval.eps > 0 ? config.eval.eps : config.train.eps};
 }
 

@@ -1,6 +1,5 @@
 #include "cli/image_options.h"
 
-#include "engine/names.h"
 #include "train/numbers.h"
 
 namespace moat::cli {
@@ -37,8 +36,7 @@ void add_ball_options(CLI::App& command, BallOptions& o) {
 }
 
 attacks::ThreatModel threat_of(const BallOptions& o, const train::Config& config) {
-  if (o.norm != "linf" && o.norm != "l2") engine::refuse_name("--norm", o.norm, {"linf", "l2"});
-  return {o.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf,
+  return {attacks::norm_named(o.norm, "--norm"),
           o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm)};
 }
 

@@ -5,7 +5,6 @@
 #include "cli/report/svg.h"
 #include "cli/table.h"
 #include "engine/error.h"
-#include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "train/statistics.h"
 
@@ -68,9 +67,7 @@ void MixCurve::finish() {
   write();
 }
 
-void MixCurve::write() const {
-  engine::write_file(file_, [&](std::ostream& out) { out << document_.dump(2) << '\n'; });
-}
+void MixCurve::write() const { engine::write_json(file_, document_); }
 
 std::string MixCurve::chart(const std::string& title) const {
   report::LineChart chart{title, "alpha, weight of the robust model", report::Unit::percent, {}};

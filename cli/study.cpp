@@ -64,10 +64,6 @@ void require_same(const fs::path& file, const ordered_json& about) {
     });
 }
 
-void write(const fs::path& file, const ordered_json& document) {
-  engine::write_file(file, [&](std::ostream& out) { out << document.dump(2) << '\n'; });
-}
-
 // One run of a study: its training, its evaluations, its parts.
 class StudyRun {
  public:
@@ -118,7 +114,7 @@ class StudyRun {
     parts["images"] = set.size();
     parts["steps"] = settings.steps;
     parts["eps"] = settings.threat.eps;
-    write(parts_file(), parts);
+    engine::write_json(parts_file(), parts);
   }
 
   const train::Study& study_;
@@ -159,7 +155,8 @@ void study_command(const StudyOptions& options, const Globals& globals) {
       const train::Config config = config_of(study.rows[row], s);
       StudyRun run(study, options, config, globals);
       run.train();
-      if (!fs::exists(file)) write(file, document);  // now there is something to go on with
+      if (!fs::exists(file))
+        engine::write_json(file, document);  // now there is something to go on with
       run.evaluate();
       results.add(row, report::read_run(config.run.dir), run.parts());
     }
@@ -171,7 +168,7 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   document["tool"] = train::tool_json();
   document["machine"] = train::machine_json({});
   document["rows"] = results.document();
-  write(file, document);
+  engine::write_json(file, document);
   print(globals, document,
         text(results.table().str(), results.note(), "figure: ", (folder / "study.svg").string(),
              "\nreport: ", (folder / "report.html").string(), "\n"));

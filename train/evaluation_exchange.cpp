@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "train/run_log.h"
 #include "train/statistics.h"
 
@@ -88,7 +89,7 @@ void write_robustbench_card(const std::filesystem::path& file, const Evaluation&
       {"autoattack_acc", decimals(percent(e.robust_correct(on.set), n), 2)},
       {"footnote", text("moat ", e.protocol.name, " on ", n, " images; see report.json")},
       {"unreliable", nullptr}};
-  write_file(file, [&](std::ostream& out) { out << card.dump(2) << '\n'; });
+  engine::write_json(file, card);
 }
 
 }  // namespace moat::train

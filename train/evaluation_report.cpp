@@ -1,7 +1,7 @@
 #include "train/evaluation_report.h"
 
 #include "attacks/threat_model.h"
-#include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "train/evaluation_checks.h"
 #include "train/evaluation_exchange.h"
 #include "train/evaluation_files.h"
@@ -167,7 +167,7 @@ ordered_json write_evaluation(const Evaluation& e, const EvaluationSubject& on,
     write_robustbench_card(folder / "robustbench.json", e, on);
   }
   // Last: a folder with a report is complete.
-  write_file(folder / "report.json", [&](std::ostream& out) { out << report.dump(2) << '\n'; });
+  engine::write_json(folder / "report.json", report);
   return report;
 }
 

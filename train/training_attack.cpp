@@ -60,7 +60,7 @@ Tensor training_pgd(const attacks::Model& model, const attacks::Victims& victims
   // The draws of each epoch and round are their own: two rounds per epoch share no counter.
   return attacks::pgd(
              model, victims,
-             {.threat = {.norm = step.train.norm == "l2" ? Norm::l2 : Norm::linf, .eps = eps},
+             {.threat = {.norm = attacks::norm_named(step.train.norm, "train.norm"), .eps = eps},
               .steps = step.train.steps,
               .step = step.train.step > 0 ? step.train.step : eps / 4,
               .start = is_kl ? attacks::Start::gaussian : attacks::Start::uniform,

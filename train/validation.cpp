@@ -10,8 +10,8 @@ bool is_validated_after(const Config& config, int epoch) {
 }
 
 Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config) {
-  const attacks::ThreatModel threat{
-      config.train.norm == "l2" ? engine::Norm::l2 : engine::Norm::linf, config.train.eps};
+  const attacks::ThreatModel threat{attacks::norm_named(config.train.norm, "train.norm"),
+                                    config.train.eps};
   attacks::Protocol protocol =
       attacks::find_protocol("pgd-10@1", threat, config.run.seed, attack_model(model));
   for (attacks::NamedAttack& attack : protocol.attacks)

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/error.h"
+#include "engine/io/file.h"
 
 namespace moat::engine {
 
@@ -41,6 +42,12 @@ Json parse_json(std::string_view text_of_file, const std::string& origin, int de
     return text(origin, ": must be a JSON object, got ", json.dump(-1, ' ', true).substr(0, 80));
   });
   return json;
+}
+
+// Writes the document, indented, whole or not at all.
+template <class Json>
+void write_json(const std::filesystem::path& file, const Json& document) {
+  write_file(file, [&](std::ostream& out) { out << document.dump(2) << '\n'; });
 }
 
 }  // namespace moat::engine
