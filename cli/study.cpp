@@ -3,9 +3,13 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/evaluation.h"
+#include "cli/processes.h"
+#include "cli/progress.h"
 #include "cli/report/page.h"
+#include "cli/session.h"
 #include "cli/study_results.h"
 #include "cli/training.h"
+#include "engine/hardware.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "train/analysis/routes.h"
@@ -25,7 +29,7 @@ namespace {
 
 struct StudyOptions {
   std::string name, out;
-  int seeds = 3;
+  int seeds = 3, jobs = 1;
   int64_t aa_limit = 0;
   bool list = false;
   std::vector<std::string> settings;
@@ -71,7 +75,22 @@ class StudyRun {
            const Globals& globals)
       : study_(study), options_(options), config_(std::move(config)), globals_(globals) {}
 
-  void train() {
+  const std::string& folder() const { return config_.run.dir; }
+
+  // Makes what is not there yet.
+  void run() const {
+    set_up(config_.run);
+    train();
+    evaluate();
+  }
+
+  ordered_json parts() const {
+    if (!fs::exists(parts_file())) return nullptr;
+    return engine::parse_json<ordered_json>(engine::read_file(parts_file()), parts_file().string());
+  }
+
+ private:
+  void train() const {
     const train::TrainOutcome outcome = train_watched(config_, train::Resume::automatic, globals_);
     require(!outcome.interrupted, [&] {
       return text("stopped in '", config_.run.dir, "' after epoch ", outcome.epochs, " of ",
@@ -79,7 +98,7 @@ class StudyRun {
     });
   }
 
-  void evaluate() {
+  void evaluate() const {
     Subject subject = open_subject(config_.run.dir, globals_);
     const bool is_routed = subject.loaded.model.is_routed();
     for (std::string protocol : study_.protocols) {
@@ -95,15 +114,9 @@ class StudyRun {
       measure_parts(subject.loaded.model);
   }
 
-  ordered_json parts() const {
-    if (!fs::exists(parts_file())) return nullptr;
-    return engine::parse_json<ordered_json>(engine::read_file(parts_file()), parts_file().string());
-  }
-
- private:
   fs::path parts_file() const { return fs::path(config_.run.dir) / "parts.json"; }
 
-  void measure_parts(const models::Classifier& model) {
+  void measure_parts(const models::Classifier& model) const {
     const data::ImageSet set = load_for(model, config_, config_.eval.split, config_.eval.limit);
     const train::AnalysisSettings settings{.threat = evaluation_threat(config_),
                                            .steps = kPartSteps,
@@ -123,12 +136,29 @@ class StudyRun {
   const Globals& globals_;
 };
 
+// Seed after seed, each row after the one that it starts with.
+std::vector<Job> jobs_of(const train::Study& study, const std::vector<StudyRun>& runs) {
+  const size_t rows = study.rows.size();
+  std::vector<Job> jobs;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    jobs.push_back({runs[i].folder(), [&run = runs[i]] { run.run(); }, {}});
+    for (size_t row = 0; row < rows; ++row)
+      if (study.rows[row].name == study.rows[i % rows].start)
+        jobs.back().after.push_back(i - i % rows + row);
+  }
+  return jobs;
+}
+
 void study_command(const StudyOptions& options, const Globals& globals) {
   if (options.list) return print_studies(globals);
   if (options.name.empty() || options.out.empty())
     throw engine::UsageError("give the name of a study and --out FOLDER; moat study --list");
   if (options.seeds < 1 || options.aa_limit < 0)
     throw engine::UsageError("--seeds must be at least 1 and --aa-limit at least 0");
+  const bool in_turn = options.jobs == 1;
+  if (options.jobs < 1 || options.jobs > engine::cores())
+    throw engine::UsageError(text("--jobs must be from 1 to the number of cores, ", engine::cores(),
+                                  ", got ", options.jobs));
   const train::Study& study = train::find_study(options.name);
   const uint64_t first = globals.seed.value_or(0);
   const fs::path folder = options.out;
@@ -138,10 +168,12 @@ void study_command(const StudyOptions& options, const Globals& globals) {
     const uint64_t seed = config.run.seed;
     config.run = with_globals(config.run, globals);
     config.run.seed = seed;
+    if (!in_turn && !engine::parse_device(config.run.device).is_cpu())
+      throw engine::UsageError("--jobs above 1 shares the cores of a CPU; give --device cpu");
+    if (!in_turn && config.run.threads == 0) config.run.threads = engine::cores() / options.jobs;
     return config;
   };
   for (const train::StudyRow& row : study.rows) config_of(row, 0);  // refuses what cannot be run
-  set_up(config_of(study.rows.at(0), 0).run);
   const fs::path file = folder / "study.json";
   ordered_json document{{"study", study.name},
                         {"settings", options.settings},
@@ -149,17 +181,29 @@ void study_command(const StudyOptions& options, const Globals& globals) {
                         {"seeds", options.seeds},
                         {"aa_limit", options.aa_limit}};
   require_same(file, document);
-  StudyResults results(study);
+  Globals of_runs = globals;
+  of_runs.quiet = globals.quiet || !in_turn;  // of several at once only the number is shown
+  std::vector<StudyRun> runs;
   for (int s = 0; s < options.seeds; ++s)
-    for (size_t row = 0; row < study.rows.size(); ++row) {
-      const train::Config config = config_of(study.rows[row], s);
-      StudyRun run(study, options, config, globals);
-      run.train();
-      if (!fs::exists(file))
-        engine::write_json(file, document);  // now there is something to go on with
-      run.evaluate();
-      results.add(row, report::read_run(config.run.dir), run.parts());
+    for (const train::StudyRow& row : study.rows)
+      runs.emplace_back(study, options, config_of(row, s), of_runs);
+  const std::vector<Job> jobs = jobs_of(study, runs);
+  Progress progress(in_turn ? ProgressStyle::off : progress_style(globals),
+                    static_cast<int64_t>(jobs.size()), 0, {nullptr, {}, {}, "runs"});
+  const auto ended = [&](size_t done) {
+    if (!fs::exists(file)) engine::write_json(file, document);  // there is something to go on with
+    progress.update(static_cast<int64_t>(done), study.name);
+  };
+  if (in_turn)
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      jobs[i].run();
+      ended(i + 1);
     }
+  else
+    run_in_processes(jobs, options.jobs, ended);
+  StudyResults results(study);
+  for (size_t i = 0; i < runs.size(); ++i)
+    results.add(i % study.rows.size(), report::read_run(runs[i].folder()), runs[i].parts());
 
   const std::string chart = results.chart(), page = report::page(results.runs());
   engine::write_file(folder / "study.svg", [&](std::ostream& out) { out << chart; });
@@ -190,6 +234,8 @@ void add_study(CLI::App& app, Globals& globals) {
   command.add_option("--seeds", options->seeds, "runs of each row, from --seed on");
   command.add_option("--aa-limit", options->aa_limit,
                      "first n images for aa-standard@1 and moe-aa@1; 0: all");
+  command.add_option("--jobs", options->jobs,
+                     "runs at once, each on its share of the cores; faster for small nets");
   command.add_flag("--list", options->list, "list the studies and their rows and stop");
 }
 
