@@ -71,7 +71,6 @@ std::string outcome(const Child& child, int status) {
 
 void run_in_processes(const std::vector<Job>& jobs, int at_once,
                       const std::function<void(size_t)>& ended) {
-  catch_interrupts();
   enum class State { waits, runs, done };
   std::vector<State> states(jobs.size(), State::waits);
   std::vector<Child> running;

@@ -41,7 +41,8 @@ double fraction(const ProgressState& s) {
   return std::clamp(static_cast<double>(s.done) / static_cast<double>(s.total), 0.0, 1.0);
 }
 
-// "42 %  1.23 k images/s  1:05 min left", each part only when it is known.
+// "42 %  1.23 k images/s  1:05 min left", each part only when it is known, and no rate where one
+// takes longer than ten seconds.
 std::string numbers(const ProgressState& s) {
   std::string out;
   const auto add = [&](const std::string& part) { out += (out.empty() ? "" : "  ") + part; };
@@ -49,7 +50,7 @@ std::string numbers(const ProgressState& s) {
     const std::string whole = fixed(std::floor(100 * fraction(s)), 0);
     add(std::string(3 - std::min<size_t>(3, whole.size()), ' ') + whole + " %");
   }
-  if (!std::isnan(rate(s))) add(count(rate(s)) + " " + s.unit + "/s");
+  if (rate(s) >= 0.1) add(count(rate(s)) + " " + s.unit + "/s");
   if (!std::isnan(seconds_left(s)) && s.done < s.total) add(duration(seconds_left(s)) + " left");
   return out;
 }

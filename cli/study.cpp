@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/evaluation.h"
+#include "cli/interrupt.h"
 #include "cli/processes.h"
 #include "cli/progress.h"
 #include "cli/report/page.h"
@@ -192,15 +193,17 @@ void study_command(const StudyOptions& options, const Globals& globals) {
                     static_cast<int64_t>(jobs.size()), 0, {nullptr, {}, {}, "runs"});
   const auto ended = [&](size_t done) {
     if (!fs::exists(file)) engine::write_json(file, document);  // there is something to go on with
-    progress.update(static_cast<int64_t>(done), study.name);
+    progress.update(static_cast<int64_t>(done), text(study.name, " ", done, "/", jobs.size()));
   };
   if (in_turn)
     for (size_t i = 0; i < jobs.size(); ++i) {
       jobs[i].run();
       ended(i + 1);
     }
-  else
+  else {
+    catch_interrupts();
     run_in_processes(jobs, options.jobs, ended);
+  }
   StudyResults results(study);
   for (size_t i = 0; i < runs.size(); ++i)
     results.add(i % study.rows.size(), report::read_run(runs[i].folder()), runs[i].parts());

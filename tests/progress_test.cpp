@@ -43,6 +43,8 @@ TEST_CASE("progress: the line") {
   CHECK(progress_bar(state, 100) ==
         "epoch 3/20  ━━━━━━━━━━──────────────   42 %  42 images/s  14 s left  loss 0.31");
   CHECK(progress_bar({.label = "reading", .done = 12}, 40) == "reading");
+  CHECK(progress_line({.label = "pilot", .done = 2, .total = 8, .seconds = 40, .unit = "runs"}) ==
+        "pilot   25 %  2:00 min left");
   const ProgressState done{.label = "x", .done = 8, .total = 8, .seconds = 2};
   CHECK(progress_bar(done, 60) == "x  ━━━━━━━━━━━━━━━━━━━━━━━━  100 %  4 images/s");
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # study.sh MOAT SCRATCH: a study trains and measures each row once, goes on where it was broken off,
-# and refuses a folder of another study.
+# gives the same numbers with runs at once, and refuses a folder of another study.
 set -euo pipefail
 
 moat=$1
@@ -13,7 +13,7 @@ fail() {
   exit 1
 }
 pilot() {
-  "$moat" study pilot --seeds 1 --out "$scratch/pilot" --quiet --json data.limit=100 \
+  "$moat" study pilot --seeds 1 --out "$scratch/pilot" --quiet --json --threads 1 data.limit=100 \
     train.epochs=1 train.steps=1 eval.validation_steps=1 eval.limit=20 eval.checks=0 "$@"
 }
 times() { (cd "$scratch/pilot" && find . -name '*.safetensors' -printf '%p %T@\n' | sort); }
@@ -42,4 +42,7 @@ cmp "$scratch/first.json" "$scratch/third.json" || fail 'the part made anew is a
 
 if pilot train.batch=64 2>"$scratch/refused" >/dev/null; then fail 'another study was accepted'; fi
 grep -q 'is of a study with settings = ' "$scratch/refused" || fail "it said: $(<"$scratch/refused")"
+mv -- "$scratch/pilot" "$scratch/in turn"
+pilot --jobs $(($(nproc) < 2 ? 1 : 2)) >"$scratch/at once.json"
+cmp "$scratch/first.json" "$scratch/at once.json" || fail 'runs at once say something else'
 printf 'study: the same numbers\n'
