@@ -1,5 +1,6 @@
 #include "cli/processes.h"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ struct Child {
 
 // In the child: never returns.
 [[noreturn]] void run_and_exit(const Job& job, int message) {
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // a parent that is killed leaves no job behind
   std::string error;
   try {
     job.run();

@@ -91,8 +91,12 @@ TEST_CASE("conv2d: an image's result does not depend on its batch", "[conv]") {
       Shaped{8, 1, 16, 3, {1, 1}}, Shaped{8, 16, 16, 3, {1, 1}}, Shaped{8, 16, 32, 3, {2, 1}},
       Shaped{8, 16, 32, 1, {2, 0}}, Shaped{4, 32, 32, 3, {1, 1}}, Shaped{2, 64, 64, 3, {1, 1}},
       Shaped{8, 40, 64, 3, {2, 1}}, Shaped{9, 3, 5, 3, {2, 1}}, Shaped{4, 128, 128, 3, {1, 1}});
-  CAPTURE(shaped.h, shaped.c_in, shaped.c_out);
-  const Case all = case_of(shaped, 256);
+  const Dtype dtype = GENERATE(Dtype::f32, Dtype::bf16);
+  if (!moat::kernels::supports(moat::kernels::Cpu{}, dtype)) return;
+  CAPTURE(shaped.h, shaped.c_in, shaped.c_out, int(dtype));
+  Case all = case_of(shaped, 256);
+  all.x = all.x.to(dtype);
+  all.d_y = all.d_y.to(dtype);
   const Result whole = run(all.x, all.filter, all.d_y, shaped.options);
   for (const auto& [from, to] :
        std::vector<std::pair<int64_t, int64_t>>{{0, 1}, {255, 256}, {3, 10}, {100, 200}}) {

@@ -73,9 +73,9 @@ const Study& find_study(const std::string& name) {
                             [](const Study& study) { return study.name; });
 }
 
-std::filesystem::path folder_of(const StudyRow& row, uint64_t seed,
+std::filesystem::path folder_of(const std::string& row, uint64_t seed,
                                 const std::filesystem::path& study_folder) {
-  return study_folder / text(row.name, " seed ", seed);
+  return study_folder / text(row, " seed ", seed);
 }
 
 Config config_of(const StudyRow& row, uint64_t seed, const std::filesystem::path& study_folder,
@@ -83,9 +83,8 @@ Config config_of(const StudyRow& row, uint64_t seed, const std::filesystem::path
   Config config = preset(row.preset);
   for (const std::string& setting : row.settings) config = override_with(config, setting);
   for (const std::string& setting : settings) config = override_with(config, setting);
-  if (!row.start.empty())
-    config.train.start = folder_of({.name = row.start}, seed, study_folder).string();
-  config.run.dir = folder_of(row, seed, study_folder).string();
+  if (!row.start.empty()) config.train.start = folder_of(row.start, seed, study_folder).string();
+  config.run.dir = folder_of(row.name, seed, study_folder).string();
   config.run.seed = seed;
   validate(config);
   return config;

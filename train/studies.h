@@ -34,7 +34,7 @@ const std::vector<Study>& studies();
 const Study& find_study(const std::string& name);  // throws UsageError that names the nearest one
 
 // The run folder of a row and a seed.
-std::filesystem::path folder_of(const StudyRow& row, uint64_t seed,
+std::filesystem::path folder_of(const std::string& row, uint64_t seed,
                                 const std::filesystem::path& study_folder);
 
 // The configuration of that run, `settings` laid over the row's own. Throws UsageError as
