@@ -41,10 +41,13 @@ std::string rule(double x1, double y1, double x2, double y2, const char* style_c
               "\" class=\"", style_class, "\"/>\n");
 }
 
+// At the sides there is room for fonts that are wider than ours.
 std::string opened(double width, double height, const std::string& title) {
-  return text("<svg class=\"chart\" role=\"img\" viewBox=\"0 0 ", at(width), " ", at(height),
-              "\" style=\"max-width:", at(width), "px\" aria-label=\"", escaped(title), "\">\n",
-              words(0, 12, title, "title"));
+  constexpr double kSide = 8;
+  return text("<svg class=\"chart\" role=\"img\" viewBox=\"", at(-kSide), " 0 ",
+              at(width + 2 * kSide), " ", at(height),
+              "\" style=\"max-width:", at(width + 2 * kSide), "px\" aria-label=\"", escaped(title),
+              "\">\n", words(0, 12, title, "title"));
 }
 
 std::string value_text(double value, Unit unit) {
