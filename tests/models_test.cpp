@@ -138,14 +138,14 @@ TEST_CASE("models: 32 digits are learnt by heart", "[models]") {
   FlatParameters parameters(parameters_of(model));
   const data::Batch batch = data::batch_of(digits);
   double loss = 0;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 400; ++i) {
     Tape tape;
     parameters.watch(tape);
     const models::Prediction p = model.forward(batch.images, Mode::train);
     const Tensor mean_loss = mean(cross_entropy(p.logits, batch.labels));
     loss = mean_loss.item();
     parameters.collect(tape.gradients(mean_loss));
-    parameters.step({.lr = 0.1, .momentum = 0.9});
+    parameters.step({.lr = 0.03, .momentum = 0.9});
   }
   CHECK(loss < 0.05);
 }
