@@ -123,7 +123,7 @@ Model sparse_gradient(const Model& model) {
   return before(model, [pass = std::make_shared<uint32_t>(0)](const Tensor& x) {
     const Tensor ids = row_numbers(x.dim(0));
     const Tensor u = random_uniform(x.shape(), ids, {.seed = 8, .iteration = ++*pass}, 0, 1);
-    return gradient_where(x, mapped(u, [](float v) { return v < 0.05f ? 1.f : 0.f; }));
+    return gradient_where(x, mapped(u, [](float v) { return v < 0.1f ? 1.f : 0.f; }));
   });
 }
 
