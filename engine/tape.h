@@ -12,6 +12,20 @@ using Needs = std::vector<bool>;  // which inputs want a gradient
 // d_outputs -> d_inputs; an undefined tensor stands for a zero gradient. Pure: only the tape adds.
 using Vjp = std::function<Tensors(const Tensors& d_outputs, const Needs& needs)>;
 
+// What the tape would do with the gradient of an op's first input next. Both are undefined where
+// there is nothing to do.
+struct Finish {
+  Tensor added;  // the gradient that the input has by other ways, to be added
+  Tensor mask;   // the input, a relu's result: the sum's elements become 0 where it is <= 0
+};
+// A VJP that does it itself, on the way out of its kernel.
+using FinishingVjp =
+    std::function<Tensors(const Tensors& d_outputs, const Needs& needs, const Finish& finish)>;
+
+// Where an output comes from, which decides what its gradient goes through first. A relu's
+// derivative is the tape's business: the VJP gets the gradient behind it.
+enum class Source { any, relu };
+
 // Gradients by variable, as Tape::gradients() returns them.
 class Gradients {
  public:
@@ -20,9 +34,13 @@ class Gradients {
 
  private:
   friend class Tape;
-  Tensor take(VarId var);
+  struct Sum {
+    Tensor value;
+    bool behind_relu = false;
+  };
+  Sum take(VarId var);
   void add(VarId var, const Tensor& gradient);
-  std::unordered_map<VarId, Tensor> by_var_;
+  std::unordered_map<VarId, Sum> by_var_;
 };
 
 // Whether a tape's saved tensors are needed again after a backward pass.
@@ -52,16 +70,21 @@ class Tape {
   Gradients gradients(const Tensor& output, const Tensor& seed = {},
                       BackwardPass pass = BackwardPass::last);
 
-  void record(const char* op, const Tensors& inputs, Tensors& outputs, Vjp vjp);
+  void record(const char* op, const Tensors& inputs, Tensors& outputs, FinishingVjp vjp,
+              bool finishes, Source source);
 
  private:
   struct Node {
     const char* op;
     std::vector<VarId> inputs, outputs;
-    Vjp vjp;
+    FinishingVjp vjp;
+    bool finishes;       // its first input's gradient
+    Tensor mask;         // what that goes through then: this node is the last to add to it
+    Tensor relu_output;  // the output, when a relu gave it
   };
   static void pull_back(const Node& node, Gradients& grads);
   std::vector<Node> nodes_;
+  std::unordered_map<VarId, Tensor> unread_;  // outputs of relus that no op has read yet
   VarId first_var_;
   Tape* outer_;
 };
@@ -83,6 +106,9 @@ bool is_differentiated(const Tensor& x);
 
 // Called at the end of every differentiable op: marks the outputs as variables if an input is one.
 Tensors recorded(const char* op, const Tensors& inputs, Tensors outputs, Vjp vjp);
-Tensor recorded(const char* op, const Tensors& inputs, const Tensor& output, Vjp vjp);
+Tensor recorded(const char* op, const Tensors& inputs, const Tensor& output, Vjp vjp,
+                Source source = Source::any);
+Tensor recorded_finishing(const char* op, const Tensors& inputs, const Tensor& output,
+                          FinishingVjp vjp, Source source = Source::any);
 
 }  // namespace moat::engine

@@ -90,18 +90,51 @@ TEST_CASE("conv2d: oneDNN's convolutions and products of patches are exact on in
                ends ? residual32.data() : nullptr, got.data(), n, g, FilterForm::krsc, activation});
     CHECK(got == single(want));
   }
-  SECTION("gradients") {
-    std::vector<double> want(x.size()), want_filter(filter.size());
-    REQUIRE(conv2d_input_grad(Cpu{}, {d_y.data(), filter.data(), want.data(), n, exact,
-                                      FilterForm::krsc}) == Status::ok);
-    REQUIRE(conv2d_weight_grad(Cpu{}, {x.data(), d_y.data(), want_filter.data(), n, exact}) ==
-            Status::ok);
-    auto got = poisoned(n * g.x_size()), got_filter = poisoned(g.filter_size());
+  SECTION("input gradient") {
+    const bool adds = GENERATE(false, true), masks = GENERATE(false, true);
+    const auto added = small_integers(n * g.x_size(), 6);
+    std::vector<double> want(x.size());
+    REQUIRE(conv2d_input_grad(Cpu{}, {.d_y = d_y.data(),
+                                      .filter = filter.data(),
+                                      .added = nullptr,
+                                      .mask = nullptr,
+                                      .d_x = want.data(),
+                                      .n = n,
+                                      .geometry = exact,
+                                      .form = FilterForm::krsc}) == Status::ok);
+    for (size_t i = 0; i < want.size(); ++i) {
+      if (adds) want[i] += added[i];
+      if (masks && x[i] <= 0) want[i] = 0;
+    }
+    auto got = poisoned(n * g.x_size());
+    const auto added32 = single(added);
     run(algorithm, context,
-        Conv2dInputGrad{d_y32.data(), filter32.data(), got.data(), n, g, FilterForm::krsc});
-    run(algorithm, context, Conv2dWeightGrad{x32.data(), d_y32.data(), got_filter.data(), n, g});
+        Conv2dInputGrad{.d_y = d_y32.data(),
+                        .filter = filter32.data(),
+                        .added = adds ? added32.data() : nullptr,
+                        .mask = masks ? x32.data() : nullptr,
+                        .d_x = got.data(),
+                        .n = n,
+                        .geometry = g,
+                        .form = FilterForm::krsc});
     CHECK(got == single(want));
-    CHECK(got_filter == single(want_filter));
+    std::vector<double> got64(want.size());
+    REQUIRE(conv2d_input_grad(Cpu{}, {.d_y = d_y.data(),
+                                      .filter = filter.data(),
+                                      .added = adds ? added.data() : nullptr,
+                                      .mask = masks ? x.data() : nullptr,
+                                      .d_x = got64.data(),
+                                      .n = n,
+                                      .geometry = exact,
+                                      .form = FilterForm::krsc}) == Status::ok);
+    CHECK(got64 == want);
+  }
+  SECTION("weight gradient") {
+    std::vector<double> want(filter.size());
+    REQUIRE(conv2d_weight_grad(Cpu{}, {x.data(), d_y.data(), want.data(), n, exact}) == Status::ok);
+    auto got = poisoned(g.filter_size());
+    run(algorithm, context, Conv2dWeightGrad{x32.data(), d_y32.data(), got.data(), n, g});
+    CHECK(got == single(want));
   }
 }
 

@@ -289,6 +289,42 @@ TEST_CASE("grouped_conv2d: the gate's gradient", "[conv]") {
   }
 }
 
+// A block of a network, whose input is a relu's result and has another reader. `apart` puts an op
+// between, so that the tape adds and masks what else the convolution's kernel does.
+TEST_CASE("convolutions add and mask their input's gradient as the tape would", "[conv]") {
+  const Dtype dtype = GENERATE(Dtype::f64, Dtype::f32);
+  const int side = 6, width = GENERATE(4, 40), stride = GENERATE(1, 2);
+  const Conv2dOptions options{stride, 1};
+  const Segments segments{{}, {}, offset_tensor({0, 2, 2, 5})};
+  const Tensor pixels = randn32({5, side, side, width}, 1).to(dtype),
+               filter = randn32({3 * width, 3, 3, width}, 2).to(dtype),
+               bias = Tensor::zeros({3 * width}, dtype),
+               one = filter.sliced(0, 0, width).contiguous();
+  const auto layer = GENERATE(0, 1, 2, 3);
+  const auto convolved = [&](const Tensor& x) {
+    if (layer == 0) return conv2d(x, one, options);
+    if (layer == 1) return grouped_conv2d(x, filter, segments, {}, options);
+    if (layer == 2)
+      return conv2d_packed(x,
+                           pack_conv2d(one, bias.sliced(0, 0, width), options, side, side, dtype),
+                           {}, Activation::relu);
+    return grouped_conv2d_packed(x, pack_conv2d(filter, bias, options, side, side, dtype, 3),
+                                 segments, {}, {}, Activation::relu);
+  };
+  CAPTURE(layer, width, stride, int(dtype));
+  const auto gradient = [&](bool apart, bool shortcut) {
+    Tape tape;
+    const Tensor x = tape.watch(pixels), h = relu(x);
+    const Tensor y = convolved(apart ? affine(h, 1, 0) : h);
+    const Tensor d_y = randn32(y.shape(), 3).to(dtype), d_h = randn32(h.shape(), 4).to(dtype);
+    Tensor loss = sum(mul(y, d_y));
+    if (shortcut) loss = add(loss, sum(mul(h, d_h)));
+    return tape.gradients(loss).of(x);
+  };
+  for (const bool shortcut : {false, true})
+    CHECK(same_bits(gradient(false, shortcut), gradient(true, shortcut)));
+}
+
 TEST_CASE("max_pool2d: ties and NaN", "[pool]") {
   const float nan = std::nanf("");
   Tape tape;

@@ -26,7 +26,8 @@ TEST_CASE("grouped_conv2d: without offsets all images meet one filter", "[conv][
   const auto x = moat::tests::normals(size_t(n * g.x_size()), 1),
              d_y = moat::tests::normals(size_t(n * g.y_size()), 2),
              filter = moat::tests::normals(size_t(g.filter_size()), 3),
-             bias = moat::tests::normals(size_t(g.c_out), 4);
+             bias = moat::tests::normals(size_t(g.c_out), 4),
+             added = moat::tests::normals(size_t(n * g.x_size()), 5);
   auto y = poisoned(n * g.y_size()), want_y = y;
   auto d_x = poisoned(n * g.x_size()), want_d_x = d_x;
   auto d_filter = poisoned(g.filter_size()), want_d_filter = d_filter;
@@ -44,6 +45,8 @@ TEST_CASE("grouped_conv2d: without offsets all images meet one filter", "[conv][
                         .activation = ConvActivation::relu};
   GroupedConv2dInputGrad input_grad{.d_y = d_y.data(),
                                     .filters = filter.data(),
+                                    .added = added.data(),
+                                    .mask = x.data(),
                                     .d_x = d_x.data(),
                                     .offsets = nullptr,
                                     .n = n,
@@ -63,8 +66,14 @@ TEST_CASE("grouped_conv2d: without offsets all images meet one filter", "[conv][
 
   REQUIRE(conv2d(Cpu{}, {x.data(), filter.data(), bias.data(), nullptr, want_y.data(), n, g,
                          FilterForm::krsc, ConvActivation::relu}) == Status::ok);
-  REQUIRE(conv2d_input_grad(Cpu{}, {d_y.data(), filter.data(), want_d_x.data(), n, g,
-                                    FilterForm::krsc}) == Status::ok);
+  REQUIRE(conv2d_input_grad(Cpu{}, {.d_y = d_y.data(),
+                                    .filter = filter.data(),
+                                    .added = added.data(),
+                                    .mask = x.data(),
+                                    .d_x = want_d_x.data(),
+                                    .n = n,
+                                    .geometry = g,
+                                    .form = FilterForm::krsc}) == Status::ok);
   REQUIRE(conv2d_weight_grad(Cpu{}, {x.data(), d_y.data(), want_d_filter.data(), n, g}) ==
           Status::ok);
   CHECK(y == want_y);

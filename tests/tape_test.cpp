@@ -129,6 +129,96 @@ TEST_CASE("a VJP with the wrong number of gradients is named") {
   CHECK_THROWS_WITH(tape.gradients(y), Contains("crooked"));
 }
 
+namespace {
+
+// 2 x; the VJP does what the tape would and notes what it was given.
+struct Given {
+  bool added = false, mask = false;
+};
+Tensor twice(const Tensor& x, Given& given, Source source = Source::any) {
+  const auto vjp = [&given](const Tensors& d, const Needs&, const Finish& finish) -> Tensors {
+    given = {finish.added.defined(), finish.mask.defined()};
+    Tensor d_x = scale(d[0], 2);
+    if (finish.added.defined()) d_x = add(d_x, finish.added);
+    if (finish.mask.defined()) d_x = behind_relu(d_x, finish.mask);
+    return {d_x};
+  };
+  return recorded_finishing("twice", {x}, scale(x.detached(), 2), vjp, source);
+}
+
+Tensor row(std::vector<float> values) {
+  return Tensor::from(values, {static_cast<int64_t>(values.size())});
+}
+std::vector<float> gradient(Tape& tape, const Tensor& y, const Tensor& x) {
+  return tape.gradients(y, Tensor::full(y.shape(), 1)).of(x).to_vector<float>();
+}
+
+}  // namespace
+
+TEST_CASE("the first reader of a relu's result adds and masks its gradient, if it can") {
+  Given first, second;
+  Tape tape;
+  const Tensor x = tape.watch(row({-1, 2, 0})), h = relu(x);
+  SECTION("it gets what came by other ways, and the mask") {
+    const Tensor a = twice(h, first), b = twice(h, second);
+    CHECK(gradient(tape, add(add(a, b), h), x) == std::vector<float>{0, 5, 0});
+    CHECK((first.added && first.mask));
+    CHECK((second.added && !second.mask));
+  }
+  SECTION("it is the only one") {
+    CHECK(gradient(tape, twice(h, first), x) == std::vector<float>{0, 2, 0});
+    CHECK((!first.added && first.mask));
+  }
+  SECTION("the first reader cannot: the tape masks") {
+    const Tensor a = affine(h, 3, 0), b = twice(h, first);
+    CHECK(gradient(tape, add(a, b), x) == std::vector<float>{0, 5, 0});
+    CHECK((!first.added && !first.mask));
+  }
+  SECTION("the first reader has no gradient: the tape masks") {
+    const Tensor unused = twice(h, first), b = affine(h, 3, 0);
+    CHECK(unused.defined());
+    CHECK(gradient(tape, b, x) == std::vector<float>{0, 3, 0});
+  }
+  SECTION("an op that reads it twice is given neither") {
+    const Tensor y =
+        recorded_finishing("both", {h, h}, add(h.detached(), h.detached()),
+                           [&](const Tensors& d, const Needs&, const Finish& finish) -> Tensors {
+                             first = {finish.added.defined(), finish.mask.defined()};
+                             return {d[0], d[0]};
+                           });
+    CHECK(gradient(tape, add(y, h), x) == std::vector<float>{0, 3, 0});
+    CHECK((!first.added && !first.mask));
+  }
+  SECTION("pass after pass") {
+    const Tensor y = add(twice(h, first), h), seed = Tensor::full(y.shape(), 1);
+    for (const auto pass : {BackwardPass::not_last, BackwardPass::not_last, BackwardPass::last})
+      CHECK(tape.gradients(y, seed, pass).of(x).to_vector<float>() == std::vector<float>{0, 3, 0});
+  }
+  SECTION("the relu's result is what the gradient is of") {
+    CHECK(gradient(tape, h, x) == std::vector<float>{0, 1, 0});
+  }
+}
+
+TEST_CASE("a variable that is no relu's result is added to, and not masked") {
+  Given given;
+  Tape tape;
+  const Tensor x = tape.watch(row({-1, 2, 0}));
+  CHECK(gradient(tape, add(twice(x, given), x), x) == std::vector<float>{3, 3, 3});
+  CHECK((given.added && !given.mask));
+}
+
+TEST_CASE("an op with a relu inside gets the gradient behind it") {
+  Given given;
+  Tape tape;
+  const Tensor x = tape.watch(row({-1, 2, 0}));
+  // max(2 x, 0), whose VJP knows of 2 x alone.
+  const Tensor y = recorded(
+      "inside", {x}, row({0, 4, 0}),
+      [](const Tensors& d, const Needs&) { return Tensors{scale(d[0], 2)}; }, Source::relu);
+  CHECK(gradient(tape, twice(y, given), x) == std::vector<float>{0, 4, 0});
+  CHECK(given.mask);
+}
+
 TEST_CASE("an undefined gradient counts as zero") {
   Tape tape;
   const Tensor x = tape.watch(value(3));

@@ -1,7 +1,7 @@
 #include "engine/ops/conv_shapes.h"
 
 #include "engine/dispatch.h"
-#include "kernels/vision/conv_epilogue_grad.h"
+#include "kernels/vision/conv_gate_grad.h"
 
 namespace moat::engine {
 
@@ -83,34 +83,30 @@ kernels::ConvActivation conv_activation(Activation activation) {
 
 Tensor contiguous_or_undefined(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
-EpilogueGrad epilogue_grad(const Tensor& d_y, const Tensor& y, const Tensor& residual,
-                           const Tensor& bias, const Tensor& offsets, Activation activation,
-                           GateGrad gate) {
-  if (activation == Activation::none && gate == GateGrad::skipped) return {d_y, {}};
-  const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(residual);
-  EpilogueGrad out{d, {}};
-  if (activation == Activation::relu) out.d_pre = Tensor::empty(y.shape(), y.dtype(), y.device());
-  if (gate == GateGrad::wanted)
-    out.d_gate =
-        Tensor::empty({y.dim(0)}, y.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, y.device());
-  const int segments = offsets.defined() ? to_int(offsets.size()) - 1 : 0;
+Source source_of(Activation activation) {
+  return activation == Activation::relu ? Source::relu : Source::any;
+}
+
+Tensor conv_gate_grad(const Tensor& d_pre, const Tensor& y, const Tensor& residual,
+                      const Tensor& bias, const Tensor& offsets) {
+  const Tensor d = d_pre.contiguous(), added = contiguous_or_undefined(residual);
+  const Tensor d_gate =
+      Tensor::empty({y.dim(0)}, y.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, y.device());
   dispatch(y.device(), [&](auto on) {
-    return kernels::conv_epilogue_grad(
-        on, {.d_y = d.data(),
+    return kernels::conv_gate_grad(
+        on, {.d_pre = d.data(),
              .y = y.data(),
              .residual = added.data(),
              .bias = bias.data(),
-             .d_pre = activation == Activation::relu ? out.d_pre.data() : nullptr,
-             .d_gate = out.d_gate.data(),
+             .d_gate = d_gate.data(),
              .offsets = offsets.defined() ? offsets.data_as<int32_t>() : nullptr,
              .n = to_int(y.dim(0)),
-             .segments = segments,
+             .segments = offsets.defined() ? to_int(offsets.size()) - 1 : 0,
              .pixels = to_int(y.dim(1) * y.dim(2)),
              .channels = to_int(y.dim(3)),
-             .activation = conv_activation(activation),
              .dtype = y.dtype()});
   });
-  return out;
+  return d_gate;
 }
 
 }  // namespace moat::engine

@@ -1,8 +1,9 @@
 #pragma once
 
-// What conv2d and grouped_conv2d share: checks of shapes, and the backward of the epilogue.
+// What conv2d and grouped_conv2d share: checks of shapes, and the gradient of the gate.
 
 #include "engine/ops/vision.h"
+#include "engine/tape.h"
 #include "kernels/vision/conv2d.h"
 
 namespace moat::engine {
@@ -23,16 +24,12 @@ const Tensor& packed_filter(const PackedConv2d& packed, kernels::FilterUse use);
 kernels::ConvActivation conv_activation(Activation activation);
 Tensor contiguous_or_undefined(const Tensor& x);
 
-// Backward of y = activation(convolution · gate + bias + residual), see conv_epilogue_grad.h.
-struct EpilogueGrad {
-  Tensor d_pre;   // d_y itself when there is no activation
-  Tensor d_gate;  // undefined unless wanted
-};
-// bias: [segments, c_out] or undefined. offsets: int32 [segments + 1], the images of each;
-// undefined when there is no bias.
-enum class GateGrad { skipped, wanted };
-EpilogueGrad epilogue_grad(const Tensor& d_y, const Tensor& y, const Tensor& residual,
-                           const Tensor& bias, const Tensor& offsets, Activation activation,
-                           GateGrad gate);
+Source source_of(Activation activation);
+
+// The gradient of the gate [n] in y = activation(convolution · gate + bias + residual), d_pre being
+// that of what the activation sees; see conv_gate_grad.h. bias: [segments, c_out] or undefined.
+// offsets: int32 [segments + 1], the images of each; undefined when there is no bias.
+Tensor conv_gate_grad(const Tensor& d_pre, const Tensor& y, const Tensor& residual,
+                      const Tensor& bias, const Tensor& offsets);
 
 }  // namespace moat::engine

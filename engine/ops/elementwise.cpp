@@ -23,10 +23,8 @@ void require_floating(const char* name, const Tensor& x, Where where) {
       where);
 }
 
-Tensor unary(const char* name, UnaryOp op, const Tensor& x_any, double p = 0, double q = 0,
-             Where where = Where::here()) {
-  require_floating(name, x_any, where);
-  const Tensor x = x_any.contiguous();
+// The map alone, without a tape.
+Tensor mapped(UnaryOp op, const Tensor& x, double p, double q) {
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   dispatch(x.device(), [&](auto on) {
     return kernels::unary(on, {.x = x.data(),
@@ -37,22 +35,33 @@ Tensor unary(const char* name, UnaryOp op, const Tensor& x_any, double p = 0, do
                                .q = q,
                                .dtype = x.dtype()});
   });
+  return y;
+}
+
+Tensor unary_grad(UnaryOp op, const Tensor& d_y_any, const Tensor& saved, double p, double q) {
+  const Tensor d_y = d_y_any.contiguous();
+  const Tensor d_x = Tensor::empty(d_y.shape(), d_y.dtype(), d_y.device());
+  dispatch(d_y.device(), [&](auto on) {
+    return kernels::unary_grad(on, {.d_y = d_y.data(),
+                                    .saved = saved.data(),
+                                    .d_x = d_x.data(),
+                                    .count = d_y.size(),
+                                    .op = op,
+                                    .p = p,
+                                    .q = q,
+                                    .dtype = d_y.dtype()});
+  });
+  return d_x;
+}
+
+Tensor unary(const char* name, UnaryOp op, const Tensor& x_any, double p = 0, double q = 0,
+             Where where = Where::here()) {
+  require_floating(name, x_any, where);
+  const Tensor x = x_any.contiguous(), y = mapped(op, x, p, q);
   const Saved saved_by = kernels::saved_by(op);
   const Tensor saved = saved_by == Saved::x ? x : saved_by == Saved::y ? y : Tensor{};
-  return recorded(name, {x_any}, y, [=](const Tensors& d_outputs, const Needs&) -> Tensors {
-    const Tensor d_y = d_outputs[0].contiguous();
-    const Tensor d_x = Tensor::empty(d_y.shape(), d_y.dtype(), d_y.device());
-    dispatch(d_y.device(), [&](auto on) {
-      return kernels::unary_grad(on, {.d_y = d_y.data(),
-                                      .saved = saved.data(),
-                                      .d_x = d_x.data(),
-                                      .count = d_y.size(),
-                                      .op = op,
-                                      .p = p,
-                                      .q = q,
-                                      .dtype = d_y.dtype()});
-    });
-    return {d_x};
+  return recorded(name, {x_any}, y, [=](const Tensors& d_y, const Needs&) -> Tensors {
+    return {unary_grad(op, d_y[0], saved, p, q)};
   });
 }
 
@@ -146,7 +155,16 @@ Tensor affine(const Tensor& x, double scale, double shift) {
   return unary("affine", UnaryOp::affine, x, scale, shift);
 }
 
-Tensor relu(const Tensor& x) { return unary("relu", UnaryOp::relu, x); }
+Tensor relu(const Tensor& x) {
+  require_floating("relu", x, Where::here());
+  return recorded(
+      "relu", {x}, mapped(UnaryOp::relu, x.contiguous(), 0, 0),
+      [](const Tensors& d_y, const Needs&) -> Tensors { return {d_y[0]}; }, Source::relu);
+}
+Tensor behind_relu(const Tensor& d_y, const Tensor& y) {
+  return unary_grad(UnaryOp::relu, d_y, y.contiguous(), 0, 0);
+}
+
 Tensor exp(const Tensor& x) { return unary("exp", UnaryOp::exp, x); }
 Tensor log(const Tensor& x) { return unary("log", UnaryOp::log, x); }
 Tensor sqrt(const Tensor& x) { return unary("sqrt", UnaryOp::sqrt, x); }

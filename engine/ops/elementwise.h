@@ -17,6 +17,8 @@ Tensor affine(const Tensor& x, double scale, double shift);  // scale * x + shif
 inline Tensor scale(const Tensor& x, double factor) { return affine(x, factor, 0); }
 
 Tensor relu(const Tensor& x);  // gradient 0 at 0; NaN passes through
+// The gradient of a relu whose result is y: d_y, and 0 where y is <= 0. Not differentiable.
+Tensor behind_relu(const Tensor& d_y, const Tensor& y);
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor sqrt(const Tensor& x);

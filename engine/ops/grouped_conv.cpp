@@ -58,11 +58,13 @@ Tensor convolved(const Tensor& x, const Tensor& filters, FilterForm form, const 
 }
 
 Tensor input_grad(const Tensor& d_y, const Tensor& filters, FilterForm form,
-                  const Segments& segments, const Conv2dGeometry& g) {
-  const Tensor d = d_y.contiguous();
+                  const Segments& segments, const Conv2dGeometry& g, const Finish& finish) {
+  const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(finish.added);
   const Tensor d_x = Tensor::empty({d.dim(0), g.height, g.width, g.c_in}, g.dtype, d.device());
   const kernels::GroupedConv2dInputGrad args{.d_y = d.data(),
                                              .filters = filters.data(),
+                                             .added = added.data(),
+                                             .mask = finish.mask.data(),
                                              .d_x = d_x.data(),
                                              .offsets = segments.offsets.data_as<int32_t>(),
                                              .n = to_int(d.dim(0)),
@@ -104,14 +106,13 @@ Tensor grouped_conv2d(const Tensor& x, const Tensor& filter, const Segments& seg
   const Tensor saved_x = is_differentiated(filter) ? input : Tensor{},
                saved_y = is_differentiated(gate) ? y : Tensor{},
                saved_bank = is_differentiated(x) ? bank : Tensor{};
-  return recorded(
-      "grouped_conv2d", {x, filter, gate}, y, [=](const Tensors& d, const Needs& needs) -> Tensors {
+  return recorded_finishing(
+      "grouped_conv2d", {x, filter, gate}, y,
+      [=](const Tensors& d, const Needs& needs, const Finish& finish) -> Tensors {
         Tensors out(3);
-        if (needs[0]) out[0] = input_grad(d[0], saved_bank, FilterForm::krsc, segments, g);
+        if (needs[0]) out[0] = input_grad(d[0], saved_bank, FilterForm::krsc, segments, g, finish);
         if (needs[1]) out[1] = weight_grad(saved_x, d[0], segments, g);
-        if (needs[2])
-          out[2] =
-              epilogue_grad(d[0], saved_y, {}, {}, {}, Activation::none, GateGrad::wanted).d_gate;
+        if (needs[2]) out[2] = conv_gate_grad(d[0], saved_y, {}, {}, {});
         return out;
       });
 }
@@ -130,20 +131,20 @@ Tensor grouped_conv2d_packed(const Tensor& x, const PackedConv2d& packed, const 
   const Tensor y = convolved(x, packed_filter(packed, FilterUse::forward), form, packed.bias,
                              residual, segments, g, activation);
   const bool wants_gate = is_differentiated(gate);
-  const bool any = wants_gate || is_differentiated(x) || is_differentiated(residual);
-  const Tensor saved_y = wants_gate || (any && activation == Activation::relu) ? y : Tensor{},
+  const Tensor saved_y = wants_gate ? y : Tensor{},
                saved_residual = wants_gate ? residual : Tensor{},
                saved_filter =
                    is_differentiated(x) ? packed_filter(packed, FilterUse::input_grad) : Tensor{};
-  return recorded(
+  return recorded_finishing(
       op, {x, gate, residual}, y,
-      [=, bias = packed.bias](const Tensors& d, const Needs& needs) -> Tensors {
-        const EpilogueGrad grad =
-            epilogue_grad(d[0], saved_y, saved_residual, bias, segments.offsets, activation,
-                          needs[1] ? GateGrad::wanted : GateGrad::skipped);
-        return {needs[0] ? input_grad(grad.d_pre, saved_filter, form, segments, g) : Tensor{},
-                grad.d_gate, needs[2] ? grad.d_pre : Tensor{}};
-      });
+      [=, bias = packed.bias](const Tensors& d, const Needs& needs,
+                              const Finish& finish) -> Tensors {
+        return {needs[0] ? input_grad(d[0], saved_filter, form, segments, g, finish) : Tensor{},
+                needs[1] ? conv_gate_grad(d[0], saved_y, saved_residual, bias, segments.offsets)
+                         : Tensor{},
+                needs[2] ? d[0] : Tensor{}};
+      },
+      source_of(activation));
 }
 
 }  // namespace moat::engine

@@ -34,11 +34,14 @@ Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const Tensor& filter,
   return y;
 }
 
-Tensor input_grad(const Tensor& d_y, const Conv2dGeometry& g, const void* filter, FilterForm form) {
-  const Tensor d = d_y.contiguous();
+Tensor input_grad(const Tensor& d_y, const Conv2dGeometry& g, const Tensor& filter, FilterForm form,
+                  const Finish& finish) {
+  const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(finish.added);
   const Tensor d_x = Tensor::empty({d.dim(0), g.height, g.width, g.c_in}, g.dtype, d.device());
   const kernels::Conv2dInputGrad args{.d_y = d.data(),
-                                      .filter = filter,
+                                      .filter = filter.data(),
+                                      .added = added.data(),
+                                      .mask = finish.mask.data(),
                                       .d_x = d_x.data(),
                                       .n = to_int(d.dim(0)),
                                       .geometry = g,
@@ -94,10 +97,10 @@ Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& option
   const Tensor y = convolved(input, g, weights, FilterForm::krsc, {}, {}, Activation::none);
   const Tensor saved_x = is_differentiated(filter) ? input : Tensor{},
                saved_filter = is_differentiated(x) ? weights : Tensor{};
-  return recorded(
+  return recorded_finishing(
       "conv2d", {x, filter}, y,
-      [saved_x, saved_filter, g](const Tensors& d, const Needs& needs) -> Tensors {
-        return {needs[0] ? input_grad(d[0], g, saved_filter.data(), FilterForm::krsc) : Tensor{},
+      [=](const Tensors& d, const Needs& needs, const Finish& finish) -> Tensors {
+        return {needs[0] ? input_grad(d[0], g, saved_filter, FilterForm::krsc, finish) : Tensor{},
                 needs[1] ? weight_grad(saved_x, d[0], g) : Tensor{}};
       });
 }
@@ -138,21 +141,14 @@ Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& 
   const FilterForm form = packed_form(packed);
   const Tensor y = convolved(x, g, packed_filter(packed, FilterUse::forward), form, packed.bias,
                              residual, activation);
-  // Without activation the gradient needs no y.
-  const bool masks =
-      activation == Activation::relu && (is_differentiated(x) || is_differentiated(residual));
-  const Tensor saved_y = masks ? y : Tensor{},
-               saved_filter = packed_filter(packed, FilterUse::input_grad);
-  return recorded(
+  const Tensor saved_filter = packed_filter(packed, FilterUse::input_grad);
+  return recorded_finishing(
       "conv2d_packed", {x, residual}, y,
-      [saved_y, saved_filter, g, form](const Tensors& d, const Needs& needs) -> Tensors {
-        const Tensor d_pre = saved_y.defined() ? epilogue_grad(d[0], saved_y, {}, {}, {},
-                                                               Activation::relu, GateGrad::skipped)
-                                                     .d_pre
-                                               : d[0];
-        return {needs[0] ? input_grad(d_pre, g, saved_filter.data(), form) : Tensor{},
-                needs[1] ? d_pre : Tensor{}};
-      });
+      [=](const Tensors& d, const Needs& needs, const Finish& finish) -> Tensors {
+        return {needs[0] ? input_grad(d[0], g, saved_filter, form, finish) : Tensor{},
+                needs[1] ? d[0] : Tensor{}};
+      },
+      source_of(activation));
 }
 
 }  // namespace moat::engine

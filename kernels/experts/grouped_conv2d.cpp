@@ -40,6 +40,8 @@ Conv2dInputGrad part(Cpu on, const GroupedConv2dInputGrad& a, int e) {
   const int first = first_image(a, e);
   return {.d_y = at(a.d_y, first * g.y_size(), g.dtype),
           .filter = filter_of(on, a, FilterUse::input_grad, e),
+          .added = a.added ? at(a.added, first * g.x_size(), g.dtype) : nullptr,
+          .mask = a.mask ? at(a.mask, first * g.x_size(), g.dtype) : nullptr,
           .d_x = at(a.d_x, first * g.x_size(), g.dtype),
           .n = first_image(a, e + 1) - first,
           .geometry = g,

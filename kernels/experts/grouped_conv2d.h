@@ -38,6 +38,8 @@ Status grouped_conv2d(Cuda, const GroupedConv2d&);
 struct GroupedConv2dInputGrad {
   const void* d_y;         // [n, h', w', c_out]
   const void* filters;     // one per expert, in `form`
+  const void* added;       // as in Conv2dInputGrad
+  const void* mask;        // likewise
   void* d_x;               // [n, height, width, c_in]
   const int32_t* offsets;  // [experts + 1] or nullptr
   int n, experts;

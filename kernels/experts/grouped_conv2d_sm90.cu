@@ -10,6 +10,14 @@ namespace moat::kernels::sm90 {
 
 namespace {
 
+template <class T>
+__device__ void clear(typename T::Sums& sums) {
+#pragma unroll
+  for (auto& block : sums)
+#pragma unroll
+    for (float& v : block) v = 0;
+}
+
 // A step of a 128 x 64 tile loads 16 KiB of pixels, mostly from the L1 and L2 caches, and 8 KiB of
 // filters for 256 clocks of tensor cores. From memory comes every image once, 2 bytes for each
 // value, and goes every result, 2 bytes each.
@@ -40,12 +48,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     const GroupedTile tile = told_tile(t, number);
     if (tile.expert < 0) break;
     const int row = tile.row + first_row, rows = min(tile.rows - first_row, T::kGroupRows);
-    if (tile.expert == p.a.experts || steps == 0) {  // a class of pixels that no tap reaches
+    if (tile.expert == p.a.experts) {
       writer.write_zeros(tile, row, rows);
       continue;
     }
     typename T::Sums sums;
-    multiply_tile<T, kMajor>(sums, t, first_row, number, steps);
+    if (steps == 0)  // a class of pixels that no tap reaches
+      clear<T>(sums);
+    else
+      multiply_tile<T, kMajor>(sums, t, first_row, number, steps);
     writer.write(sums, tile, row, rows);
   }
   panels.finish();
@@ -176,7 +187,7 @@ bool fits_tiles(const ConvProduct& a) {
   return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
          g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && std::max(g.r, g.s) <= kMostTaps &&
          is_aligned(a.from, 16) && is_aligned(a.filters, 16) && is_aligned(a.to, 16) &&
-         is_aligned(a.residual, 16) && is_aligned(a.bias, 8);
+         is_aligned(a.residual, 4) && is_aligned(a.mask, 4) && is_aligned(a.bias, 8);
 }
 
 bool fits_window(const ConvProduct& a) {
@@ -186,7 +197,8 @@ bool fits_window(const ConvProduct& a) {
   if (g.dtype != Dtype::bf16 || a.n <= 0 || a.experts <= 0 || g.stride != 1 || g.r != g.s ||
       g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels || g.r > kMostTaps ||
       g.width > kMostWidth || !is_aligned(a.from, alignment(a.from_shape.channels)) ||
-      !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4))
+      !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4) ||
+      !is_aligned(a.mask, 4))
     return false;
   const Window w = window_of(a);
   return (int64_t{a.n} + 2) * (g.height + g.padding) * (g.width + g.padding) < kMostPositions &&

@@ -61,13 +61,18 @@ int alignment(const Conv2dGeometry& g, std::initializer_list<const void*> pointe
 ConvProblem problem_of(const Conv2d& a) {
   return {a.geometry,
           ConvUse::forward,
-          {a.bias != nullptr, a.residual != nullptr, a.activation == ConvActivation::relu},
+          {.bias = a.bias != nullptr,
+           .residual = a.residual != nullptr,
+           .relu = a.activation == ConvActivation::relu},
           a.n,
           alignment(a.geometry, {a.x, a.filter, a.bias, a.residual, a.y})};
 }
 ConvProblem problem_of(const Conv2dInputGrad& a) {
-  return {
-      a.geometry, ConvUse::input_grad, {}, a.n, alignment(a.geometry, {a.d_y, a.filter, a.d_x})};
+  return {a.geometry,
+          ConvUse::input_grad,
+          {.residual = a.added != nullptr, .mask = a.mask != nullptr},
+          a.n,
+          alignment(a.geometry, {a.d_y, a.filter, a.added, a.mask, a.d_x})};
 }
 ConvProblem problem_of(const Conv2dWeightGrad& a) {
   return {
@@ -105,6 +110,8 @@ GroupedConv2d grouped(const Conv2d& a) {
 GroupedConv2dInputGrad grouped(const Conv2dInputGrad& a) {
   return {.d_y = a.d_y,
           .filters = a.filter,
+          .added = a.added,
+          .mask = a.mask,
           .d_x = a.d_x,
           .offsets = nullptr,
           .n = a.n,
@@ -156,13 +163,25 @@ Status finish(Cuda on, const Conv2d& a, const ConvPlan& plan) {
   const Conv2dGeometry& g = a.geometry;
   return conv_epilogue(on, {.bias = a.bias,
                             .residual = a.residual,
+                            .mask = nullptr,
                             .y = a.y,
                             .pixels = int64_t{a.n} * g.out_height() * g.out_width(),
                             .channels = g.c_out,
                             .activation = a.activation,
                             .dtype = g.dtype});
 }
-Status finish(Cuda, const Conv2dInputGrad&, const ConvPlan&) { return Status::ok; }
+Status finish(Cuda on, const Conv2dInputGrad& a, const ConvPlan& plan) {
+  if (plan.fuses || !(a.added || a.mask)) return Status::ok;
+  const Conv2dGeometry& g = a.geometry;
+  return conv_epilogue(on, {.bias = nullptr,
+                            .residual = a.added,
+                            .mask = a.mask,
+                            .y = a.d_x,
+                            .pixels = int64_t{a.n} * g.height * g.width,
+                            .channels = g.c_in,
+                            .activation = ConvActivation::none,
+                            .dtype = g.dtype});
+}
 
 // The filter in the activations' dtype, then the library, then what its plan left over.
 template <class Args>
@@ -184,7 +203,9 @@ Status by_library(Cuda on, const Conv2d& a, const ConvPlan& plan) {
       {.input = a.x, .filter = a.filter, .output = a.y, .bias = a.bias, .residual = a.residual});
 }
 Status by_library(Cuda on, const Conv2dInputGrad& a, const ConvPlan& plan) {
-  return convolve(on, a, plan, {.input = a.d_y, .filter = a.filter, .output = a.d_x});
+  return convolve(
+      on, a, plan,
+      {.input = a.d_y, .filter = a.filter, .output = a.d_x, .residual = a.added, .mask = a.mask});
 }
 Status by_library(Cuda on, const Conv2dWeightGrad& a, const ConvPlan& plan) {
   const size_t bytes = filter_bytes(a, plan);

@@ -47,11 +47,16 @@ size_t conv2d_workspace(Cuda, const Conv2d&);
 Status conv2d(Cpu, const Conv2d&);
 Status conv2d(Cuda, const Conv2d&);
 
-// d_x of y = conv(x), given d_y.
+// d_x of y = conv(x), given d_y. Two passes over d_x that often follow are part of it: the gradient
+// that x has by another way is added, and the relu that x came from lets the sum through where x is
+// not <= 0, NaN included.
+//   d_x = (conv^T(d_y) + added) where mask allows it, else 0
 struct Conv2dInputGrad {
   const void* d_y;     // [n, h', w', c_out]
   const void* filter;  // KRSC, or packed for FilterUse::input_grad
-  void* d_x;           // [n, height, width, c_in]
+  const void* added;   // like d_x or nullptr
+  const void* mask;    // x, like d_x, or nullptr
+  void* d_x;           // [n, height, width, c_in], apart from added and mask
   int n;
   Conv2dGeometry geometry;
   FilterForm form;

@@ -19,7 +19,7 @@ constexpr int kImages = 128;
 constexpr int64_t kMostWorkspace = int64_t{256} << 20;
 
 // Names of the tensors of a problem in its graph.
-enum Id : int64_t { kInput = 1, kFilter, kOutput, kBias, kResidual, kFirstVirtual };
+enum Id : int64_t { kInput = 1, kFilter, kOutput, kBias, kResidual, kMask, kFirstVirtual };
 
 struct Built {
   ConvPlan about;
@@ -28,12 +28,12 @@ struct Built {
 
 // All that a plan depends on but the number of images.
 using Key = std::tuple<int, int, int, int, int, int, int, int, Dtype, ConvUse, bool, bool, bool,
-                       int, Precision>;
+                       bool, int, Precision>;
 Key key_of(const ConvProblem& p, Precision precision) {
   const Conv2dGeometry& g = p.geometry;
-  return {g.height,      g.width,           g.c_in,        g.c_out,     g.r,
-          g.s,           g.stride,          g.padding,     g.dtype,     p.use,
-          p.behind.bias, p.behind.residual, p.behind.relu, p.alignment, precision};
+  return {g.height,      g.width,       g.c_in,      g.c_out,  g.r,           g.s,
+          g.stride,      g.padding,     g.dtype,     p.use,    p.behind.bias, p.behind.residual,
+          p.behind.relu, p.behind.mask, p.alignment, precision};
 }
 
 struct Choice {
@@ -60,11 +60,12 @@ cudnnDataType_t data_type(Dtype dtype) {
   return dtype == Dtype::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
 }
 
-// y = relu(y + residual + bias) in virtual float32 tensors, the last one real.
+// y = relu(y + residual + bias), or behind the relu of a mask, in virtual float32 tensors, the last
+// one real.
 class Epilogue {
  public:
   Epilogue(const ConvProblem& p, std::array<int64_t, 4> shape) : p_(p), shape_(shape) {
-    left_ = p.behind.bias + p.behind.residual + p.behind.relu;
+    left_ = p.behind.bias + p.behind.residual + p.behind.relu + p.behind.mask;
   }
 
   // Where the next operation, the convolution first, writes.
@@ -76,7 +77,7 @@ class Epilogue {
   }
 
   void append(std::vector<Descriptor>& operations, Descriptor y) {
-    const auto then = [&](cudnnPointwiseMode_t mode, const Descriptor* other) {
+    const auto then = [&](cudnnPointwiseMode_t mode, auto&& operands) {
       --left_;
       Descriptor point(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
       point.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode)
@@ -84,24 +85,37 @@ class Epilogue {
           .finalize();
       const Descriptor result = next();
       Descriptor operation(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-      operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, point)
-          .set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, y)
-          .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, result);
-      if (other) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *other);
+      operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, point);
+      operands(operation, result);
       operations.push_back(operation.finalize());
       y = result;
     };
+    const auto forward = [&](cudnnPointwiseMode_t mode, const Descriptor* other) {
+      then(mode, [&](Descriptor& operation, const Descriptor& result) {
+        operation.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, y)
+            .set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, result);
+        if (other) operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, *other);
+      });
+    };
+    const auto like_y = [&](Id id) {
+      return tensor(id, shape_, data_type(p_.geometry.dtype), p_.alignment, Memory::real);
+    };
     if (p_.behind.residual) {
-      const Descriptor residual =
-          tensor(kResidual, shape_, data_type(p_.geometry.dtype), p_.alignment, Memory::real);
-      then(CUDNN_POINTWISE_ADD, &residual);
+      const Descriptor residual = like_y(kResidual);
+      forward(CUDNN_POINTWISE_ADD, &residual);
     }
     if (p_.behind.bias) {
       const Descriptor bias =
           tensor(kBias, {1, shape_[1], 1, 1}, CUDNN_DATA_FLOAT, p_.alignment, Memory::real);
-      then(CUDNN_POINTWISE_ADD, &bias);
+      forward(CUDNN_POINTWISE_ADD, &bias);
     }
-    if (p_.behind.relu) then(CUDNN_POINTWISE_RELU_FWD, nullptr);
+    if (p_.behind.relu) forward(CUDNN_POINTWISE_RELU_FWD, nullptr);
+    if (p_.behind.mask)
+      then(CUDNN_POINTWISE_RELU_BWD, [&](Descriptor& operation, const Descriptor& result) {
+        operation.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, like_y(kMask))
+            .set(CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, y)
+            .set(CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, result);
+      });
   }
 
  private:
@@ -148,14 +162,17 @@ Descriptor graph_of(cudnnHandle_t handle, ConvProblem p, bool fused, Dtype d_fil
     operations.push_back(conv.finalize());
     epilogue.append(operations, y);
   } else if (p.use == ConvUse::input_grad) {
+    Epilogue epilogue(p, x_shape);
+    const Descriptor d_x = epilogue.next();
     Descriptor conv(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
     conv.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, convolution(g))
         .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, real(kInput, y_shape, type))
         .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, real(kFilter, w_shape, type))
-        .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, real(kOutput, x_shape, type))
+        .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, d_x)
         .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_TYPE_FLOAT, 1, &one)
         .set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, CUDNN_TYPE_FLOAT, 1, &zero);
     operations.push_back(conv.finalize());
+    epilogue.append(operations, d_x);
   } else {
     Descriptor conv(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
     conv.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, convolution(g))
@@ -250,6 +267,7 @@ Status run(Cuda on, const ConvProblem& p, const ConvData& data) {
   };
   if (built->about.fuses && p.behind.bias) add(kBias, data.bias);
   if (built->about.fuses && p.behind.residual) add(kResidual, data.residual);
+  if (built->about.fuses && p.behind.mask) add(kMask, data.mask);
   Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
   pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids)
       .set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, std::ssize(pointers),

@@ -8,10 +8,11 @@ namespace moat::kernels::cudnn {
 
 enum class ConvUse { forward, input_grad, weight_grad };
 
-// What runs behind the convolution; of forward ones alone.
+// What runs behind the convolution: bias, residual and relu of a forward one, residual and mask of
+// an input gradient.
 struct ConvFusion {
-  bool bias, residual, relu;
-  constexpr bool any() const { return bias || residual || relu; }
+  bool bias = false, residual = false, relu = false, mask = false;
+  constexpr bool any() const { return bias || residual || relu || mask; }
   friend bool operator==(const ConvFusion&, const ConvFusion&) = default;
 };
 
@@ -36,7 +37,8 @@ struct ConvData {
   const void* filter;              // KRSC in the activations' dtype; d_y for a weight gradient
   void* output;                    // y, d_x, or d_filter in d_filter_dtype
   const void* bias = nullptr;      // as in Conv2d, for a plan that fuses
-  const void* residual = nullptr;  // likewise
+  const void* residual = nullptr;  // likewise; added, of an input gradient
+  const void* mask = nullptr;      // as in Conv2dInputGrad, likewise
 };
 
 Status plan(Cuda, const ConvProblem&, ConvPlan*);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/vision/conv2d.h"
+#include "kernels/vision/conv2d_finish.h"
 
 namespace moat::kernels {
 
@@ -71,6 +72,7 @@ void input_grad_image(const Conv2dInputGrad& a, int64_t image) {
           for (int c = 0; c < g.c_in; ++c) pixel[c] += d * tap[c];
         });
       }
+  finish_input_grad<T>(a, image * g.x_size(), g.x_size());
 }
 
 // The gradient of one output channel's filter.

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
+#include "kernels/vision/conv2d_finish.h"
 
 namespace moat::kernels::f64 {
 
@@ -67,6 +68,8 @@ __global__ void __launch_bounds__(kThreads) input_grad_kernel(Conv2dInputGrad a)
       for (int o = 0; o < g.c_out; ++o)
         sum += pixel[o] * filter[((int64_t{o} * g.r + u) * g.s + v) * g.c_in];
     }
+  if (a.added) sum += static_cast<const double*>(a.added)[at];
+  if (a.mask) sum = behind_relu(sum, static_cast<const double*>(a.mask)[at]);
   static_cast<double*>(a.d_x)[at] = sum;
 }
 

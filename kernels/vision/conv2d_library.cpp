@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "kernels/parallel.h"
+#include "kernels/vision/conv2d_finish.h"
 #include "kernels/vision/conv2d_plan.h"
 
 namespace moat::kernels::library {
@@ -56,6 +57,16 @@ void add_into(float* sum, const float* term, int64_t count) {
   });
 }
 
+// oneDNN has nothing to run behind an input gradient; a chunk of it is still in the cache.
+void finish(const Conv2dInputGrad& a, int64_t first, int64_t count) {
+  parallel_for(count, 16384, [&](int64_t from, int64_t to) {
+    if (a.geometry.dtype == Dtype::bf16)
+      finish_input_grad<Bf16>(a, first + from, to - from);
+    else
+      finish_input_grad<float>(a, first + from, to - from);
+  });
+}
+
 bool is_one_chunk(int n) {
   return std::has_single_bit(static_cast<unsigned>(n)) && n <= kLargestChunk;
 }
@@ -100,6 +111,7 @@ void run(Cpu on, const Conv2dInputGrad& a) {
                                 {image(a.d_y, first, g.y_size(), g.dtype), filter,
                                  image(a.d_x, first, g.x_size(), g.dtype)},
                                 scratch);
+    if (a.added || a.mask) finish(a, first * g.x_size(), images * g.x_size());
   });
 }
 

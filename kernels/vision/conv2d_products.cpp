@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "kernels/library/product.h"
+#include "kernels/vision/conv2d_finish.h"
 #include "kernels/vision/conv2d_patches.h"
 
 namespace moat::kernels::products {
@@ -50,7 +51,7 @@ ThreadScratch scratch_of(const Conv2dGeometry& g, int pixels, int operand_channe
 }
 
 struct Epilogue {
-  const float *bias, *residual;
+  const float *bias, *residual, *mask;
   bool relu;
 };
 
@@ -68,17 +69,20 @@ void finish(const Patches& patches, const PatchTile& tile, const float* rows, in
             const Epilogue& e, float* result) {
   with_bool(e.bias, [&](auto has_bias) {
     with_bool(e.residual, [&](auto has_residual) {
-      with_bool(e.relu, [&](auto has_relu) {
-        patches.for_each_pixel(tile, [&](int i, int64_t, int64_t pixel) {
-          const float* row = rows + int64_t{i} * channels;
-          float* y = result + pixel * channels;
+      with_bool(e.mask, [&](auto has_mask) {
+        with_bool(e.relu, [&](auto has_relu) {
+          patches.for_each_pixel(tile, [&](int i, int64_t, int64_t pixel) {
+            const float* row = rows + int64_t{i} * channels;
+            float* y = result + pixel * channels;
 #pragma omp simd
-          for (int k = 0; k < channels; ++k) {
-            float v = row[k];
-            if constexpr (has_bias) v += e.bias[k];
-            if constexpr (has_residual) v += e.residual[pixel * channels + k];
-            y[k] = has_relu && !(v > 0) ? 0 : v;
-          }
+            for (int k = 0; k < channels; ++k) {
+              float v = row[k];
+              if constexpr (has_bias) v += e.bias[k];
+              if constexpr (has_residual) v += e.residual[pixel * channels + k];
+              if constexpr (has_mask) v = behind_relu(v, e.mask[pixel * channels + k]);
+              y[k] = has_relu && !(v > 0) ? 0 : v;
+            }
+          });
         });
       });
     });
@@ -171,8 +175,10 @@ void run(Cpu on, const Conv2d& a) {
                   g.c_in,
                   g.c_out};
   multiply(on, g, FilterUse::forward, side,
-           {static_cast<const float*>(a.bias), static_cast<const float*>(a.residual),
-            a.activation == ConvActivation::relu},
+           {.bias = static_cast<const float*>(a.bias),
+            .residual = static_cast<const float*>(a.residual),
+            .mask = nullptr,
+            .relu = a.activation == ConvActivation::relu},
            Pieces(on).take(0));
 }
 
@@ -197,7 +203,12 @@ void run(Cpu on, const Conv2dInputGrad& a) {
                   a.n,
                   g.c_out,
                   g.c_in};
-  multiply(on, g, FilterUse::input_grad, side, {}, pieces.take(0));
+  multiply(on, g, FilterUse::input_grad, side,
+           {.bias = nullptr,
+            .residual = static_cast<const float*>(a.added),
+            .mask = static_cast<const float*>(a.mask),
+            .relu = false},
+           pieces.take(0));
 }
 
 size_t workspace(Cpu on, const Conv2dWeightGrad& a) {

@@ -21,12 +21,15 @@ namespace {
 struct Case {
   int n;
   Conv2dGeometry geometry;
-  bool with_bias = true, with_residual = false;
+  bool with_bias = true, with_residual = false;  // the input gradient's `added` too
   ConvActivation activation = ConvActivation::none;
   FilterForm form = FilterForm::krsc;
   Precision precision = Precision::float32;
   size_t shift = 0;  // images lie this many values behind an aligned address
 };
+
+// A case with a relu has a mask in its input gradient, x.
+bool masks(const Case& s) { return s.activation == ConvActivation::relu; }
 
 Conv2dGeometry square(int side, int c_in, int c_out, int taps, int stride, int padding) {
   return {side, side, c_in, c_out, taps, taps, stride, padding, Dtype::f64};
@@ -48,13 +51,14 @@ std::vector<Case> cases() {
 
 template <class T>
 struct Operands {
-  std::vector<T> x, d_y, residual;
+  std::vector<T> x, d_y, residual, added;
   std::vector<compute_t<T>> filter, bias;
 
   explicit Operands(const Case& s)
       : x(rounded<T>(normals(size_t(s.n * s.geometry.x_size()), 1))),
         d_y(rounded<T>(normals(size_t(s.n * s.geometry.y_size()), 2))),
         residual(rounded<T>(normals(size_t(s.n * s.geometry.y_size()), 3))),
+        added(rounded<T>(normals(size_t(s.n * s.geometry.x_size()), 6))),
         filter(rounded<compute_t<T>>(normals(size_t(s.geometry.filter_size()), 4))),
         bias(rounded<compute_t<T>>(normals(size_t(s.geometry.c_out), 5))) {}
 
@@ -67,6 +71,7 @@ struct Operands {
     part.x = cut(x, s.geometry.x_size());
     part.d_y = cut(d_y, s.geometry.y_size());
     part.residual = cut(residual, s.geometry.y_size());
+    part.added = cut(added, s.geometry.x_size());
     return part;
   }
 };
@@ -149,11 +154,14 @@ template <class T>
 std::vector<T> input_grad(const Case& s, const Operands<T>& in) {
   Context context;
   context.set_precision(s.precision);
-  const DeviceArray<T> d_y(shifted(in.d_y, s.shift)), d_x(in.x.size() + s.shift);
+  const DeviceArray<T> d_y(shifted(in.d_y, s.shift)), added(shifted(in.added, s.shift)),
+      x(shifted(in.x, s.shift)), d_x(in.x.size() + s.shift);
   const DeviceFilter<T> filter(s, in, FilterUse::input_grad, context);
   REQUIRE(call<Conv2dInputGrad>(context, conv2d_input_grad, conv2d_input_grad_workspace,
                                 {.d_y = d_y.data() + s.shift,
                                  .filter = filter.data(),
+                                 .added = s.with_residual ? added.data() + s.shift : nullptr,
+                                 .mask = masks(s) ? x.data() + s.shift : nullptr,
                                  .d_x = d_x.data() + s.shift,
                                  .n = s.n,
                                  .geometry = geometry_of<T>(s),
@@ -178,13 +186,14 @@ std::vector<compute_t<T>> weight_grad(const Case& s, const Operands<T>& in) {
 
 // What the CPU computes in float64 of the same operands, rounded as the device gets them.
 struct Wide {
-  std::vector<double> x, d_y, residual, filter, bias;
+  std::vector<double> x, d_y, residual, added, filter, bias;
 
   template <class T>
   explicit Wide(const Operands<T>& in)
       : x(widened(in.x)),
         d_y(widened(in.d_y)),
         residual(widened(in.residual)),
+        added(widened(in.added)),
         filter(widened(in.filter)),
         bias(widened(in.bias)) {
     if constexpr (sizeof(T) == 2)
@@ -192,7 +201,7 @@ struct Wide {
   }
   Wide magnitudes() const {
     Wide out = *this;
-    for (auto* values : {&out.x, &out.d_y, &out.residual, &out.filter, &out.bias})
+    for (auto* values : {&out.x, &out.d_y, &out.residual, &out.added, &out.filter, &out.bias})
       for (double& v : *values) v = std::abs(v);
     return out;
   }
@@ -215,6 +224,8 @@ std::vector<double> input_grad(const Case& s, const Wide& in) {
   std::vector<double> d_x(in.x.size());
   REQUIRE(conv2d_input_grad(Cpu{}, {.d_y = in.d_y.data(),
                                     .filter = in.filter.data(),
+                                    .added = s.with_residual ? in.added.data() : nullptr,
+                                    .mask = masks(s) ? in.x.data() : nullptr,
                                     .d_x = d_x.data(),
                                     .n = s.n,
                                     .geometry = s.geometry,
@@ -264,7 +275,8 @@ void check(const Case& s) {
   linear.activation = ConvActivation::none;
   const int64_t taps = int64_t{g.r} * g.s;
   require_near<T>(s, forward(s, in), forward(s, wide), forward(linear, scale), taps * g.c_in);
-  require_near<T>(s, input_grad(s, in), input_grad(s, wide), input_grad(s, scale), taps * g.c_out);
+  require_near<T>(s, input_grad(s, in), input_grad(s, wide), input_grad(linear, scale),
+                  taps * g.c_out);
   const auto d_filter = weight_grad(s, in);
   const auto right = weight_grad(s, wide), magnitude = weight_grad(s, scale);
   const int64_t pixels = int64_t{s.n} * g.out_height() * g.out_width();
@@ -283,6 +295,7 @@ void check_all(Precision precision = Precision::float32) {
     s.activation = ConvActivation::relu;
     check<T>(s);
     s.with_bias = false;
+    s.activation = ConvActivation::none;
     if (sizeof(T) != 8) s.form = FilterForm::packed;
     s.shift = 1;
     check<T>(s);

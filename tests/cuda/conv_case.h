@@ -19,7 +19,8 @@ struct ConvCase {
   std::vector<int32_t> counts;  // images of each expert
   int left = 0;                 // images that no expert has
   kernels::Conv2dGeometry geometry{};
-  bool with_bias = true, with_residual = false;
+  bool with_bias = true, with_residual = false;  // the input gradient's `added` too
+  // relu: the input gradient has a mask, which is x.
   kernels::ConvActivation activation = kernels::ConvActivation::none;
   kernels::FilterForm form = kernels::FilterForm::krsc;
   kernels::Precision precision = kernels::Precision::float32;
@@ -94,7 +95,7 @@ inline std::string said(const ConvCase& s, size_t bytes) {
 // Images that no expert has are NaN.
 template <class T>
 struct ConvInputs {
-  std::vector<T> x, d_y, residual;
+  std::vector<T> x, d_y, residual, added;
   std::vector<kernels::compute_t<T>> filters, bias;
 
   template <class Values>
@@ -102,6 +103,7 @@ struct ConvInputs {
       : x(rounded<T>(values(size_t(s.n()) * s.x_size(), 1u))),
         d_y(rounded<T>(values(size_t(s.n()) * s.y_size(), 2u))),
         residual(rounded<T>(values(size_t(s.n()) * s.y_size(), 3u))),
+        added(rounded<T>(values(size_t(s.n()) * s.x_size(), 6u))),
         filters(rounded<kernels::compute_t<T>>(values(s.counts.size() * s.filter_size(), 4u))),
         bias(rounded<kernels::compute_t<T>>(
             values(s.counts.size() * size_t(s.geometry.c_out), 5u))) {
@@ -146,79 +148,82 @@ inline std::vector<double> magnitudes(std::vector<double> values) {
   return values;
 }
 
-// run(x, filters, bias, residual, d_y, activation) -> result, all in float64.
+struct WideInputs {
+  std::vector<double> x, d_y, residual, added, filters, bias;
+};
+
+// run(inputs, activation) -> result, all in float64.
 template <class T, class Run>
 ConvReference reference(const ConvCase& s, const ConvInputs<T>& in, Run&& run) {
-  const std::vector<double> filters = filters_in_format(in.filters, dtype_of<T>);
-  return {run(widened(in.x), filters, widened(in.bias), widened(in.residual), widened(in.d_y),
-              s.activation),
-          run(magnitudes(widened(in.x)), magnitudes(filters), magnitudes(widened(in.bias)),
-              magnitudes(widened(in.residual)), magnitudes(widened(in.d_y)),
-              kernels::ConvActivation::none)};
+  WideInputs wide{widened(in.x),
+                  widened(in.d_y),
+                  widened(in.residual),
+                  widened(in.added),
+                  filters_in_format(in.filters, dtype_of<T>),
+                  widened(in.bias)};
+  const std::vector<double> value = run(wide, s.activation);
+  for (auto* values : {&wide.x, &wide.d_y, &wide.residual, &wide.added, &wide.filters, &wide.bias})
+    *values = magnitudes(std::move(*values));
+  return {value, run(wide, kernels::ConvActivation::none)};
 }
 
 template <class T>
 ConvReference forward_reference(const ConvCase& s, const ConvInputs<T>& in) {
-  return reference(
-      s, in,
-      [&](const auto& x, const auto& filters, const auto& bias, const auto& residual, const auto&,
-          kernels::ConvActivation activation) {
-        std::vector<double> y(size_t(s.n()) * s.y_size());
-        const auto offsets = s.offsets();
-        REQUIRE(
-            grouped_conv2d(kernels::Cpu{}, {.x = x.data(),
-                                            .filters = filters.data(),
-                                            .bias = s.with_bias ? bias.data() : nullptr,
-                                            .residual = s.with_residual ? residual.data() : nullptr,
-                                            .y = y.data(),
-                                            .offsets = offsets.data(),
-                                            .n = s.used(),
-                                            .experts = s.experts(),
-                                            .geometry = s.geometry,
-                                            .form = kernels::FilterForm::krsc,
-                                            .activation = activation}) == kernels::Status::ok);
-        return y;
-      });
+  return reference(s, in, [&](const WideInputs& wide, kernels::ConvActivation activation) {
+    std::vector<double> y(size_t(s.n()) * s.y_size());
+    const auto offsets = s.offsets();
+    REQUIRE(grouped_conv2d(kernels::Cpu{},
+                           {.x = wide.x.data(),
+                            .filters = wide.filters.data(),
+                            .bias = s.with_bias ? wide.bias.data() : nullptr,
+                            .residual = s.with_residual ? wide.residual.data() : nullptr,
+                            .y = y.data(),
+                            .offsets = offsets.data(),
+                            .n = s.used(),
+                            .experts = s.experts(),
+                            .geometry = s.geometry,
+                            .form = kernels::FilterForm::krsc,
+                            .activation = activation}) == kernels::Status::ok);
+    return y;
+  });
 }
 
 template <class T>
 ConvReference input_grad_reference(const ConvCase& s, const ConvInputs<T>& in) {
-  return reference(
-      s, in,
-      [&](const auto&, const auto& filters, const auto&, const auto&, const auto& d_y,
-          kernels::ConvActivation) {
-        std::vector<double> d_x(size_t(s.n()) * s.x_size());
-        const auto offsets = s.offsets();
-        REQUIRE(grouped_conv2d_input_grad(kernels::Cpu{}, {.d_y = d_y.data(),
-                                                           .filters = filters.data(),
-                                                           .d_x = d_x.data(),
-                                                           .offsets = offsets.data(),
-                                                           .n = s.used(),
-                                                           .experts = s.experts(),
-                                                           .geometry = s.geometry,
-                                                           .form = kernels::FilterForm::krsc}) ==
-                kernels::Status::ok);
-        return d_x;
-      });
+  return reference(s, in, [&](const WideInputs& wide, kernels::ConvActivation activation) {
+    const bool masks = activation == kernels::ConvActivation::relu;
+    std::vector<double> d_x(size_t(s.n()) * s.x_size());
+    const auto offsets = s.offsets();
+    REQUIRE(grouped_conv2d_input_grad(kernels::Cpu{},
+                                      {.d_y = wide.d_y.data(),
+                                       .filters = wide.filters.data(),
+                                       .added = s.with_residual ? wide.added.data() : nullptr,
+                                       .mask = masks ? wide.x.data() : nullptr,
+                                       .d_x = d_x.data(),
+                                       .offsets = offsets.data(),
+                                       .n = s.used(),
+                                       .experts = s.experts(),
+                                       .geometry = s.geometry,
+                                       .form = kernels::FilterForm::krsc}) == kernels::Status::ok);
+    return d_x;
+  });
 }
 
 template <class T>
 ConvReference weight_grad_reference(const ConvCase& s, const ConvInputs<T>& in) {
-  return reference(s, in,
-                   [&](const auto& x, const auto&, const auto&, const auto&, const auto& d_y,
-                       kernels::ConvActivation) {
-                     std::vector<double> d_filters(s.counts.size() * s.filter_size());
-                     const auto offsets = s.offsets();
-                     REQUIRE(grouped_conv2d_weight_grad(
-                                 kernels::Cpu{}, {.x = x.data(),
-                                                  .d_y = d_y.data(),
-                                                  .d_filters = d_filters.data(),
-                                                  .offsets = offsets.data(),
-                                                  .n = s.used(),
-                                                  .experts = s.experts(),
-                                                  .geometry = s.geometry}) == kernels::Status::ok);
-                     return d_filters;
-                   });
+  return reference(s, in, [&](const WideInputs& wide, kernels::ConvActivation) {
+    std::vector<double> d_filters(s.counts.size() * s.filter_size());
+    const auto offsets = s.offsets();
+    REQUIRE(grouped_conv2d_weight_grad(kernels::Cpu{}, {.x = wide.x.data(),
+                                                        .d_y = wide.d_y.data(),
+                                                        .d_filters = d_filters.data(),
+                                                        .offsets = offsets.data(),
+                                                        .n = s.used(),
+                                                        .experts = s.experts(),
+                                                        .geometry = s.geometry}) ==
+            kernels::Status::ok);
+    return d_filters;
+  });
 }
 
 // |got - value| <= error · magnitude + rounding · |value|.

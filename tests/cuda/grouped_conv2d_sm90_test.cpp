@@ -19,8 +19,8 @@ struct Results {
 
 // In a tile, or in windows.
 Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<ConvTile> tile) {
-  const DeviceArray<Bf16> x(in.x), residual(in.residual), d_y(in.d_y), filters(in.packed(s)),
-      y(size_t(s.n()) * s.y_size()), d_x(size_t(s.n()) * s.x_size());
+  const DeviceArray<Bf16> x(in.x), residual(in.residual), added(in.added), d_y(in.d_y),
+      filters(in.packed(s)), y(size_t(s.n()) * s.y_size()), d_x(size_t(s.n()) * s.x_size());
   const DeviceArray<float> bias(in.bias);
   const DeviceArray<int32_t> offsets(s.offsets());
   Conv2dGeometry g = s.geometry;
@@ -38,15 +38,18 @@ Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<Co
                                  .form = FilterForm::packed,
                                  .activation = s.activation},
                    Precision::float32);
-  const ConvProduct input_grad = conv_product(GroupedConv2dInputGrad{.d_y = d_y.data(),
-                                                                     .filters = filters.data(),
-                                                                     .d_x = d_x.data(),
-                                                                     .offsets = s.given(offsets),
-                                                                     .n = s.n(),
-                                                                     .experts = s.experts(),
-                                                                     .geometry = g,
-                                                                     .form = FilterForm::packed},
-                                              Precision::float32);
+  const ConvProduct input_grad = conv_product(
+      GroupedConv2dInputGrad{.d_y = d_y.data(),
+                             .filters = filters.data(),
+                             .added = s.with_residual ? added.data() : nullptr,
+                             .mask = s.activation == ConvActivation::relu ? x.data() : nullptr,
+                             .d_x = d_x.data(),
+                             .offsets = s.given(offsets),
+                             .n = s.n(),
+                             .experts = s.experts(),
+                             .geometry = g,
+                             .form = FilterForm::packed},
+      Precision::float32);
   for (const ConvProduct& product : {forward, input_grad}) {
     REQUIRE((tile || sm90::fits_window(product)));
     REQUIRE((tile ? sm90::run(Cuda{}, product, *tile) : sm90::run_window(Cuda{}, product)) ==
@@ -141,6 +144,12 @@ TEST_CASE("cuda: Hopper convolutions over experts", "[cuda][grouped_conv2d_sm90]
     check({.counts = {1, 0, 2}, .geometry = square(6, 16, 8, 3, 2, 1)}, tile, integer_values);
     check({.counts = {0, 3}, .left = 1, .geometry = square(5, 24, 16, 1, 2, 0)}, tile,
           integer_values);
+    check({.counts = {0, 3},
+           .left = 1,
+           .geometry = square(5, 24, 16, 1, 2, 0),
+           .with_residual = true,
+           .activation = ConvActivation::relu},
+          tile, integer_values);
     check({.counts = {3}, .geometry = square(8, 16, 8, 3, 2, 1), .with_offsets = false}, tile,
           integer_values);
     check({.counts = {2, 1},

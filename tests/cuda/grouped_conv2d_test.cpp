@@ -75,17 +75,20 @@ std::vector<T> forward(const ConvCase& s, const ConvInputs<T>& in, Way way) {
 
 template <class T>
 std::vector<T> input_grad(const ConvCase& s, const ConvInputs<T>& in, Way way) {
-  const DeviceArray<T> d_y(in.d_y), d_x(size_t(s.n()) * s.x_size());
+  const DeviceArray<T> d_y(in.d_y), added(in.added), x(in.x), d_x(size_t(s.n()) * s.x_size());
   const DeviceArray<int32_t> offsets(s.offsets());
   const DeviceFilters<T> filters(s, in, way);
-  const GroupedConv2dInputGrad args{.d_y = d_y.data(),
-                                    .filters = filters.data(),
-                                    .d_x = d_x.data(),
-                                    .offsets = s.given(offsets),
-                                    .n = s.n(),
-                                    .experts = s.experts(),
-                                    .geometry = geometry_of<T>(s),
-                                    .form = filters.form};
+  const GroupedConv2dInputGrad args{
+      .d_y = d_y.data(),
+      .filters = filters.data(),
+      .added = s.with_residual ? added.data() : nullptr,
+      .mask = s.activation == ConvActivation::relu ? x.data() : nullptr,
+      .d_x = d_x.data(),
+      .offsets = s.given(offsets),
+      .n = s.n(),
+      .experts = s.experts(),
+      .geometry = geometry_of<T>(s),
+      .form = filters.form};
   REQUIRE(run_way(way, s, args, grouped_conv2d_input_grad, grouped_conv2d_input_grad_workspace) ==
           Status::ok);
   return d_x.host();
@@ -204,20 +207,26 @@ TEMPLATE_TEST_CASE("cuda: an image of grouped_conv2d has the same bits in any ba
 
 TEMPLATE_TEST_CASE("cuda: grouped_conv2d keeps NaN, in relu too, and infinities in their images",
                    "[cuda][grouped_conv2d]", double, float, Bf16) {
-  const ConvCase s{.counts = {1, 1, 1},
-                   .geometry = square(3, 8, 8, 3, 1, 1),
-                   .activation = ConvActivation::relu};
+  ConvCase s{.counts = {1, 1, 1}, .geometry = square(3, 8, 8, 3, 1, 1)};
   ConvInputs<TestType> in(s, random_values);
   std::fill_n(in.x.begin() + std::ptrdiff_t(s.x_size()), 8, TestType(NAN));
   std::fill_n(in.d_y.begin() + std::ptrdiff_t(s.y_size()), 8, TestType(INFINITY));
+  const auto d_x = widened(input_grad(s, in, Way::contract));
+  s.activation = ConvActivation::relu;
   const auto y = widened(forward(s, in, Way::contract)),
-             d_x = widened(input_grad(s, in, Way::contract));
+             masked = widened(input_grad(s, in, Way::contract)), x = widened(in.x);
   for (size_t i = 0; i < y.size(); ++i) {
     // Pixels (0 or 1, 0 or 1) of the second image touch its first.
     const size_t pixel = i / 8 % 9;
     const bool touched = i / 72 == 1 && pixel / 3 < 2 && pixel % 3 < 2;
     REQUIRE(std::isnan(y[i]) == touched);
     REQUIRE(std::isfinite(d_x[i]) == !touched);
+    if (x[i] <= 0)  // NaN is not
+      REQUIRE(masked[i] == 0);
+    else if (std::isfinite(d_x[i]))
+      REQUIRE(masked[i] == d_x[i]);
+    else
+      REQUIRE(!std::isfinite(masked[i]));
   }
 }
 

@@ -1,10 +1,11 @@
 #pragma once
 
-// From the sums of a warpgroup to pixels: bias, residual, activation, and the panels of
+// From the sums of a warpgroup to pixels: bias, residual, activation or mask, and the panels of
 // grouped_gemm/epilogue_sm90.cuh.
 
 #include "kernels/experts/grouped_conv2d/load_sm90.cuh"
 #include "kernels/experts/grouped_gemm/epilogue_sm90.cuh"
+#include "kernels/vision/conv2d_finish.h"
 
 namespace moat::kernels::sm90 {
 
@@ -44,27 +45,32 @@ class PixelWriter {
   }
 
  private:
-  // Of the forward product: 64 channels of 64 pixels, of which this thread has two neighbouring
-  // channels of two pixels in each group of four values.
+  // 64 channels of 64 pixels, of which this thread has two neighbouring channels of two pixels in
+  // each group of four values.
   __device__ void finish(float (&values)[32], int expert, int first, int rows, int column) const {
-    if (p_.a.use != FilterUse::forward) return;
     const float* bias = static_cast<const float*>(p_.a.bias) + int64_t{expert} * p_.to.width;
     const int row = thread_of_group() / kWarp * 16 + lane() / 4;
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const int at = column + 8 * j + lane() % 4 * 2;
-      if (at >= p_.to.width) continue;
-      float2 added{0, 0};
-      if (p_.a.bias) added = *reinterpret_cast<const float2*>(bias + at);
+    for (int half = 0; half < 2; ++half) {
+      const bool present = row + 8 * half < rows;
+      const int64_t pixel =
+          present ? pixel_of(p_.pixels, p_.a.to_shape, first + row + 8 * half) : 0;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
+      for (int j = 0; j < 8; ++j) {
+        const int at = column + 8 * j + lane() % 4 * 2;
+        if (!present || at >= p_.to.width) continue;
         float &low = values[4 * j + 2 * half], &high = values[4 * j + 2 * half + 1];
-        low += added.x, high += added.y;
-        if (p_.a.residual && row + 8 * half < rows) {
-          const uint32_t both = *reinterpret_cast<const uint32_t*>(
-              static_cast<const Bf16*>(p_.a.residual) +
-              int64_t{first + row + 8 * half} * p_.to.width + at);
-          low += __uint_as_float(both << 16), high += __uint_as_float(both & 0xffff0000u);
+        if (p_.a.bias) {
+          const float2 added = *reinterpret_cast<const float2*>(bias + at);
+          low += added.x, high += added.y;
+        }
+        if (p_.a.residual) {
+          const float2 added = pair_at(p_.a.residual, pixel, at);
+          low += added.x, high += added.y;
+        }
+        if (p_.a.mask) {
+          const float2 x = pair_at(p_.a.mask, pixel, at);
+          low = behind_relu(low, x.x), high = behind_relu(high, x.y);
         }
         if (p_.a.activation == ConvActivation::relu) {  // keeps NaN
           low = low < 0 ? 0 : low;
@@ -72,6 +78,12 @@ class PixelWriter {
         }
       }
     }
+  }
+
+  __device__ float2 pair_at(const void* images, int64_t pixel, int channel) const {
+    const uint32_t both = *reinterpret_cast<const uint32_t*>(static_cast<const Bf16*>(images) +
+                                                             pixel * p_.to.width + channel);
+    return {__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u)};
   }
 
   const PixelProduct& p_;

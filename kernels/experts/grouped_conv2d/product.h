@@ -41,7 +41,8 @@ struct ConvProduct {
   const void* filters;    // one KRSC filter per expert, in the images' format,
   int64_t filter_stride;  // this many values apart
   const void* bias;       // of the forward product alone, or nullptr
-  const void* residual;   // likewise
+  const void* residual;   // residual, or added, or nullptr
+  const void* mask;       // of the input gradient alone, or nullptr
   void* to;               // y, or d_x
   const int32_t* offsets;
   int n, experts;
@@ -82,6 +83,8 @@ ConvProduct conv_product(const Grouped& a, Precision precision) {
     p.activation = a.activation;
   } else {
     p.from = a.d_y;
+    p.residual = a.added;
+    p.mask = a.mask;
     p.to = a.d_x;
     p.from_shape = y_shape(g);
     p.to_shape = x_shape(g);

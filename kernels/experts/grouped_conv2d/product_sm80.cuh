@@ -6,6 +6,7 @@
 #include "kernels/experts/grouped_gemm/epilogue.cuh"
 #include "kernels/experts/grouped_gemm/mainloop_sm80.cuh"
 #include "kernels/experts/grouped_gemm/tile_scheduler.cuh"
+#include "kernels/vision/conv2d_finish.h"
 
 namespace moat::kernels::sm80 {
 
@@ -18,7 +19,8 @@ __device__ C activated(ConvActivation activation, C x) {
   return activation == ConvActivation::relu && x < 0 ? C(0) : x;
 }
 
-// Bias, residual and activation of kColumns neighbouring channels of a pixel, and their store.
+// Bias, residual, activation and mask of kColumns neighbouring channels of a pixel, and their
+// store.
 template <class T>
 class ConvEpilogue {
  public:
@@ -27,12 +29,14 @@ class ConvEpilogue {
   __device__ ConvEpilogue(const ConvProduct& a, int expert)
       : to_(static_cast<T*>(a.to)),
         residual_(static_cast<const T*>(a.residual)),
+        mask_(static_cast<const T*>(a.mask)),
         bias_(a.bias ? static_cast<const float*>(a.bias) + int64_t{expert} * a.to_shape.channels
                      : nullptr),
         width_(a.to_shape.channels),
         activation_(a.activation),
         aligned_(takes_vectors<T>(a.to, width_)),
-        aligned_residual_(takes_vectors<T>(a.residual, width_)) {}
+        aligned_residual_(takes_vectors<T>(a.residual, width_)),
+        aligned_mask_(takes_vectors<T>(a.mask, width_)) {}
 
   __device__ void finish(int64_t pixel, int column, float (&sums)[kColumns]) const {
     const int count = width_ - column;
@@ -41,16 +45,14 @@ class ConvEpilogue {
       for (int i = 0; i < kColumns; ++i)
         if (i < count) sums[i] += bias_[column + i];
     if (residual_) {
-      const T* residual = residual_ + pixel * width_ + column;
-      Vector<T, kColumns> added{};
-      if (aligned_residual_)
-        added = load<kColumns>(residual);
-      else
-#pragma unroll
-        for (int i = 0; i < kColumns; ++i)
-          if (i < count) added.values[i] = residual[i];
+      const auto added = read(residual_ + pixel * width_ + column, count, aligned_residual_);
 #pragma unroll
       for (int i = 0; i < kColumns; ++i) sums[i] += float(added.values[i]);
+    }
+    if (mask_) {
+      const auto x = read(mask_ + pixel * width_ + column, count, aligned_mask_);
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) sums[i] = behind_relu(sums[i], float(x.values[i]));
     }
 #pragma unroll
     for (float& v : sums) v = activated(activation_, v);
@@ -62,12 +64,22 @@ class ConvEpilogue {
   }
 
  private:
+  // The first `count` values side by side, and zeros.
+  static __device__ Vector<T, kColumns> read(const T* from, int count, bool aligned) {
+    if (aligned) return load<kColumns>(from);
+    Vector<T, kColumns> values{};
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i)
+      if (i < count) values.values[i] = from[i];
+    return values;
+  }
+
   T* to_;
-  const T* residual_;
+  const T *residual_, *mask_;
   const float* bias_;
   int width_;
   ConvActivation activation_;
-  bool aligned_, aligned_residual_;
+  bool aligned_, aligned_residual_, aligned_mask_;
 };
 
 // Sums of a tile to its pixels; without sums, zeros.
@@ -186,6 +198,7 @@ __global__ void __launch_bounds__(kSide64* kSide64, 4) grouped_conv2d_f64_kernel
         if (a.bias)
           sum += static_cast<const double*>(a.bias)[int64_t{tile.expert} * width + column];
         if (a.residual) sum += static_cast<const double*>(a.residual)[at];
+        if (a.mask) sum = behind_relu(sum, static_cast<const double*>(a.mask)[at]);
         sum = activated(a.activation, sum);
       }
       static_cast<double*>(a.to)[at] = sum;

@@ -109,23 +109,24 @@ class WindowGroup {
     ptx::wgmma_commit();
   }
 
-  // Of this thread's positions: the pixels, and their residuals while the products are under way.
+  // Of this thread's positions, while the products are under way: the pixels, their residuals, and
+  // which of their values the mask lets through.
   __device__ void find_results(int first, int turn) {
-    const int width = p_.a.to_shape.channels;
     const auto* residual = static_cast<const Bf16*>(p_.a.residual);
+    [[maybe_unused]] const auto* mask = static_cast<const Bf16*>(p_.a.mask);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       const int position = row / 2 * 64 + thread_of_group() / kWarp * 16 + row % 2 * 8 + lane() / 4;
       const int pixel = table(turn)[p_.window.lead + position];
       pixels_[row] = first + position < last_ ? pixel : -1;
-      if constexpr (kForward) {
-        const bool present = residual && pixels_[row] >= 0;
-        const Bf16* from = row_of(residual, pixels_[row], width) + lane() % 4 * 2;
-#pragma unroll
-        for (int j = 0; j < kChunks; ++j) {
-          const int left = width - 8 * j - lane() % 4 * 2;
-          residuals_[row][j] = present && left > 0 ? load_pair(from + 8 * j, left) : 0;
-        }
+      each_pair(residual, pixels_[row], [&](int j, uint32_t pair) { residuals_[row][j] = pair; });
+      if constexpr (!kForward) {
+        passed_[row] = ~0u;
+        if (mask)
+          each_pair(mask, pixels_[row], [&](int j, uint32_t pair) {
+            if (low_of(pair) <= 0) passed_[row] ^= 1u << 2 * j;
+            if (high_of(pair) <= 0) passed_[row] ^= 2u << 2 * j;
+          });
       }
     }
   }
@@ -137,7 +138,7 @@ class WindowGroup {
     ptx::wgmma_keep(sums_[1]);
   }
 
-  // Bias, residual and activation, and 16-byte stores.
+  // Bias, residual, activation and mask, and 16-byte stores.
   __device__ void write() const {
     const int width = p_.a.to_shape.channels;
     auto* to = static_cast<Bf16*>(p_.a.to);
@@ -171,17 +172,38 @@ class WindowGroup {
   // Two columns of a position, in chunk `chunk` of the block's two positions.
   __device__ uint32_t result(int block, int chunk) const {
     const int half = chunk / kChunks, j = chunk % kChunks;
-    float low = sums_[block][4 * j + 2 * half], high = sums_[block][4 * j + 2 * half + 1];
+    const uint32_t residual = residuals_[2 * block + half][j];
+    float low = sums_[block][4 * j + 2 * half] + low_of(residual),
+          high = sums_[block][4 * j + 2 * half + 1] + high_of(residual);
     if constexpr (kForward) {
-      const uint32_t residual = residuals_[2 * block + half][j];
-      low += bias_[2 * j] + __uint_as_float(residual << 16);
-      high += bias_[2 * j + 1] + __uint_as_float(residual & 0xffff0000u);
+      low += bias_[2 * j];
+      high += bias_[2 * j + 1];
       if (p_.a.activation == ConvActivation::relu) {  // keeps NaN
         low = low < 0 ? 0 : low;
         high = high < 0 ? 0 : high;
       }
+    } else {
+      const uint32_t passed = passed_[2 * block + half] >> 2 * j;
+      low = passed & 1 ? low : 0;
+      high = passed & 2 ? high : 0;
     }
     return ptx::pack_bf16(low, high);
+  }
+
+  static __device__ float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
+  static __device__ float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+  // f(j, this thread's two values of chunk j) of a pixel; zeros where there are none.
+  template <class F>
+  __device__ void each_pair(const Bf16* images, int pixel, F&& f) const {
+    const int width = p_.a.to_shape.channels;
+    const bool present = images && pixel >= 0;
+    const Bf16* from = row_of(images, pixel, width) + lane() % 4 * 2;
+#pragma unroll
+    for (int j = 0; j < kChunks; ++j) {
+      const int left = width - 8 * j - lane() % 4 * 2;
+      f(j, present && left > 0 ? load_pair(from + 8 * j, left) : 0);
+    }
   }
 
   // Two values of a row, or its last one and zero.
@@ -215,6 +237,7 @@ class WindowGroup {
   float sums_[2][kColumns / 2];
   int pixels_[kRows];
   uint32_t residuals_[kRows][kChunks];
+  uint32_t passed_[kRows];  // two bits for each chunk
 };
 
 }  // namespace moat::kernels::sm90

@@ -35,10 +35,10 @@ void convolve(const ConvProblem& p, const ConvPlan& plan, const ConvData& data) 
   g.dtype = Dtype::f32;
   const auto fetched = tests::fetched<float>;
   const int64_t x_size = p.n * g.x_size(), y_size = p.n * g.y_size();
+  const ConvFusion fused = plan.fuses ? p.behind : ConvFusion{};
   if (p.use == ConvUse::forward) {
     const auto x = fetched(data.input, x_size, dtype),
                filter = fetched(data.filter, g.filter_size(), dtype);
-    const ConvFusion fused = plan.fuses ? p.behind : ConvFusion{};
     const auto bias = fetched(fused.bias ? data.bias : nullptr, g.c_out, Dtype::f32),
                residual = fetched(fused.residual ? data.residual : nullptr, y_size, dtype);
     std::vector<float> y(static_cast<size_t>(y_size));
@@ -56,10 +56,14 @@ void convolve(const ConvProblem& p, const ConvPlan& plan, const ConvData& data) 
   } else if (p.use == ConvUse::input_grad) {
     const auto d_y = fetched(data.input, y_size, dtype),
                filter = fetched(data.filter, g.filter_size(), dtype);
+    const auto added = fetched(fused.residual ? data.residual : nullptr, x_size, dtype),
+               mask = fetched(fused.mask ? data.mask : nullptr, x_size, dtype);
     std::vector<float> d_x(static_cast<size_t>(x_size));
     call<Conv2dInputGrad>(conv2d_input_grad_workspace, conv2d_input_grad,
                           {.d_y = d_y.data(),
                            .filter = filter.data(),
+                           .added = fused.residual ? added.data() : nullptr,
+                           .mask = fused.mask ? mask.data() : nullptr,
                            .d_x = d_x.data(),
                            .n = p.n,
                            .geometry = g,

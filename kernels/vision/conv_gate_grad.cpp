@@ -1,4 +1,4 @@
-#include "kernels/vision/conv_epilogue_grad.h"
+#include "kernels/vision/conv_gate_grad.h"
 
 #include <algorithm>
 #include <array>
@@ -15,20 +15,11 @@ namespace {
 constexpr int kLanes = 16;
 
 template <class T>
-void one_image(const ConvEpilogueGrad& a, int64_t image, const compute_t<T>* bias) {
+void one_image(const ConvGateGrad& a, int64_t image, const compute_t<T>* bias) {
   using C = compute_t<T>;
   const int64_t size = int64_t{a.pixels} * a.channels, first = image * size;
-  const auto *d_y = static_cast<const T*>(a.d_y) + first, *y = static_cast<const T*>(a.y) + first;
+  const auto *d = static_cast<const T*>(a.d_pre) + first, *y = static_cast<const T*>(a.y) + first;
   const auto* residual = a.residual ? static_cast<const T*>(a.residual) + first : nullptr;
-  auto* d_pre = a.d_pre ? static_cast<T*>(a.d_pre) + first : nullptr;
-  const bool relu = a.activation == ConvActivation::relu;
-  if (relu || d_pre)
-    for (int64_t i = 0; i < size; ++i) {
-      const T d = d_y[i];  // read in any case: without a branch the loop is vector code
-      d_pre[i] = !relu || C(y[i]) > 0 ? d : T{};
-    }
-  if (!a.d_gate) return;
-  const T* d = d_pre ? d_pre : d_y;
   std::array<C, kLanes> sums{};
   for (int pixel = 0; pixel < a.pixels; ++pixel) {
     const int64_t at = int64_t{pixel} * a.channels;
@@ -50,8 +41,8 @@ void one_image(const ConvEpilogueGrad& a, int64_t image, const compute_t<T>* bia
 
 }  // namespace
 
-Status conv_epilogue_grad(Cpu, const ConvEpilogueGrad& a) {
-  if (!is_valid_epilogue_grad(a)) return Status::bad_args;
+Status conv_gate_grad(Cpu, const ConvGateGrad& a) {
+  if (!is_valid(a)) return Status::bad_args;
   if (a.offsets && (!are_segments(a.offsets, a.segments) || a.offsets[a.segments] != a.n))
     return Status::bad_args;
   const int64_t grain = std::max<int64_t>(1, 16384 / (int64_t{a.pixels} * a.channels));
