@@ -83,10 +83,6 @@ kernels::ConvActivation conv_activation(Activation activation) {
 
 Tensor contiguous_or_undefined(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
-Source source_of(Activation activation) {
-  return activation == Activation::relu ? Source::relu : Source::any;
-}
-
 Tensor conv_gate_grad(const Tensor& d_pre, const Tensor& y, const Tensor& residual,
                       const Tensor& bias, const Tensor& offsets) {
   const Tensor d = d_pre.contiguous(), added = contiguous_or_undefined(residual);

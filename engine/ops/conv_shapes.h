@@ -3,7 +3,6 @@
 // What conv2d and grouped_conv2d share: checks of shapes, and the gradient of the gate.
 
 #include "engine/ops/vision.h"
-#include "engine/tape.h"
 #include "kernels/vision/conv2d.h"
 
 namespace moat::engine {
@@ -23,8 +22,6 @@ const Tensor& packed_filter(const PackedConv2d& packed, kernels::FilterUse use);
 
 kernels::ConvActivation conv_activation(Activation activation);
 Tensor contiguous_or_undefined(const Tensor& x);
-
-Source source_of(Activation activation);
 
 // The gradient of the gate [n] in y = activation(convolution · gate + bias + residual), d_pre being
 // that of what the activation sees; see conv_gate_grad.h. bias: [segments, c_out] or undefined.

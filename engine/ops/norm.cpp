@@ -57,38 +57,36 @@ struct Operands {
   Tensor per_channel() const { return Tensor::empty({channels}, channel_dtype(x), x.device()); }
 };
 
-// What the gradient is computed from. x is undefined when it is not needed, y without a relu.
+// What the gradient is computed from. x is undefined when it is not needed.
 struct Saved {
-  Tensor x, y, gamma, mean, inv_std;
+  Tensor x, gamma, mean, inv_std;
   int64_t rows, channels;
   kernels::NormStatistics statistics;
 };
 
-Tensors norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& needs) {
-  const Tensor d_y = d_y_any.contiguous();
+Tensors norm_grad(const Saved& s, const Tensor& d_any, const Needs& needs) {
+  const Tensor d = d_any.contiguous();
   const auto like = [&](bool needed, const Tensor& model) {
     return needed ? Tensor::empty(model.shape(), model.dtype(), model.device()) : Tensor{};
   };
-  const Tensor d_x = like(needs[0], d_y), d_gamma = like(needs[1], s.inv_std),
-               d_beta = like(needs[2], s.inv_std), d_residual = like(needs[3], d_y);
-  const kernels::BatchNormGrad args{.d_y = d_y.data(),
+  const Tensor d_x = like(needs[0], d), d_gamma = like(needs[1], s.inv_std),
+               d_beta = like(needs[2], s.inv_std);
+  const kernels::BatchNormGrad args{.d = d.data(),
                                     .x = s.x.data(),
-                                    .y = s.y.data(),
                                     .gamma = s.gamma.data(),
                                     .mean = s.mean.data(),
                                     .inv_std = s.inv_std.data(),
                                     .d_x = d_x.data(),
                                     .d_gamma = d_gamma.data(),
                                     .d_beta = d_beta.data(),
-                                    .d_residual = d_residual.data(),
                                     .rows = s.rows,
                                     .channels = to_int(s.channels),
                                     .statistics = s.statistics,
-                                    .dtype = d_y.dtype()};
+                                    .dtype = d.dtype()};
   dispatch(
-      d_y.device(), [&](auto on) { return kernels::batch_norm_grad_workspace(on, args); },
+      d.device(), [&](auto on) { return kernels::batch_norm_grad_workspace(on, args); },
       [&](auto on) { return kernels::batch_norm_grad(on, args); });
-  return {d_x, d_gamma, d_beta, d_residual};
+  return {d_x, d_gamma, d_beta, needs[3] ? d : Tensor{}};
 }
 
 }  // namespace
@@ -133,13 +131,12 @@ Tensor batch_norm_train(const Tensor& x, const Tensor& gamma, const Tensor& beta
       [&](auto on) { return kernels::batch_norm_train(on, args); });
   running_mean.mark_written();
   running_var.mark_written();
-  const Saved saved{in.x,        activation == Activation::relu ? y : Tensor{},
-                    in.gamma,    mean,
-                    inv_std,     in.rows,
-                    in.channels, kernels::NormStatistics::batch};
+  const Saved saved{
+      in.x, in.gamma, mean, inv_std, in.rows, in.channels, kernels::NormStatistics::batch};
   return recorded(
       name, {x, gamma, beta, residual}, y,
-      [saved](const Tensors& d_y, const Needs& needs) { return norm_grad(saved, d_y[0], needs); });
+      [saved](const Tensors& d, const Needs& needs) { return norm_grad(saved, d[0], needs); },
+      source_of(activation));
 }
 
 Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
@@ -173,7 +170,6 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
   // Only the gradients of gamma and beta read x and the mean, which a later training step changes.
   const bool sums = is_differentiated(gamma) || is_differentiated(beta);
   const Saved saved{sums ? in.x : Tensor{},
-                    activation == Activation::relu ? y : Tensor{},
                     in.gamma,
                     sums ? mean.clone() : Tensor{},
                     inv_std,
@@ -182,7 +178,8 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                     kernels::NormStatistics::constant};
   return recorded(
       name, {x, gamma, beta, residual}, y,
-      [saved](const Tensors& d_y, const Needs& needs) { return norm_grad(saved, d_y[0], needs); });
+      [saved](const Tensors& d, const Needs& needs) { return norm_grad(saved, d[0], needs); },
+      source_of(activation));
 }
 
 FoldedConv fold_batch_norm(const Tensor& filter_any, const Tensor& gamma, const Tensor& beta,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/ops/activation.h"
 #include "engine/tensor.h"
 
 namespace moat::engine {
@@ -31,8 +32,6 @@ struct PackedConv2d {
 // On a CPU that is checked here, on a GPU it is up to the caller.
 PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dOptions& options,
                          int height, int width, Dtype dtype, int experts = 1);
-
-enum class Activation { none, relu };
 
 // activation(conv(x) + bias + residual); residual [n, h', w', c_out] or undefined. Differentiable
 // with respect to x and residual only: the weights are constants here.

@@ -180,77 +180,55 @@ void normalise(const Lines& l, const void* x_in, const void* residual_in, void* 
   });
 }
 
-template <class T>
-compute_t<T> masked(T d_y, T y) {
-  return static_cast<compute_t<T>>(y) <= 0 ? compute_t<T>(0) : static_cast<compute_t<T>>(d_y);
-}
-
-// totals = sum of d and sum of d (x - mean); writes d_residual on the way.
+// totals = sum of d and sum of d (x - mean).
 template <class T>
 void gradient_sums(const Lines& l, const Scratch& s, const BatchNormGrad& a,
                    const compute_t<T>* center) {
   using C = compute_t<T>;
-  const auto *d_y = static_cast<const T*>(a.d_y), *x = static_cast<const T*>(a.x),
-             *y = static_cast<const T*>(a.y);
-  auto* d_residual = static_cast<T*>(a.d_residual);
-  with_facts(y, d_residual, [&]<bool kRelu, bool kResidual>() {
-    parallel_for(l.blocks(), 1, [&](int64_t from, int64_t to) {
-      for (int64_t block = from; block < to; ++block) {
-        const int64_t first = block * l.block_rows(), last = first + l.rows_of(block);
-        double* out = s.sums + block * 2 * l.channels;
-        l.tiles([&](int64_t column, int64_t columns) {
-          std::array<C, kTile> sum{}, product{};
-          l.walk(first, last, column, columns, [&](int64_t at, int64_t count) {
-            for (int64_t j = 0; j < count; ++j) {
-              const C d = kRelu ? masked(d_y[at + j], y[at + j]) : static_cast<C>(d_y[at + j]);
-              if constexpr (kResidual) d_residual[at + j] = static_cast<T>(d);
-              sum[size_t(j)] += d;
-              product[size_t(j)] += d * (static_cast<C>(x[at + j]) - center[column + j]);
-            }
-          });
-          fold_tile(sum, columns, l.channels, out + column);
-          fold_tile(product, columns, l.channels, out + l.channels + column);
+  const auto *d = static_cast<const T*>(a.d), *x = static_cast<const T*>(a.x);
+  parallel_for(l.blocks(), 1, [&](int64_t from, int64_t to) {
+    for (int64_t block = from; block < to; ++block) {
+      const int64_t first = block * l.block_rows(), last = first + l.rows_of(block);
+      double* out = s.sums + block * 2 * l.channels;
+      l.tiles([&](int64_t column, int64_t columns) {
+        std::array<C, kTile> sum{}, product{};
+        l.walk(first, last, column, columns, [&](int64_t at, int64_t count) {
+          for (int64_t j = 0; j < count; ++j) {
+            const C v = static_cast<C>(d[at + j]);
+            sum[size_t(j)] += v;
+            product[size_t(j)] += v * (static_cast<C>(x[at + j]) - center[column + j]);
+          }
         });
-      }
-    });
+        fold_tile(sum, columns, l.channels, out + column);
+        fold_tile(product, columns, l.channels, out + l.channels + column);
+      });
+    }
   });
   std::fill(s.totals, s.totals + 2 * l.channels, 0);
   for (int64_t block = 0; block < l.blocks(); ++block)
     for (int64_t j = 0; j < 2 * l.channels; ++j) s.totals[j] += s.sums[block * 2 * l.channels + j];
 }
 
-// Writes d_residual alone, for callers that need no sums.
-template <class T>
-void mask_gradient(const Lines& l, const BatchNormGrad& a) {
-  const auto *d_y = static_cast<const T*>(a.d_y), *y = static_cast<const T*>(a.y);
-  auto* d_residual = static_cast<T*>(a.d_residual);
-  parallel_for(l.rows * l.channels, kGrain, [&](int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; ++i)
-      d_residual[i] = y ? static_cast<T>(masked(d_y[i], y[i])) : d_y[i];
-  });
-}
-
 // d_x = factor · (d - shift - (x - center) · slope); the last two terms only for statistics of the
-// batch. The masked d is d_residual where that has been written.
+// batch.
 template <class T>
 void input_gradient(const Lines& l, const BatchNormGrad& a, const compute_t<T>* center,
                     const compute_t<T>* factor, const compute_t<T>* shift,
                     const compute_t<T>* slope) {
   using C = compute_t<T>;
-  const auto *d_y = static_cast<const T*>(a.d_residual ? a.d_residual : a.d_y),
-             *x = static_cast<const T*>(a.x),
-             *y = static_cast<const T*>(a.d_residual ? nullptr : a.y);
+  const auto *d = static_cast<const T*>(a.d), *x = static_cast<const T*>(a.x);
   auto* d_x = static_cast<T*>(a.d_x);
-  with_facts(y, a.statistics == NormStatistics::batch, [&]<bool kRelu, bool kBatch>() {
-    parallel_for(l.rows, l.grain(), [&](int64_t from, int64_t to) {
-      l.walk(from, to, 0, l.width, [&](int64_t at, int64_t count) {
-        for (int64_t j = 0; j < count; ++j) {
-          C d = kRelu ? masked(d_y[at + j], y[at + j]) : static_cast<C>(d_y[at + j]);
-          if constexpr (kBatch)
-            d = d - shift[j] - (static_cast<C>(x[at + j]) - center[j]) * slope[j];
-          d_x[at + j] = static_cast<T>(factor[j] * d);
-        }
-      });
+  const bool batch = a.statistics == NormStatistics::batch;
+  parallel_for(l.rows, l.grain(), [&](int64_t from, int64_t to) {
+    l.walk(from, to, 0, l.width, [&](int64_t at, int64_t count) {
+      if (batch)
+        for (int64_t j = 0; j < count; ++j)
+          d_x[at + j] =
+              static_cast<T>(factor[j] * (static_cast<C>(d[at + j]) - shift[j] -
+                                          (static_cast<C>(x[at + j]) - center[j]) * slope[j]));
+      else
+        for (int64_t j = 0; j < count; ++j)
+          d_x[at + j] = static_cast<T>(factor[j] * static_cast<C>(d[at + j]));
     });
   });
 }
@@ -348,8 +326,6 @@ Status batch_norm_grad(Cpu on, const BatchNormGrad& a) {
       repeat(slope, l, [&](int64_t j) {
         return d_x[j] * static_cast<double>(inv_std[j]) * inv_std[j] / rows;
       });
-    } else if (a.d_residual) {
-      mask_gradient<T>(l, a);
     }
     if (a.d_x) input_gradient<T>(l, a, center, factor, shift, slope);
     return Status::ok;

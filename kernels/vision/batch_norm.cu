@@ -255,7 +255,7 @@ Status batch_norm_grad(Cuda on, const BatchNormGrad& a) {
   if ((batch || a.d_gamma || a.d_beta) && !a.x && a.rows > 0) return Status::bad_args;
   if (on.workspace_bytes < batch_norm_grad_workspace(on, a)) return Status::small_workspace;
   return with_float(a.dtype, [&]<class T>() {
-    return with_vector<T>(a.channels, {a.d_y, a.x, a.y},
+    return with_vector<T>(a.channels, {a.d, a.x},
                           [&]<int N>() { return batch_norm::gradient<T, N>(on, a); });
   });
 }

@@ -63,23 +63,21 @@ size_t batch_norm_eval_workspace(Cuda, const BatchNormEval&);
 Status batch_norm_eval(Cpu, const BatchNormEval&);
 Status batch_norm_eval(Cuda, const BatchNormEval&);
 
-// d = d_y where y > 0 (or NaN), all of d_y for y = nullptr; x^ = (x - mean) inv_std.
-//   d_residual = d, d_beta = sum d, d_gamma = sum d x^
+// Of the d of what the activation sees, which is d_residual too; x^ = (x - mean) inv_std.
+//   d_beta = sum d, d_gamma = sum d x^
 //   d_x = gamma inv_std d                                         statistics constant
 //   d_x = gamma inv_std (d - (d_beta + x^ d_gamma) / rows)        statistics of the batch
 // Any of the outputs may be nullptr. x is read for d_gamma, d_beta and statistics of the batch.
 enum class NormStatistics : uint8_t { constant, batch };
 struct BatchNormGrad {
-  const void* d_y;      // [rows, channels]
+  const void* d;        // [rows, channels]
   const void* x;        // [rows, channels]
-  const void* y;        // [rows, channels], the mask of a relu
   const void* gamma;    // [channels]
   const void* mean;     // [channels]
   const void* inv_std;  // [channels]
   void* d_x;            // [rows, channels]
   void* d_gamma;        // [channels]
   void* d_beta;         // [channels]
-  void* d_residual;     // [rows, channels]
   int64_t rows;
   int channels;
   NormStatistics statistics;

@@ -211,11 +211,11 @@ void check_eval(int64_t rows, int channels, const Form& form) {
   require_close("y", widened(device_y.host()), y, 2 * roundoff<T> + 64 * roundoff<C>);
 }
 
-constexpr unsigned kDx = 1, kDgamma = 2, kDbeta = 4, kDresidual = 8;
+constexpr unsigned kDx = 1, kDgamma = 2, kDbeta = 4;
 
 template <class T>
 struct GradRun {
-  std::vector<T> d_x, d_residual;
+  std::vector<T> d_x;
   Channels<T> d_gamma, d_beta;
 };
 
@@ -227,53 +227,43 @@ GradRun<T> check_grad(int64_t rows, int channels, NormStatistics statistics, uns
                            << " statistics, wanted " << wanted);
   using C = compute_t<T>;
   const size_t count = size_t(rows) * size_t(channels), c = size_t(channels);
-  const bool relu = form.activation == NormActivation::relu;
-  const std::vector<T> x = rounded<T>(normals(count, 1)), d_y = rounded<T>(normals(count, 2));
-  std::vector<double> outputs = normals(count, 3);
-  for (double& v : outputs) v = v < 0 ? 0 : v;
-  if (count > 0) outputs[count / 2] = std::numeric_limits<double>::quiet_NaN();
-  const std::vector<T> y = rounded<T>(outputs);
+  const std::vector<T> x = rounded<T>(normals(count, 1)), d = rounded<T>(normals(count, 2));
   const Channels<T> gamma = rounded<C>(normals(c, 4)), mean = rounded<C>(normals(c, 5));
   Channels<T> inv_std = rounded<C>(normals(c, 6));
   for (C& v : inv_std) v = v * v / 4 + C(0.5);
 
-  const Matrix<T> device_d_y(d_y, form.offset(0)), device_x(x, form.offset(1)),
-      device_y(y, form.offset(2)), d_x(count, form.offset(3)), d_residual(count, form.offset(4));
+  const Matrix<T> device_d(d, form.offset(0)), device_x(x, form.offset(1)),
+      d_x(count, form.offset(2));
   const DeviceArray<C> device_gamma(gamma), device_mean(mean), device_inv_std(inv_std), d_gamma(c),
       d_beta(c);
   const bool reads_x = statistics == NormStatistics::batch || (wanted & (kDgamma | kDbeta)) != 0;
-  BatchNormGrad args{.d_y = device_d_y.data(),
+  BatchNormGrad args{.d = device_d.data(),
                      .x = reads_x ? device_x.data() : nullptr,
-                     .y = relu ? device_y.data() : nullptr,
                      .gamma = form.affine ? device_gamma.data() : nullptr,
                      .mean = device_mean.data(),
                      .inv_std = device_inv_std.data(),
                      .d_x = wanted & kDx ? d_x.data() : nullptr,
                      .d_gamma = wanted & kDgamma ? d_gamma.data() : nullptr,
                      .d_beta = wanted & kDbeta ? d_beta.data() : nullptr,
-                     .d_residual = wanted & kDresidual ? d_residual.data() : nullptr,
                      .rows = rows,
                      .channels = channels,
                      .statistics = statistics,
                      .dtype = dtype_of<T>};
   REQUIRE(run<BatchNormGrad>(batch_norm_grad, args, batch_norm_grad_workspace(Cuda{}, args)) ==
           Status::ok);
-  const GradRun<T> out{d_x.host(), d_residual.host(), d_gamma.host(), d_beta.host()};
+  const GradRun<T> out{d_x.host(), d_gamma.host(), d_beta.host()};
 
-  const std::vector<double> wide_d_y = widened(d_y), wide_x = widened(x), wide_y = widened(y),
-                            wide_gamma = widened(gamma), wide_mean = widened(mean),
-                            wide_inv_std = widened(inv_std);
-  std::vector<double> ref_d_x(count), ref_d_residual(count), ref_d_gamma(c), ref_d_beta(c);
-  args.d_y = wide_d_y.data();
+  const std::vector<double> wide_d = widened(d), wide_x = widened(x), wide_gamma = widened(gamma),
+                            wide_mean = widened(mean), wide_inv_std = widened(inv_std);
+  std::vector<double> ref_d_x(count), ref_d_gamma(c), ref_d_beta(c);
+  args.d = wide_d.data();
   args.x = reads_x ? wide_x.data() : nullptr;
-  args.y = relu ? wide_y.data() : nullptr;
   args.gamma = form.affine ? wide_gamma.data() : nullptr;
   args.mean = wide_mean.data();
   args.inv_std = wide_inv_std.data();
   args.d_x = wanted & kDx ? ref_d_x.data() : nullptr;
   args.d_gamma = wanted & kDgamma ? ref_d_gamma.data() : nullptr;
   args.d_beta = wanted & kDbeta ? ref_d_beta.data() : nullptr;
-  args.d_residual = wanted & kDresidual ? ref_d_residual.data() : nullptr;
   args.dtype = Dtype::f64;
   REQUIRE(run_on_cpu(batch_norm_grad, batch_norm_grad_workspace(Cpu{}, args), args) == Status::ok);
   // Sums of `rows` terms of about 2 in magnitude.
@@ -282,7 +272,6 @@ GradRun<T> check_grad(int64_t rows, int channels, NormStatistics statistics, uns
     require_close("d_x", widened(out.d_x), ref_d_x, 2 * roundoff<T> + 16 * kSumError<T>);
   if (wanted & kDgamma) require_close("d_gamma", widened(out.d_gamma), ref_d_gamma, of_sums);
   if (wanted & kDbeta) require_close("d_beta", widened(out.d_beta), ref_d_beta, of_sums);
-  if (wanted & kDresidual) REQUIRE(widened(out.d_residual) == ref_d_residual);
   return out;
 }
 
@@ -355,7 +344,7 @@ TEMPLATE_TEST_CASE("cuda: batch_norm_eval equals its float64 reference", "[cuda]
 
 TEMPLATE_TEST_CASE("cuda: batch_norm_grad equals its float64 reference", "[cuda][batch_norm]",
                    double, float, Bf16) {
-  constexpr unsigned kAll = kDx | kDgamma | kDbeta | kDresidual;
+  constexpr unsigned kAll = kDx | kDgamma | kDbeta;
   for (const auto statistics : {NormStatistics::constant, NormStatistics::batch}) {
     for (const auto& [rows, channels] : shapes<TestType>()) {
       const auto first = check_grad<TestType>(rows, channels, statistics, kAll, {}),
@@ -363,19 +352,17 @@ TEMPLATE_TEST_CASE("cuda: batch_norm_grad equals its float64 reference", "[cuda]
       REQUIRE(same_bits(first.d_x, second.d_x));
       REQUIRE(same_bits(first.d_gamma, second.d_gamma));
     }
-    for (const unsigned one : {1u, 2u, 4u, 8u, 16u})
+    for (const unsigned one : {1u, 2u, 4u})
       check_grad<TestType>(17, 16, statistics, kAll, {.shifted = one});
     const auto sums = check_grad<TestType>(500, 16, statistics, kDgamma | kDbeta, {});
-    for (const unsigned one : {0u, 8u, 16u}) {
+    for (const unsigned one : {0u, 4u}) {
       const auto all = check_grad<TestType>(500, 16, statistics, kAll, {.shifted = one});
       REQUIRE(same_bits(all.d_gamma, sums.d_gamma));
       REQUIRE(same_bits(all.d_beta, sums.d_beta));
     }
     check_grad<TestType>(0, 5, statistics, kAll, {});
     for (unsigned wanted = 0; wanted <= kAll; ++wanted)
-      for (const auto activation : {NormActivation::none, NormActivation::relu})
-        check_grad<TestType>(21, 8, statistics, wanted,
-                             {.affine = wanted % 3 != 0, .activation = activation});
+      check_grad<TestType>(21, 8, statistics, wanted, {.affine = wanted % 3 != 0});
   }
 }
 

@@ -1,9 +1,7 @@
 #pragma once
 
-// Bytes, in values of the matrix: the sums read d_y, x and the mask y, and write d_residual; with
-// constant statistics they write d_x, too, and that is all. With statistics of the batch a second
-// pass reads the masked gradient (d_residual where it has been written, else d_y and y) and x and
-// writes d_x: 5 reads and 2 writes in all for a block with a relu and a residual.
+// Bytes, in values of the matrix: the sums read d and x; with constant statistics they write d_x,
+// too, and that is all. With statistics of the batch a second pass reads d and x and writes d_x.
 
 #include <cmath>
 
@@ -11,29 +9,6 @@
 #include "kernels/vision/batch_norm/tiles.cuh"
 
 namespace moat::kernels::batch_norm {
-
-// The gradient behind the relu; a NaN of y lets it through.
-template <bool kMasked, class T, int N>
-struct MaskedGradient {
-  Vector<T, N> d;
-
-  __device__ MaskedGradient(const void* d_y, const void* y, int64_t index)
-      : d(load<N>(static_cast<const T*>(d_y) + index)) {
-    if constexpr (kMasked) {
-      const Vector<T, N> mask = load<N>(static_cast<const T*>(y) + index);
-#pragma unroll
-      for (int n = 0; n < N; ++n)
-        if (compute_t<T>(mask.values[n]) <= 0) d.values[n] = T(compute_t<T>(0));
-    }
-  }
-  // The gradient times a factor per channel.
-  __device__ Vector<T, N> times(const compute_t<T> (&factor)[N]) const {
-    Vector<T, N> out;
-#pragma unroll
-    for (int n = 0; n < N; ++n) out.values[n] = T(factor[n] * compute_t<T>(d.values[n]));
-    return out;
-  }
-};
 
 template <class C, int N>
 __device__ void load_factor(const BatchNormGrad& a, int channel, C (&factor)[N]) {
@@ -43,14 +18,22 @@ __device__ void load_factor(const BatchNormGrad& a, int channel, C (&factor)[N])
         value_or<C>(a.gamma, channel + n, 1) * static_cast<const C*>(a.inv_std)[channel + n];
 }
 
+// A row's gradient by constant statistics.
+template <class T, int N>
+__device__ Vector<T, N> scaled(const Vector<T, N>& d, const compute_t<T> (&factor)[N]) {
+  Vector<T, N> out;
+#pragma unroll
+  for (int n = 0; n < N; ++n) out.values[n] = T(factor[n] * compute_t<T>(d.values[n]));
+  return out;
+}
+
 // sums = [row_blocks, 2, channels]: of d and of d (x - mean).
-template <class T, int N, bool kMasked>
+template <class T, int N>
 __global__ void __launch_bounds__(kThreads, 3)
     gradient_sums_kernel(BatchNormGrad a, Tiling t, double* sums) {
   using C = compute_t<T>;
   __shared__ LaneValues<N> lanes;
   const Place<N> at(t, blockIdx.x);
-  T* d_residual = static_cast<T*>(a.d_residual);
   T* d_x = a.statistics == NormStatistics::constant ? static_cast<T*>(a.d_x) : nullptr;
   C center[N] = {}, factor[N] = {}, sum[N] = {}, product[N] = {};
   if (at.row < at.end) {
@@ -61,15 +44,14 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll 2
   for (int64_t row = at.row; row < at.end; row += at.lanes) {
     const int64_t index = row * t.channels + at.channel;
-    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
-    const Vector<T, N> x = load<N>(static_cast<const T*>(a.x) + index);
-    if (d_residual) store_anywhere(d_residual + index, g.d);
-    if (d_x) store_anywhere(d_x + index, g.times(factor));
+    const Vector<T, N> d = load<N>(static_cast<const T*>(a.d) + index),
+                       x = load<N>(static_cast<const T*>(a.x) + index);
+    if (d_x) store_anywhere(d_x + index, scaled(d, factor));
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      const C d = C(g.d.values[n]);
-      sum[n] += d;
-      product[n] = std::fma(d, C(x.values[n]) - center[n], product[n]);
+      const C v = C(d.values[n]);
+      sum[n] += v;
+      product[n] = std::fma(v, C(x.values[n]) - center[n], product[n]);
     }
   }
 #pragma unroll
@@ -110,7 +92,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // d_x = factor (d - shift - (x - center) slope), statistics of the batch.
-template <class T, int N, bool kMasked>
+template <class T, int N>
 __global__ void __launch_bounds__(kThreads, 3)
     input_gradient_kernel(BatchNormGrad a, Tiling t, Coefficients<compute_t<T>> from) {
   using C = compute_t<T>;
@@ -125,31 +107,29 @@ __global__ void __launch_bounds__(kThreads, 3)
 #pragma unroll 2
   for (int64_t row = at.row; row < at.end; row += at.lanes) {
     const int64_t index = row * t.channels + at.channel;
-    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
-    const Vector<T, N> x = load<N>(static_cast<const T*>(a.x) + index);
+    const Vector<T, N> d = load<N>(static_cast<const T*>(a.d) + index),
+                       x = load<N>(static_cast<const T*>(a.x) + index);
     Vector<T, N> d_x;
 #pragma unroll
     for (int n = 0; n < N; ++n)
       d_x.values[n] =
-          T(factor[n] * (C(g.d.values[n]) - shift[n] - (C(x.values[n]) - center[n]) * slope[n]));
+          T(factor[n] * (C(d.values[n]) - shift[n] - (C(x.values[n]) - center[n]) * slope[n]));
     store_anywhere(static_cast<T*>(a.d_x) + index, d_x);
   }
 }
 
-// d_residual, and d_x with constant statistics, for callers that need no sums.
-template <class T, int N, bool kMasked>
-__global__ void __launch_bounds__(kThreads, 3) masked_gradient_kernel(BatchNormGrad a, Tiling t) {
+// d_x with constant statistics, for callers that need no sums.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads, 3) scaled_gradient_kernel(BatchNormGrad a, Tiling t) {
   const Place<N> at(t, blockIdx.x);
   if (at.row >= at.end) return;
-  T *d_residual = static_cast<T*>(a.d_residual), *d_x = static_cast<T*>(a.d_x);
   compute_t<T> factor[N];
-  if (d_x) load_factor(a, at.channel, factor);
+  load_factor(a, at.channel, factor);
 #pragma unroll 2
   for (int64_t row = at.row; row < at.end; row += at.lanes) {
     const int64_t index = row * t.channels + at.channel;
-    const MaskedGradient<kMasked, T, N> g(a.d_y, a.y, index);
-    if (d_residual) store_anywhere(d_residual + index, g.d);
-    if (d_x) store_anywhere(d_x + index, g.times(factor));
+    store_anywhere(static_cast<T*>(a.d_x) + index,
+                   scaled(load<N>(static_cast<const T*>(a.d) + index), factor));
   }
 }
 
@@ -158,30 +138,17 @@ Status gradient(Cuda on, const BatchNormGrad& a) {
   using C = compute_t<T>;
   const bool batch = a.statistics == NormStatistics::batch;
   const Tiling pass = pass_tiling(a.rows, a.channels, N);
-  if (!a.d_gamma && !a.d_beta && !(batch && a.d_x)) {
-    if (!a.d_x && !a.d_residual) return Status::ok;
-    return launch(on, pass.grid(),
-                  a.y ? masked_gradient_kernel<T, N, true> : masked_gradient_kernel<T, N, false>, a,
-                  pass);
-  }
+  if (!a.d_gamma && !a.d_beta && !(batch && a.d_x))
+    return a.d_x ? launch(on, pass.grid(), scaled_gradient_kernel<T, N>, a, pass) : Status::ok;
   const Tiling t = sums_tiling(a.rows, a.channels, N);
   const Workspace workspace(on, t);
   const auto coefficients = workspace.coefficients<C>();
-  Status status = launch(on, t.grid(),
-                         a.y ? gradient_sums_kernel<T, N, true> : gradient_sums_kernel<T, N, false>,
-                         a, t, workspace.sums);
+  Status status = launch(on, t.grid(), gradient_sums_kernel<T, N>, a, t, workspace.sums);
   if (status != Status::ok) return status;
   status = launch(on, BlockSums::grid(a.channels), gradient_totals_kernel<C>, a, t, workspace.sums,
                   coefficients);
   if (status != Status::ok || !batch || !a.d_x) return status;
-  BatchNormGrad second = a;
-  if (a.d_residual && reinterpret_cast<uintptr_t>(a.d_residual) % sizeof(Vector<T, N>) == 0) {
-    second.d_y = a.d_residual;
-    second.y = nullptr;
-  }
-  return launch(on, pass.grid(),
-                second.y ? input_gradient_kernel<T, N, true> : input_gradient_kernel<T, N, false>,
-                second, pass, coefficients);
+  return launch(on, pass.grid(), input_gradient_kernel<T, N>, a, pass, coefficients);
 }
 
 }  // namespace moat::kernels::batch_norm
