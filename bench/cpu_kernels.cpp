@@ -1,3 +1,4 @@
+#include "bench/conv_bench.h"
 #include "bench/layer_bench.h"
 #include "engine/memory.h"
 #include "tests/op_case.h"
@@ -9,10 +10,10 @@ namespace {
 using tests::OpCase;
 
 // Every op by its families, so that one family's inputs are in memory at a time.
-constexpr auto kFamilies = {tests::elementwise_cases, tests::shape_cases,  tests::reduce_cases,
-                            tests::linalg_cases,      tests::vision_cases, tests::norm_cases,
-                            tests::attention_cases,   tests::loss_cases,   tests::moe_cases,
-                            tests::routing_cases,     tests::ball_cases};
+constexpr auto kFamilies = {
+    tests::elementwise_cases,  tests::shape_cases, tests::reduce_cases,    tests::linalg_cases,
+    tests::vision_cases,       tests::norm_cases,  tests::attention_cases, tests::loss_cases,
+    tests::grouped_conv_cases, tests::moe_cases,   tests::routing_cases,   tests::ball_cases};
 
 std::string name_of(const OpCase& op_case) { return "op " + op_case.name + " float32"; }
 
@@ -41,14 +42,16 @@ KernelBenchOptions cpu_options() {
 std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& options,
                                                    const BeforeRow& before_row) {
   CpuWorkbench bench;
-  std::vector<KernelMeasurement> rows = measure_layers(bench, bench.target(), options, before_row);
+  std::vector<KernelMeasurement> rows = measure_convs(bench, bench.target(), options, before_row),
+                                 layers =
+                                     measure_layers(bench, bench.target(), options, before_row);
+  std::move(layers.begin(), layers.end(), std::back_inserter(rows));
   if (options.only && !rows.empty()) return rows;
   auto done = static_cast<int64_t>(rows.size()) * options.rounds;
   for (const auto family : kFamilies) {
     std::vector<OpCase> cases = family(tests::Scale::bench);
-    std::erase_if(cases, [&](const OpCase& op_case) {
-      return options.only && !std::regex_search(name_of(op_case), *options.only);
-    });
+    std::erase_if(cases,
+                  [&](const OpCase& op_case) { return !is_selected(name_of(op_case), options); });
     const int64_t total = done + static_cast<int64_t>(cases.size()) * options.rounds;
     for (const OpCase& op_case : cases) {
       KernelMeasurement row{.name = name_of(op_case),

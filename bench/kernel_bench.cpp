@@ -26,11 +26,11 @@ const char* name_of(ExpertActivation activation) {
   return "";
 }
 
+}  // namespace
+
 bool is_selected(const std::string& name, const KernelBenchOptions& options) {
   return !options.only || std::regex_search(name, *options.only);
 }
-
-}  // namespace
 
 std::string row_name(const LayerPlan& plan, Work work) {
   std::string name = std::string(name_of(work)) + " " + plan.shape.name;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,7 +16,8 @@ struct KernelBenchOptions {
   std::optional<std::regex> only = {};  // rows whose name it finds
   int rounds = 1;                       // how often every row has its turn
   Budget budget = {};
-  double limit = 1e9;  // seconds in all; rows that have not begun by then say so
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point until = Clock::time_point::max();  // rows that have not begun by then say so
   SizeLimits limits = {};
   std::vector<Dtype> dtypes = {Dtype::f32};
 };
@@ -34,6 +36,8 @@ struct KernelMeasurement {
   nlohmann::ordered_json clocks = {};  // right after the row, where the machine tells
   std::string failure = {};            // why there are no seconds
 };
+
+bool is_selected(const std::string& row_name, const KernelBenchOptions& options);
 
 // The row as it stands in a file: microseconds by quartiles, GB/s, TFLOP/s, part of the roof.
 nlohmann::ordered_json json_of(const KernelMeasurement& m, const Roof& roof);
@@ -63,9 +67,9 @@ std::vector<KernelMeasurement> measure_layers(Workbench& bench, On on,
 // Shapes scaled down, bfloat16 where this CPU has it.
 KernelBenchOptions cpu_options();
 
-// On this CPU: the layers' kernels and, after them, every op of the engine at the size that its
-// test case names for this. Ops are left out when `only` has found a layer's row: making their
-// inputs takes seconds.
+// On this CPU: convolutions, the layers' kernels and, after them, every op of the engine at the
+// size that its test case names for this. Ops are left out when `only` has found another row:
+// making their inputs takes seconds.
 std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& options,
                                                    const BeforeRow& before_row);
 

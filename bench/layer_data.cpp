@@ -72,16 +72,6 @@ std::vector<Work> works_of(Parts parts, Load load) {
   return all;
 }
 
-NormalValues normal_values() {
-  std::mt19937 engine(1);
-  std::normal_distribution<float> normal;
-  NormalValues values;
-  values.single.resize(kDrawn);
-  for (float& x : values.single) x = normal(engine);
-  values.rounded = std::vector<kernels::Bf16>(values.single.begin(), values.single.end());
-  return values;
-}
-
 std::vector<float> logits_of(const LayerShape& shape, Load load) {
   static const std::vector<float> noise = gumbel_values();
   const auto experts = static_cast<size_t>(shape.experts);

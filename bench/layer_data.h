@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "bench/blocks.h"
 #include "bench/layer_shapes.h"
-#include "bench/workbench.h"
+#include "bench/row.h"
 #include "kernels/experts/moe_layer.h"
 #include "kernels/gate/topk_gate.h"
 #include "kernels/routing/combine_rows.h"
@@ -41,18 +42,6 @@ const char* name_of(Work work);
 const char* name_of(Load load);
 std::vector<Work> works_of(Parts parts, Load load);  // a gate does not depend on the load
 
-struct Row {
-  std::function<kernels::Status()> run;
-  double bytes, flops;  // read and written once each; of useful rows
-};
-
-// N(0, 1), a million values of them, whose number is no multiple of a row's width.
-struct NormalValues {
-  std::vector<float> single;
-  std::vector<kernels::Bf16> rounded;
-};
-NormalValues normal_values();
-
 // Logits whose k largest are k draws without replacement from the load's distribution: its
 // logarithm plus Gumbel noise.
 std::vector<float> logits_of(const LayerShape& shape, Load load);
@@ -72,9 +61,9 @@ class LayerData {
   Row row(Work work);  // good until the next one is asked for
 
  private:
-  void* block(double elements, Dtype dtype);
-  void* normal_block(double elements, Dtype dtype);
-  On scratch(size_t bytes);
+  void* block(double elements, Dtype dtype) { return blocks_.block(elements, dtype); }
+  void* normal_block(double elements, Dtype dtype) { return blocks_.normal_block(elements, dtype); }
+  On scratch(size_t bytes) { return blocks_.with_workspace(on_, bytes); }
 
   kernels::TopkGate gate() const;
   kernels::RoutingIndex routing() const;
@@ -87,15 +76,11 @@ class LayerData {
   kernels::MoeLayer forward() const;
   kernels::MoeLayerGrad backward(bool with_weights) const;
 
-  Workbench& bench_;
+  Blocks blocks_;
   On on_;
   LayerShape shape_;
   Dtype dtype_, master_, gate_dtype_;
   int tokens_, rows_, width_, hidden_, inner_;
-  const NormalValues& normals_;
-  std::vector<std::shared_ptr<void>> blocks_;
-  std::shared_ptr<void> workspace_;
-  size_t workspace_bytes_ = 0;
 
   void *logits_, *weights_, *log_sum_exp_, *margin_;
   int32_t *experts_, *offsets_, *row_token_, *slot_of_;

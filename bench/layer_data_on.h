@@ -11,7 +11,7 @@ namespace moat::bench {
 template <class On>
 LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Dtype dtype,
                          const NormalValues& normals)
-    : bench_(bench),
+    : blocks_(bench, normals),
       on_(on),
       shape_(shape),
       dtype_(dtype),
@@ -21,8 +21,7 @@ LayerData<On>::LayerData(Workbench& bench, On on, const LayerShape& shape, Dtype
       rows_(engine::to_int(shape.rows())),
       width_(engine::to_int(shape.width)),
       hidden_(engine::to_int(shape.hidden)),
-      inner_(engine::to_int(shape.inner())),
-      normals_(normals) {
+      inner_(engine::to_int(shape.inner())) {
   const double tokens = tokens_, rows = rows_, experts = shape.experts, width = width_;
   logits_ = block(tokens * experts, gate_dtype_);
   weights_ = block(rows, master_);
@@ -65,9 +64,9 @@ void LayerData<On>::route(Load load) {
   const std::vector<float> logits = logits_of(shape_, load);
   if (gate_dtype_ == Dtype::bf16) {
     const std::vector<kernels::Bf16> rounded(logits.begin(), logits.end());
-    bench_.upload(logits_, rounded.data(), rounded.size() * sizeof(kernels::Bf16));
+    blocks_.upload(logits_, rounded.data(), rounded.size() * sizeof(kernels::Bf16));
   } else {
-    bench_.upload(logits_, logits.data(), logits.size() * sizeof(float));
+    blocks_.upload(logits_, logits.data(), logits.size() * sizeof(float));
   }
   engine::check(kernels::topk_gate(scratch(kernels::topk_gate_workspace(on_, gate())), gate()));
   engine::check(
@@ -76,36 +75,6 @@ void LayerData<On>::route(Load load) {
   if (shape_.parts == Parts::layer)
     engine::check(
         kernels::moe_layer(scratch(kernels::moe_layer_workspace(on_, forward())), forward()));
-}
-
-template <class On>
-void* LayerData<On>::block(double elements, Dtype dtype) {
-  const auto bytes = static_cast<size_t>(elements) * kernels::size_of(dtype);
-  return blocks_.emplace_back(bench_.allocate(bytes)).get();
-}
-
-template <class On>
-void* LayerData<On>::normal_block(double elements, Dtype dtype) {
-  void* data = block(elements, dtype);
-  const size_t size = kernels::size_of(dtype), bytes = static_cast<size_t>(elements) * size;
-  if (dtype == Dtype::bf16)
-    bench_.repeat(data, bytes, normals_.rounded.data(), normals_.rounded.size() * size);
-  else
-    bench_.repeat(data, bytes, normals_.single.data(), normals_.single.size() * size);
-  return data;
-}
-
-template <class On>
-On LayerData<On>::scratch(size_t bytes) {
-  if (bytes > workspace_bytes_) {
-    workspace_ = nullptr;
-    workspace_ = bench_.allocate(bytes);
-    workspace_bytes_ = bytes;
-  }
-  On on = on_;
-  on.workspace = workspace_.get();
-  on.workspace_bytes = workspace_bytes_;
-  return on;
 }
 
 template <class On>

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "bench/conv_bench.h"
 #include "bench/layer_bench.h"
 
 namespace moat::bench {
@@ -108,6 +109,27 @@ TEST_CASE("bench: every row runs") {
   }
 }
 
+TEST_CASE("bench: every convolution's row has a name and runs") {
+  const KernelBenchOptions options{.budget = {.seconds = 0, .least = 1}, .limits = {.flops = 1e6}};
+  std::set<std::string> names;
+  CpuWorkbench bench;
+  const auto rows =
+      measure_convs(bench, bench.target(), options, [](const std::string&, int64_t, int64_t) {});
+  for (const KernelMeasurement& row : rows) {
+    INFO(row.name << ": " << row.failure);
+    CHECK(row.seconds.size() == 1);
+    CHECK(row.bytes > 0);
+    names.insert(row.name);
+  }
+  CHECK(rows.size() == 11 * 6 + 11 * 3);
+  CHECK(names.size() == rows.size());
+  const ConvShape whole = conv_shapes()[1], few = within(whole, 1e9);
+  CHECK(whole.flops() == 2.0 * 512 * 32 * 32 * 64 * 9 * 64);
+  CHECK(few.flops() <= 1e9);
+  CHECK(few.images * few.divisor == whole.images);
+  CHECK(few.scale() == engine::text("1/", few.divisor, " images"));
+}
+
 TEST_CASE("bench: time that is up leaves rows without seconds") {
   KernelBenchOptions options{.only = std::regex(" rows-qwen3 "),
                              .budget = {.seconds = 0, .least = 1},
@@ -116,7 +138,7 @@ TEST_CASE("bench: time that is up leaves rows without seconds") {
   const auto no_one = [](const std::string&, int64_t, int64_t) {};
   for (const KernelMeasurement& row : measure_layers(bench, bench.target(), options, no_one))
     CHECK(row.failure.empty());
-  options.limit = -1;
+  options.until = KernelBenchOptions::Clock::time_point::min();
   for (const KernelMeasurement& row : measure_layers(bench, bench.target(), options, no_one)) {
     CHECK(row.failure == "no time left");
     CHECK(row.seconds.empty());

@@ -1,11 +1,13 @@
 // bench-kernels-cuda [--only REGEX] [--rounds N] [--seconds S] [--limit S] [--out FILE.json]: the
-// rows of `moat bench kernels` for the layers, at full size in bfloat16 on the first GPU. A row
-// takes the GPU for --seconds or five calls, whichever is longer; --limit is for all rows.
+// rows of `moat bench kernels` for convolutions and layers, at full size in bfloat16 on the first
+// GPU. A row takes the GPU for --seconds or five calls, whichever is longer; --limit is for all
+// rows.
 
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
 
+#include "bench/conv_bench.h"
 #include "bench/cuda/workbench.h"
 #include "bench/kernel_table.h"
 #include "bench/layer_bench.h"
@@ -26,6 +28,7 @@ struct Asked {
 };
 
 Asked asked(int argc, char** argv) {
+  using Clock = KernelBenchOptions::Clock;
   Asked out;
   for (int i = 1; i < argc; i += 2) {
     const std::string name = argv[i], value = i + 1 < argc ? argv[i + 1] : "";
@@ -36,7 +39,9 @@ Asked asked(int argc, char** argv) {
     else if (name == "--seconds" && std::atof(value.c_str()) > 0)
       out.options.budget.seconds = std::atof(value.c_str());
     else if (name == "--limit" && std::atof(value.c_str()) > 0)
-      out.options.limit = std::atof(value.c_str());
+      out.options.until =
+          Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                             std::chrono::duration<double>(std::atof(value.c_str())));
     else if (name == "--out" && !value.empty())
       out.file = value;
     else
@@ -53,11 +58,13 @@ ordered_json measured(const Asked& a) {
   cli::Progress::Output output{};
   output.unit = "rows";
   cli::Progress progress(cli::progress_style_of_stderr(), 0, 0, output);
-  const auto rows = measure_layers(bench, bench.target(), a.options,
-                                   [&](const std::string& name, int64_t done, int64_t total) {
-                                     progress.set_total(total);
-                                     progress.update(done, name);
-                                   });
+  const BeforeRow before_row = [&](const std::string& name, int64_t done, int64_t total) {
+    progress.set_total(total);
+    progress.update(done, name);
+  };
+  auto rows = measure_convs(bench, bench.target(), a.options, before_row);
+  const auto layers = measure_layers(bench, bench.target(), a.options, before_row);
+  rows.insert(rows.end(), layers.begin(), layers.end());
   progress.clear();
   engine::require(!rows.empty(), "--only: no row's name matches");
   ordered_json all = ordered_json::array();

@@ -24,7 +24,7 @@ class CudaWorkbench : public Workbench {
   CudaWorkbench(const CudaWorkbench&) = delete;
   CudaWorkbench& operator=(const CudaWorkbench&) = delete;
 
-  kernels::Cuda target() const { return {.stream = stream_}; }
+  kernels::Cuda target() { return {.context = &context_, .stream = stream_}; }
   std::shared_ptr<void> allocate(size_t bytes) override;
   void upload(void* to, const void* from, size_t bytes) override;
   void repeat(void* to, size_t bytes, const void* pattern, size_t pattern_bytes) override;
@@ -40,6 +40,7 @@ class CudaWorkbench : public Workbench {
  private:
   double once(CUgraphExec_st* graph);  // seconds
 
+  kernels::Context context_;
   CUstream_st* stream_ = nullptr;
   CUevent_st *before_ = nullptr, *after_ = nullptr;
   std::shared_ptr<void> flushed_;
