@@ -8,6 +8,7 @@
 #include "data/catalog.h"
 #include "engine/error.h"
 #include "models/zoo.h"
+#include "train/studies.h"
 
 namespace moat::train {
 
@@ -196,6 +197,25 @@ TEST_CASE("each method has a form on the digits", "[presets]") {
     CHECK(digits.model.ratio == full.model.ratio);
     CHECK(digits.train.attack_auxiliary == full.train.attack_auxiliary);
   }
+}
+
+TEST_CASE("every study is of presets that exist, each start in a row before", "[presets]") {
+  std::set<std::string> names;
+  for (const Study& study : studies()) {
+    INFO(study.name);
+    CHECK(names.insert(study.name).second);
+    std::set<std::string> rows;
+    for (const StudyRow& row : study.rows) {
+      INFO(row.name);
+      CHECK((row.start.empty() || rows.contains(row.start)));
+      CHECK(rows.insert(row.name).second);
+      const Config config = config_of(row, 7, "out", {"data.path=somewhere"});
+      CHECK(config.run.seed == 7);
+      CHECK(config.run.dir == "out/" + row.name + " seed 7");
+      CHECK(config.train.start == (row.start.empty() ? "" : "out/" + row.start + " seed 7"));
+    }
+  }
+  CHECK(names.contains("cifar10-short"));
 }
 
 TEST_CASE("an unknown preset is answered in a short line", "[presets]") {

@@ -61,10 +61,31 @@ Study methods() {
           Parts::not_measured};
 }
 
+// AdvMoE's main comparison (Zhang et al. 2023, section 5.1) on CIFAR-10, by the presets of one
+// size.
+Study cifar10(const std::string& name, const std::string& about, const std::string& prefix,
+              const std::string& ending) {
+  const auto preset_of = [&](const char* method) { return text(prefix, "-", method, ending); };
+  return {name,
+          about,
+          {{"at", "dense net, adversarial training", preset_of("at"), {}, ""},
+           {"at-moe", "mixture, adversarial training of all weights", preset_of("at-moe"), {}, ""},
+           {"advmoe", "mixture, AdvMoE", preset_of("advmoe"), {}, ""}},
+          {"pgd-50@1", "moe-aa@1"},
+          Parts::not_measured};
+}
+
 }  // namespace
 
 const std::vector<Study>& studies() {
-  static const std::vector<Study> all{methods(), gates(), pilot()};
+  static const std::vector<Study> all{
+      methods(),
+      gates(),
+      pilot(),
+      cifar10("cifar10", "ResNet-18 and its mixture on CIFAR-10, as in the papers", "cifar10", ""),
+      cifar10("cifar10-short", "the same, each in minutes of a GPU", "cifar10", "-short"),
+      cifar10("cifar10-narrow", "ResNet-14 and its mixture on 10,000 images, on a CPU",
+              "cifar10-narrow", "")};
   return all;
 }
 
