@@ -1,6 +1,8 @@
 #pragma once
 
-#include "kernels/vision/conv2d.h"
+#include <cstdint>
+
+#include "kernels/target.h"
 
 namespace moat::kernels {
 

@@ -113,7 +113,6 @@ class WindowGroup {
   // which of their values the mask lets through.
   __device__ void find_results(int first, int turn) {
     const auto* residual = static_cast<const Bf16*>(p_.a.residual);
-    [[maybe_unused]] const auto* mask = static_cast<const Bf16*>(p_.a.mask);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       const int position = row / 2 * 64 + thread_of_group() / kWarp * 16 + row % 2 * 8 + lane() / 4;
@@ -122,7 +121,7 @@ class WindowGroup {
       each_pair(residual, pixels_[row], [&](int j, uint32_t pair) { residuals_[row][j] = pair; });
       if constexpr (!kForward) {
         passed_[row] = ~0u;
-        if (mask)
+        if (const auto* mask = static_cast<const Bf16*>(p_.a.mask))
           each_pair(mask, pixels_[row], [&](int j, uint32_t pair) {
             if (low_of(pair) <= 0) passed_[row] ^= 1u << 2 * j;
             if (high_of(pair) <= 0) passed_[row] ^= 2u << 2 * j;
