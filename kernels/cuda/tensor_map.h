@@ -30,16 +30,17 @@ constexpr uint32_t swizzled(uint32_t address, Swizzle swizzle) {
 
 enum class L2Promotion : uint8_t { none, b64, b128, b256 };
 
-// A row-major tensor of rank 2 or 3 and the box that one copy moves. Axis 0 is the innermost, and
+// A row-major tensor of rank 2 to 4 and the box that one copy moves. Axis 0 is the innermost, and
 // contiguous. Elements: bf16, f32, i32.
 struct TiledTensor {
+  static constexpr int kMostRank = 4;
   const void* base = nullptr;  // device memory, aligned to 16
   Dtype dtype = Dtype::bf16;
   int rank = 2;
-  int64_t extents[3] = {1, 1, 1};  // elements, 1 … 2^32
-  int64_t strides[3] = {0, 0, 0};  // bytes; [1] and up: multiples of 16 below 2^40; [0] is ignored
-  int box[3] = {1, 1, 1};          // elements, 1 … 256; box[0] a multiple of 16 bytes, with a
-                                   // swizzle exactly its width
+  int64_t extents[kMostRank] = {1, 1, 1, 1};  // elements, 1 … 2^32
+  int64_t strides[kMostRank] = {};  // bytes; [1] and up: multiples of 16 below 2^40; [0] is ignored
+  int box[kMostRank] = {1, 1, 1, 1};  // elements, 1 … 256; box[0] a multiple of 16 bytes, with a
+                                      // swizzle exactly its width
   Swizzle swizzle = Swizzle::none;
   L2Promotion promotion = L2Promotion::b256;
 };
@@ -47,15 +48,40 @@ struct TiledTensor {
 // bad_args when something above does not hold, unsupported when the driver has no TMA.
 Status make_tensor_map(TensorMap* map, const TiledTensor& tensor);
 
+// Images [n, height, width, channels] of bf16 without gaps, of which one copy brings `box_pixels`
+// pixels, with `box_channels` of their channels each: those that a walk meets from a given one on.
+// It goes through all images; in each, `rows` rows from `first_y` on, `stride` apart, and in these
+// `columns` pixels from `first_x` on, `stride` apart, which may lie outside the image. A copy may
+// move all of its pixels by up to 255 right and down (the taps of a convolution). TMA's im2col
+// mode.
+struct WalkedImages {
+  const void* base = nullptr;               // device memory, aligned to 16
+  int64_t n = 1;                            // images
+  int height = 1, width = 1, channels = 8;  // channels a multiple of 8
+  int first_x = 0, first_y = 0, columns = 1, rows = 1, stride = 1;
+  int box_channels = 64, box_pixels = 64;  // 1 … 256 each; box_channels exactly the swizzle's width
+  Swizzle swizzle = Swizzle::b128;
+  L2Promotion promotion = L2Promotion::b256;
+
+  // From the image's last column and row to the walk's.
+  constexpr int64_t right() const { return first_x + int64_t{columns - 1} * stride - (width - 1); }
+  constexpr int64_t bottom() const { return first_y + int64_t{rows - 1} * stride - (height - 1); }
+};
+
+// The walk's corners are within -128 … 127 of the image's, its stride is 1 to 8. bad_args when that
+// or something above does not hold, unsupported when the driver has no TMA.
+Status make_tensor_map(TensorMap* map, const WalkedImages& images);
+
 // Bytes that one load of the box reports to its barrier.
 constexpr uint32_t box_bytes(const TiledTensor& t) {
   return static_cast<uint32_t>(size_of(t.dtype)) * static_cast<uint32_t>(t.box[0]) *
-         static_cast<uint32_t>(t.box[1]) * static_cast<uint32_t>(t.rank == 3 ? t.box[2] : 1);
+         static_cast<uint32_t>(t.box[1]) * static_cast<uint32_t>(t.rank > 2 ? t.box[2] : 1) *
+         static_cast<uint32_t>(t.rank > 3 ? t.box[3] : 1);
 }
 
 inline bool is_encodable(const TiledTensor& t) {
   if (t.base == nullptr || reinterpret_cast<uintptr_t>(t.base) % 16 != 0) return false;
-  if (t.rank != 2 && t.rank != 3) return false;
+  if (t.rank < 2 || t.rank > TiledTensor::kMostRank) return false;
   if (t.dtype != Dtype::bf16 && t.dtype != Dtype::f32 && t.dtype != Dtype::i32) return false;
   for (int axis = 0; axis < t.rank; ++axis) {
     if (t.extents[axis] < 1 || t.extents[axis] > int64_t{1} << 32) return false;
@@ -66,6 +92,18 @@ inline bool is_encodable(const TiledTensor& t) {
   }
   const uint32_t line = static_cast<uint32_t>(t.box[0]) * static_cast<uint32_t>(size_of(t.dtype));
   return line % 16 == 0 && (t.swizzle == Swizzle::none || line == swizzle_width(t.swizzle));
+}
+
+inline bool is_encodable(const WalkedImages& t) {
+  const auto is_corner = [](int64_t c) { return c >= -128 && c <= 127; };
+  return t.base != nullptr && reinterpret_cast<uintptr_t>(t.base) % 16 == 0 && t.n > 0 &&
+         t.n <= int64_t{1} << 32 && t.channels > 0 && t.channels % 8 == 0 && t.stride >= 1 &&
+         t.stride <= 8 && t.width > 0 && t.height > 0 && t.columns > 0 && t.rows > 0 &&
+         is_corner(t.first_x) && is_corner(t.first_y) && is_corner(t.right()) &&
+         is_corner(t.bottom()) && t.box_pixels >= 1 && t.box_pixels <= 256 &&
+         t.swizzle != Swizzle::none &&
+         t.box_channels * 2 == static_cast<int>(swizzle_width(t.swizzle)) &&
+         int64_t{t.height} * t.width * t.channels * 2 < int64_t{1} << 40;
 }
 
 }  // namespace moat::kernels

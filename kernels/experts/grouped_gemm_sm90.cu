@@ -2,6 +2,7 @@
 
 #include "kernels/experts/grouped_gemm/epilogue_sm90.cuh"
 #include "kernels/experts/grouped_gemm/mainloop_sm90.cuh"
+#include "kernels/experts/grouped_gemm/operands_sm90.h"
 #include "kernels/experts/grouped_gemm/weight_grad_sm90.cuh"
 
 namespace moat::kernels::sm90 {
@@ -49,27 +50,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   panels.finish();
 }
 
-TiledTensor matrix(const void* base, int64_t columns, int64_t rows, int64_t stride, int box_columns,
-                   int box_rows) {
-  return {.base = base,
-          .dtype = Dtype::bf16,
-          .rank = 2,
-          .extents = {columns, rows, 1},
-          .strides = {0, stride * 2, 0},
-          .box = {box_columns, box_rows, 1},
-          .swizzle = Swizzle::b128,
-          .promotion = L2Promotion::b256};
-}
-
 Status make_maps(Product& p, int tile_rows, int tile_columns) {
   const GroupedGemm& a = p.a;
   const int width = activated_width(a.activation, a.n), box = kDepth;
   const bool transposed = a.transpose_w == Transpose::yes;
   const int64_t line = transposed ? a.k : a.n, lines = transposed ? a.n : a.k;
-  TiledTensor w = matrix(a.w, line, lines, line, box,
-                         !transposed     ? box
-                         : is_gated(p.a) ? tile_columns / 2
-                                         : tile_columns);
+  TiledTensor w = bf16_matrix(a.w, line, lines, line, box,
+                              !transposed     ? box
+                              : is_gated(p.a) ? tile_columns / 2
+                                              : tile_columns);
   w.rank = 3;
   w.extents[2] = a.experts;
   w.strides[2] = int64_t{a.n} * a.k * 2;
@@ -78,10 +67,10 @@ Status make_maps(Product& p, int tile_rows, int tile_columns) {
   const auto add = [&](TensorMap& map, const TiledTensor& t) {
     if (status == Status::ok) status = make_tensor_map(&map, t);
   };
-  if (!a.row_token) add(p.x, matrix(a.x, a.k, a.x_rows, a.k, box, tile_rows));
+  if (!a.row_token) add(p.x, bf16_matrix(a.x, a.k, a.x_rows, a.k, box, tile_rows));
   const auto send_to = [&](Destination& to, void* base, int64_t column, int stride) {
     to = {.map = {}, .base = static_cast<Bf16*>(base) + column, .width = width, .stride = stride};
-    add(to.map, matrix(to.base, width, a.rows, stride, kPanelColumns, kPanelRows));
+    add(to.map, bf16_matrix(to.base, width, a.rows, stride, kPanelColumns, kPanelRows));
   };
   send_to(p.y, a.y, 0, width);
   if (a.pre) send_to(p.pre, a.pre, 0, a.n);
@@ -108,9 +97,9 @@ Status run_weight_grad(Cuda on, const GroupedGemmWeightGrad& a, int splits) {
   p.a = a;
   p.splits = splits;
   p.sums = static_cast<float*>(splits == 1 ? a.d_w : on.workspace);
-  Status status = make_tensor_map(&p.d_y, matrix(a.d_y, a.n, a.rows, a.n, 64, kDepth));
+  Status status = make_tensor_map(&p.d_y, bf16_matrix(a.d_y, a.n, a.rows, a.n, 64, kDepth));
   if (status == Status::ok && !a.row_token)
-    status = make_tensor_map(&p.x, matrix(a.x, a.k, a.x_rows, a.k, 64, kDepth));
+    status = make_tensor_map(&p.x, bf16_matrix(a.x, a.k, a.x_rows, a.k, 64, kDepth));
   if (status != Status::ok) return status;
   const auto blocks =
       static_cast<unsigned>(std::min<int64_t>(weight_grad_works<T>(a, splits), multiprocessors()));
@@ -134,10 +123,6 @@ GroupedExtents extents(const GroupedGemmWeightGrad& a) {
           .n = a.n,
           .k = a.k,
           .multiprocessors = multiprocessors()};
-}
-
-bool is_aligned(const void* p, uintptr_t bytes) {
-  return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ __device__ __forceinline__ void fence_proxy_async_all() {
     __trap();
 }
 
-// The box at (x, y) or (x, y, z) into shared memory.
+// The box at (x, y), (x, y, z) or (x, y, z, w) into shared memory.
 __device__ __forceinline__ void tma_load_2d(void* shared, const TensorMap* map, uint64_t* barrier,
                                             int x, int y) {
   if constexpr (kHasSm90)
@@ -48,6 +48,34 @@ __device__ __forceinline__ void tma_load_3d(void* shared, const TensorMap* map, 
         "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
         "[%0], [%1, {%3, %4, %5}], [%2];" ::"r"(shared_address(shared)),
         "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+        : "memory");
+  else
+    __trap();
+}
+__device__ __forceinline__ void tma_load_4d(void* shared, const TensorMap* map, uint64_t* barrier,
+                                            int x, int y, int z, int w) {
+  if constexpr (kHasSm90)
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(shared)),
+        "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "r"(w)
+        : "memory");
+  else
+    __trap();
+}
+
+// Pixels of a WalkedImages: from pixel (x, y) of image n on, which is one of the walk's, all of
+// them moved `right` and `down`, their channels from `channel` on. What lies outside an image, and
+// images behind the last, are zeros.
+__device__ __forceinline__ void tma_load_pixels(void* shared, const TensorMap* map,
+                                                uint64_t* barrier, int channel, int x, int y, int n,
+                                                uint16_t right, uint16_t down) {
+  if constexpr (kHasSm90)
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes "
+        "[%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};" ::"r"(shared_address(shared)),
+        "l"(map), "r"(shared_address(barrier)), "r"(channel), "r"(x), "r"(y), "r"(n), "h"(right),
+        "h"(down)
         : "memory");
   else
     __trap();

@@ -1,4 +1,4 @@
-#include <optional>
+#include <variant>
 
 #include "kernels/cuda/hopper.h"
 #include "kernels/experts/grouped_conv2d/sm90.h"
@@ -13,12 +13,33 @@ namespace {
 
 constexpr ConvTile kTiles[] = {ConvTile::narrow, ConvTile::middle, ConvTile::wide};
 
+// How a product gets its pixels: gathered in a tile, in windows, or walked over in a tile.
+struct Windows {};
+using Way = std::variant<ConvTile, Windows, GroupedTileShape>;
+
+bool fits(const ConvProduct& a, const Way& way) {
+  if (std::holds_alternative<Windows>(way)) return sm90::fits_window(a);
+  return std::holds_alternative<ConvTile>(way) ? sm90::fits_tiles(a) : sm90::fits_walk(a);
+}
+Status run(const ConvProduct& a, const Way& way) {
+  if (const auto* tile = std::get_if<ConvTile>(&way)) return sm90::run_gathered(Cuda{}, a, *tile);
+  if (const auto* tile = std::get_if<GroupedTileShape>(&way))
+    return sm90::run_walked(Cuda{}, a, *tile);
+  return sm90::run_window(Cuda{}, a);
+}
+std::string name(const Way& way) {
+  if (const auto* tile = std::get_if<ConvTile>(&way))
+    return "gathered, " + std::to_string(int(*tile));
+  if (const auto* tile = std::get_if<GroupedTileShape>(&way))
+    return "walked, " + std::to_string(tile->rows) + " x " + std::to_string(tile->columns);
+  return "windows";
+}
+
 struct Results {
   std::vector<Bf16> y, d_x;
 };
 
-// In a tile, or in windows.
-Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<ConvTile> tile) {
+Results products(const ConvCase& s, const ConvInputs<Bf16>& in, const Way& way) {
   const DeviceArray<Bf16> x(in.x), residual(in.residual), added(in.added), d_y(in.d_y),
       filters(in.packed(s)), y(size_t(s.n()) * s.y_size()), d_x(size_t(s.n()) * s.x_size());
   const DeviceArray<float> bias(in.bias);
@@ -51,22 +72,20 @@ Results products(const ConvCase& s, const ConvInputs<Bf16>& in, std::optional<Co
                              .form = FilterForm::packed},
       Precision::float32);
   for (const ConvProduct& product : {forward, input_grad}) {
-    REQUIRE((tile || sm90::fits_window(product)));
-    REQUIRE((tile ? sm90::run(Cuda{}, product, *tile) : sm90::run_window(Cuda{}, product)) ==
-            Status::ok);
+    REQUIRE(fits(product, way));
+    REQUIRE(run(product, way) == Status::ok);
   }
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   return {y.host(), d_x.host()};
 }
 
-void check(const ConvCase& s, std::optional<ConvTile> tile,
-           std::vector<double> (*values)(size_t, unsigned)) {
+void check(const ConvCase& s, const Way& way, std::vector<double> (*values)(size_t, unsigned)) {
   const Conv2dGeometry& g = s.geometry;
-  INFO("tile " << (tile ? int(*tile) : 0) << ", images " << s.n() << " of " << g.height << " x "
-               << g.width << ", channels " << g.c_in << " to " << g.c_out << ", filter " << g.r
-               << " x " << g.s << ", stride " << g.stride << ", padding " << g.padding);
+  INFO(name(way) << ", images " << s.n() << " of " << g.height << " x " << g.width << ", channels "
+                 << g.c_in << " to " << g.c_out << ", filter " << g.r << " x " << g.s << ", stride "
+                 << g.stride << ", padding " << g.padding);
   const ConvInputs<Bf16> in(s, values);
-  const Results got = products(s, in, tile);
+  const Results got = products(s, in, way);
   const double error = values == integer_values ? 0 : conv_error<Bf16>(Precision::float32),
                rounding = (values == integer_values ? 1 : 1.01) * conv_rounding<Bf16>();
   require_near(got.y, forward_reference(s, in), error, rounding);
@@ -177,6 +196,71 @@ TEST_CASE("cuda: Hopper convolutions of more tiles and steps than rings are long
         integer_values);
 }
 
+TEST_CASE("cuda: Hopper convolutions whose pixels TMA walks over", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  // Ragged experts and images of no expert, images that tiles cut, every stride and padding with
+  // its classes of pixels, taps that differ along the axes, more padding than taps, tiles of both
+  // kinds of columns, more of them than blocks and steps than a ring has.
+  const auto walk = [](const ConvCase& s, std::vector<double> (*values)(size_t, unsigned)) {
+    for (const GroupedTileShape& tile : sm90::kWalkedTileShapes) check(s, tile, values);
+  };
+  walk({.counts = {0, 6, 1, 0, 2, 0},
+        .left = 1,
+        .geometry = square(5, 64, 64, 3, 1, 1),
+        .with_residual = true,
+        .activation = ConvActivation::relu},
+       integer_values);
+  walk({.counts = {1, 0, 2}, .geometry = square(6, 64, 128, 3, 2, 1)}, integer_values);
+  walk({.counts = {0, 3}, .left = 1, .geometry = square(5, 64, 64, 1, 2, 0), .with_residual = true},
+       integer_values);
+  walk({.counts = {2, 1}, .geometry = {4, 7, 64, 64, 3, 2, 1, 2, Dtype::f64}}, integer_values);
+  walk({.counts = {1, 1}, .geometry = {9, 5, 64, 64, 2, 3, 3, 4, Dtype::f64}}, integer_values);
+  walk({.counts = {7}, .geometry = square(8, 64, 64, 3, 1, 1), .with_offsets = false},
+       random_values);
+  walk({.counts = {8}, .geometry = square(11, 64, 64, 1, 2, 0)}, integer_values);
+  walk({.counts = {0, 0}, .left = 2, .geometry = square(3, 64, 64, 3, 1, 1)}, integer_values);
+  check({.counts = {1, 2}, .geometry = square(3, 128, 320, 3, 1, 1), .with_bias = false},
+        GroupedTileShape{128, 256, TileSchedule::cooperative}, random_values);
+  std::vector<int32_t> counts(40, 1);
+  counts[0] = counts[7] = counts[39] = 0;
+  check({.counts = counts, .left = 1, .geometry = square(2, 64, 64, 1, 1, 0)},
+        GroupedTileShape{128, 128, TileSchedule::ping_pong}, integer_values);
+}
+
+TEST_CASE("cuda: walked and gathered pixels give the same bits", "[cuda][grouped_conv2d_sm90]") {
+  if (!on_hopper()) return;
+  for (const int stride : {1, 2}) {
+    const ConvCase s{.counts = {2, 1}, .geometry = square(5, 64, 128, 3, stride, 1)};
+    const ConvInputs<Bf16> in(s, random_values);
+    const Results gathered = products(s, in, ConvTile::middle);
+    for (const GroupedTileShape& tile : sm90::kWalkedTileShapes) {
+      const Results walked = products(s, in, tile);
+      REQUIRE(equal_bits(gathered.y, walked.y));
+      REQUIRE(equal_bits(gathered.d_x, walked.d_x));
+    }
+  }
+}
+
+TEST_CASE("cuda: TMA walks over pixels where a step is one tap's", "[cuda][grouped_conv2d_sm90]") {
+  const auto fits = [](const Conv2dGeometry& g) {
+    GroupedConv2d a{};
+    a.n = a.experts = 1;
+    a.x = reinterpret_cast<const void*>(16);
+    a.geometry = g;
+    a.geometry.dtype = Dtype::bf16;
+    a.form = FilterForm::packed;
+    return sm90::fits_walk(conv_product(a, Precision::float32));
+  };
+  CHECK(fits(square(7, 64, 8, 3, 1, 1)));
+  CHECK(fits(square(56, 128, 8, 3, 2, 1)));
+  CHECK(!fits(square(7, 96, 64, 3, 1, 1)));
+  CHECK(!fits(square(7, 8, 64, 3, 1, 1)));
+  CHECK(fits(square(32, 64, 64, 1, 8, 0)));
+  CHECK(!fits(square(32, 64, 64, 1, 9, 0)));
+  CHECK(fits(square(8, 64, 64, 1, 1, 127)));
+  CHECK(!fits(square(8, 64, 64, 1, 1, 129)));
+}
+
 TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm90]") {
   if (!on_hopper()) return;
   const auto window = [](std::vector<int32_t> counts, int left, Conv2dGeometry g,
@@ -186,7 +270,7 @@ TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm
            .geometry = g,
            .with_residual = true,
            .activation = ConvActivation::relu},
-          std::nullopt, values);
+          Windows{}, values);
   };
   // Every width of a product, channels that are no multiple of 16 among them; images of fewer, of
   // more positions than a tile; a pixel; one tap and 25.
@@ -204,8 +288,8 @@ TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm
   window({2}, 1, square(6, 18, 2, 3, 1, 1), random_values);
   window({4, 9, 2, 1}, 0, square(8, 16, 32, 3, 1, 1), random_values);
   window({50, 14}, 0, square(8, 8, 8, 3, 1, 1));  // several tiles for each warpgroup
-  check({.counts = {2, 1}, .geometry = square(6, 16, 16, 3, 1, 1), .with_bias = false},
-        std::nullopt, random_values);
+  check({.counts = {2, 1}, .geometry = square(6, 16, 16, 3, 1, 1), .with_bias = false}, Windows{},
+        random_values);
 }
 
 TEST_CASE("cuda: windows are for thin layers", "[cuda][grouped_conv2d_sm90]") {
@@ -258,19 +342,18 @@ TEST_CASE("cuda: an image of a Hopper convolution has the same bits in any batch
       REQUIRE(equal_bits(image(all.d_x, 7, s.x_size()), few.d_x));
     };
     require_same(many, products(alone, one, ConvTile::narrow));
-    if (stride == 1)
-      require_same(products(s, in, std::nullopt), products(alone, one, std::nullopt));
+    if (stride == 1) require_same(products(s, in, Windows{}), products(alone, one, Windows{}));
   }
 }
 
 TEST_CASE("cuda: NaN stays with its expert in a Hopper convolution",
           "[cuda][grouped_conv2d_sm90]") {
   if (!on_hopper()) return;
-  const ConvCase s{.counts = {1, 1, 1}, .geometry = square(3, 8, 24, 3, 1, 1)};
+  const ConvCase s{.counts = {1, 1, 1}, .geometry = square(3, 64, 64, 3, 1, 1)};
   ConvInputs<Bf16> in(s, random_values);
   for (size_t i = 0; i < s.filter_size(); ++i) in.filters[s.filter_size() + i] = NAN;
-  for (const std::optional<ConvTile> tile : {std::optional(ConvTile::middle), {}}) {
-    const Results got = products(s, in, tile);
+  for (const Way& way : {Way(ConvTile::middle), Way(Windows{}), Way(sm90::kWalkedTileShapes[1])}) {
+    const Results got = products(s, in, way);
     const std::vector<double> y = widened(got.y), d_x = widened(got.d_x);
     for (size_t i = 0; i < y.size(); ++i) REQUIRE(std::isnan(y[i]) == (i / s.y_size() == 1));
     for (size_t i = 0; i < d_x.size(); ++i) REQUIRE(std::isnan(d_x[i]) == (i / s.x_size() == 1));

@@ -7,20 +7,23 @@
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx/descriptor.h"
 #include "tests/simt/cuda.h"
+#include "tests/simt/instructions/tensor_box.h"
 
 namespace simt {
 
 void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::TiledTensor& tensor);
+void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::WalkedImages& images);
 
 // The families that differ in a number only.
 void copy_async(void* shared, const void* global, int bytes, int filled, Where where);
 void copy_async_wait(int pending, Where where);
 void matrix_load(uint32_t* registers, const void* row, int matrices, bool transpose, Where where);
 void matrix_store(const uint32_t* registers, void* row, bool transpose, Where where);
-// Coordinates, innermost first; rank 2 or 3.
 struct TensorPlace {
   const moat::kernels::TensorMap* map;
-  int rank, at[3];
+  int rank;
+  BoxPlace place;
+  bool walked = false;  // pixels of WalkedImages
 };
 // blocks: a bit for each block of the cluster, 0 for this block alone.
 void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint32_t blocks,
@@ -158,39 +161,48 @@ void fence_proxy_async();
 void fence_proxy_async_all();
 __forceinline__ void tma_load_2d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {x, y, 0}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, 0, where);
 }
 __forceinline__ void tma_load_3d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, int z, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {x, y, z}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, 0, where);
+}
+__forceinline__ void tma_load_4d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
+                                 int y, int z, int w, Where where = Where::here()) {
+  simt::tensor_load(shared, {map, 4, {{x, y, z, w}}}, barrier, 0, where);
+}
+__forceinline__ void tma_load_pixels(void* shared, const TensorMap* map, uint64_t* barrier,
+                                     int channel, int x, int y, int n, uint16_t right,
+                                     uint16_t down, Where where = Where::here()) {
+  simt::tensor_load(shared, {map, 4, {{channel, x, y, n}, right, down}, true}, barrier, 0, where);
 }
 __forceinline__ void tma_load_2d_hint(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                       int y, uint64_t, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {x, y, 0}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, 0, where);
 }
 __forceinline__ void tma_load_3d_hint(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                       int y, int z, uint64_t, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {x, y, z}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, 0, where);
 }
 __forceinline__ void tma_load_2d_multicast(void* shared, const TensorMap* map, uint64_t* barrier,
                                            int x, int y, uint16_t blocks,
                                            Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {x, y, 0}}, barrier, blocks, where);
+  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, blocks, where);
 }
 __forceinline__ void tma_load_3d_multicast(void* shared, const TensorMap* map, uint64_t* barrier,
                                            int x, int y, int z, uint16_t blocks,
                                            Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {x, y, z}}, barrier, blocks, where);
+  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, blocks, where);
 }
 void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
                Where where = Where::here());
 __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x, int y,
                                   Where where = Where::here()) {
-  simt::tensor_store({map, 2, {x, y, 0}}, shared, where);
+  simt::tensor_store({map, 2, {{x, y}}}, shared, where);
 }
 __forceinline__ void tma_store_3d(const TensorMap* map, const void* shared, int x, int y, int z,
                                   Where where = Where::here()) {
-  simt::tensor_store({map, 3, {x, y, z}}, shared, where);
+  simt::tensor_store({map, 3, {{x, y, z}}}, shared, where);
 }
 void bulk_commit();
 template <int Pending>

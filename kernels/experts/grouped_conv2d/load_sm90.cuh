@@ -1,30 +1,33 @@
 #pragma once
 
-// What brings the operands of a convolution over experts into the ring of Hopper's products: pixels
-// row by row, by cp.async, to the places where TMA's 128-byte swizzle would put them; filters by
-// TMA in the forward product, where a filter is a row, and row by row in the input gradient.
+// What brings the operands of a convolution over experts into the ring of Hopper's products where
+// steps of the sum are not of one tap (walk_sm90.cuh: where they are): pixels row by row, by
+// cp.async, to the places where TMA's 128-byte swizzle would put them; filters by TMA in the
+// forward product, where a filter is a row, and row by row in the input gradient.
 
-#include "kernels/experts/grouped_conv2d/product.h"
+#include "kernels/experts/grouped_conv2d/sm90.h"
 #include "kernels/experts/grouped_gemm/mainloop_sm90.cuh"
 
 namespace moat::kernels::sm90 {
 
 // A launch of the kernel: one class of pixels.
 struct PixelProduct {
-  TensorMap filters;  // forward: boxes of the tile's channels x kDepth terms
+  // forward: boxes of the tile's channels x kDepth terms; input gradient of walked images: of
+  // kDepth output channels of a tap x 64 input channels
+  TensorMap filters;
+  TensorMap images;  // walked ones
   Destination to;
   ConvProduct a;
   PixelClass pixels;
   int terms;  // of a sum
 };
 
-inline constexpr int kMostTaps = 15;  // rows or columns of a filter: bits of SourcePixel
-
 // A tile of 128 pixels.
 template <int kTileColumns, TileSchedule kTileSchedule>
 struct PixelTile : Tile<128, kTileColumns, kTileSchedule> {
   using Scheduler = TileScheduler<128, kTileColumns, 16, OfImages>;
   static constexpr int kLoadRegisters = 88, kMultiplyRegisters = 208;
+  static constexpr bool kWalks = false;
 };
 
 template <class T>

@@ -81,16 +81,21 @@ constexpr int64_t forward(GroupedTileShape tile, const GroupedExtents& a) {
 
 }  // namespace grouped_clocks
 
-// The cheapest shape.
-constexpr GroupedTileShape grouped_tile_shape(const GroupedExtents& a) {
-  GroupedTileShape best = kGroupedTileShapes[0];
+// The cheapest of some shapes.
+template <size_t kShapes>
+constexpr GroupedTileShape cheapest(const std::array<GroupedTileShape, kShapes>& shapes,
+                                    const GroupedExtents& a) {
+  GroupedTileShape best = shapes[0];
   int64_t least = INT64_MAX;
-  for (const GroupedTileShape& tile : kGroupedTileShapes) {
+  for (const GroupedTileShape& tile : shapes) {
     if (a.activation == ExpertActivation::swiglu && !takes_gates(tile)) continue;
     const int64_t clocks = grouped_clocks::forward(tile, a);
     if (clocks < least) best = tile, least = clocks;
   }
   return best;
+}
+constexpr GroupedTileShape grouped_tile_shape(const GroupedExtents& a) {
+  return cheapest(kGroupedTileShapes, a);
 }
 
 // The weight gradient's tiles, n x k, all of them cooperative. Its sums run over the rows of an

@@ -26,9 +26,23 @@ RunInstruction run_cluster_arrive, run_cluster_shared;
 // Tensors and boxes of the TMA kernels, elements; in 2-D z = 1.
 inline constexpr int kTensor[3] = {72, 11, 3}, kPitch = 80;
 inline constexpr int kRows = 8;  // of a box, and 2 planes in 3-D
+// Images [3, 5, 7, 64] and the copies of 24 of their pixels. The walk: 4 rows from -2 on and 4
+// columns from -1 on, 2 apart.
+struct PixelCopy {
+  int channel, x, y, n, right, down;
+};
+inline constexpr int kImages[4] = {64, 7, 5, 3}, kCopied = 24;
+inline constexpr int kWalk[2] = {-1, -2}, kWalkLength = 4, kWalkStride = 2;
+inline constexpr PixelCopy kPixelCopies[] = {
+    {0, -1, -2, 0, 0, 0},   // from the first pixel on, more than an image
+    {0, 3, 2, 1, 1, 2},     // from the middle, moved, into the third image
+    {32, 5, 4, 2, 2, 0},    // half of the channels, and pixels behind the last
+    {0, -1, -2, 2, 255, 0}  // as far as they can be moved
+};
 RunInstruction run_bulk_load, run_tma_load_plain, run_tma_load_b32, run_tma_load_b64,
     run_tma_load_b128, run_tma_load_hint, run_tma_load_3d, run_tma_load_multicast,
-    run_tma_load_multicast_3d, run_tma_store_2d, run_tma_store_3d, run_tma_of_own_writes;
+    run_tma_load_multicast_3d, run_tma_load_4d, run_tma_load_pixels, run_tma_store_2d,
+    run_tma_store_3d, run_tma_of_own_writes;
 
 // Products [64, N] of K = kDepth.
 inline constexpr int kDepth = 64;

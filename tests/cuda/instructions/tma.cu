@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <iterator>
+
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx.cuh"
 #include "tests/cuda/instructions/cluster.h"
@@ -18,13 +21,13 @@ struct Places {
 
 // A tensor [planes, rows, columns] of 16-bit elements over `data`, boxes of `columns` columns.
 Status map_of(TensorMap* map, const uint32_t* data, int rank, int columns, Swizzle swizzle) {
-  return make_tensor_map(map, {.base = data,
-                               .dtype = Dtype::bf16,
-                               .rank = rank,
-                               .extents = {kTensor[0], kTensor[1], kTensor[2]},
-                               .strides = {2, kPitch * 2, kPitch * 2 * kTensor[1]},
-                               .box = {columns, kRows, 2},
-                               .swizzle = swizzle});
+  return make_tensor_map(map, TiledTensor{.base = data,
+                                          .dtype = Dtype::bf16,
+                                          .rank = rank,
+                                          .extents = {kTensor[0], kTensor[1], kTensor[2]},
+                                          .strides = {2, kPitch * 2, kPitch * 2 * kTensor[1]},
+                                          .box = {columns, kRows, 2},
+                                          .swizzle = swizzle});
 }
 
 enum class Load { plain, hint, plane, plane_hint };
@@ -67,6 +70,55 @@ Status run_load(Cuda on, const uint32_t* in, uint32_t* out, int columns, Swizzle
   if (const Status s = map_of(&map, in, rank, columns, swizzle); s != Status::ok) return s;
   const int words = columns * kRows * (rank - 1) / 2;
   return launch(on, {dim3(1), dim3(kThreads), 8192}, load_kernel<Kind>, map, Places(), words, out);
+}
+
+// Boxes of 2 planes of 8 rows of one row of 64 of a tensor [planes, rows, 1, columns].
+__global__ void load_4d_kernel(const __grid_constant__ TensorMap map, Places places, int words,
+                               uint32_t* out) {
+  uint32_t* shared = shared_memory<uint32_t>();
+  __shared__ uint64_t barrier;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  for (int i = 0; i < kPlaces; ++i) {
+    if (threadIdx.x == 0) {
+      ptx::mbarrier_arrive_expect_tx(&barrier, static_cast<uint32_t>(words) * 4);
+      ptx::tma_load_4d(shared, &map, &barrier, places.at[i][0], 0, places.at[i][1],
+                       places.at[i][2]);
+    }
+    ptx::mbarrier_wait(&barrier, static_cast<uint32_t>(i) % 2);
+    for (int word = static_cast<int>(threadIdx.x); word < words; word += kThreads)
+      out[i * words + word] = shared[word];
+    __syncthreads();
+  }
+}
+
+struct Copies {
+  PixelCopy at[std::size(kPixelCopies)];
+};
+__global__ void load_pixels_kernel(const __grid_constant__ TensorMap map, Copies copies, int words,
+                                   uint32_t* out) {
+  uint32_t* shared = shared_memory<uint32_t>();
+  __shared__ uint64_t barrier;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&barrier, 1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  for (int i = 0; i < static_cast<int>(std::size(copies.at)); ++i) {
+    const PixelCopy& c = copies.at[i];
+    if (threadIdx.x == 0) {
+      ptx::mbarrier_arrive_expect_tx(&barrier, static_cast<uint32_t>(words) * 4);
+      ptx::tma_load_pixels(shared, &map, &barrier, c.channel, c.x, c.y, c.n,
+                           static_cast<uint16_t>(c.right), static_cast<uint16_t>(c.down));
+    }
+    ptx::mbarrier_wait(&barrier, static_cast<uint32_t>(i) % 2);
+    for (int word = static_cast<int>(threadIdx.x); word < words; word += kThreads)
+      out[i * words + word] = shared[word];
+    __syncthreads();
+  }
 }
 
 // Each block of two brings one box to both: out [blocks, boxes, words].
@@ -203,6 +255,41 @@ Status run_tma_load_hint(Cuda on, const uint32_t* in, uint32_t* out) {
 }
 Status run_tma_load_3d(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_load<Load::plane>(on, in, out, 64, Swizzle::b128);
+}
+Status run_tma_load_4d(Cuda on, const uint32_t* in, uint32_t* out) {
+  TensorMap map;
+  const Status s = make_tensor_map(
+      &map, TiledTensor{.base = in,
+                        .dtype = Dtype::bf16,
+                        .rank = 4,
+                        .extents = {kTensor[0], 1, kTensor[1], kTensor[2]},
+                        .strides = {2, kPitch * 2, kPitch * 2, kPitch * 2 * kTensor[1]},
+                        .box = {64, 1, kRows, 2},
+                        .swizzle = Swizzle::b128});
+  if (s != Status::ok) return s;
+  return launch(on, {dim3(1), dim3(kThreads), 8192}, load_4d_kernel, map, Places(), 64 * kRows,
+                out);
+}
+Status run_tma_load_pixels(Cuda on, const uint32_t* in, uint32_t* out) {
+  TensorMap map;
+  const Status s = make_tensor_map(&map, WalkedImages{.base = in,
+                                                      .n = kImages[3],
+                                                      .height = kImages[2],
+                                                      .width = kImages[1],
+                                                      .channels = kImages[0],
+                                                      .first_x = kWalk[0],
+                                                      .first_y = kWalk[1],
+                                                      .columns = kWalkLength,
+                                                      .rows = kWalkLength,
+                                                      .stride = kWalkStride,
+                                                      .box_channels = 64,
+                                                      .box_pixels = kCopied,
+                                                      .swizzle = Swizzle::b128});
+  if (s != Status::ok) return s;
+  Copies copies;
+  std::copy(std::begin(kPixelCopies), std::end(kPixelCopies), copies.at);
+  return launch(on, {dim3(1), dim3(kThreads), 8192}, load_pixels_kernel, map, copies, 32 * kCopied,
+                out);
 }
 Status run_tma_load_multicast(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_multicast<2>(on, in, out);

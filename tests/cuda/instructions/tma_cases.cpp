@@ -54,6 +54,28 @@ Words loaded(const Words& tensor, int rank, int columns, int width) {
   for (const Box& at : kPlaces) append_box(out, tensor, rank, at, columns, width);
   return out;
 }
+// Pixel by pixel as PTX's manual has it for im2col: in the order of the walk, image after image.
+Words pixels(const Words& images) {
+  constexpr int kRowPixels = kWalkLength, kImagePixels = kWalkLength * kWalkLength;
+  Words out;
+  for (const PixelCopy& c : kPixelCopies) {
+    Words copy(size_t(kImages[0] * kCopied / 2));
+    for (int p = 0; p < kCopied; ++p) {
+      const int column = (c.x - kWalk[0]) / kWalkStride, row = (c.y - kWalk[1]) / kWalkStride;
+      const int number = c.n * kImagePixels + row * kRowPixels + column + p;
+      const int x = kWalk[0] + number % kRowPixels * kWalkStride + c.right,
+                y = kWalk[1] + number / kRowPixels % kRowPixels * kWalkStride + c.down,
+                n = number / kImagePixels;
+      if (x < 0 || y < 0 || x >= kImages[1] || y >= kImages[2] || n >= kImages[3]) continue;
+      for (int channel = 0; channel + c.channel < kImages[0]; ++channel)
+        set_half(copy, box_place(channel, p, 0, kImages[0], 128),
+                 half_at(images, size_t(((n * kImages[2] + y) * kImages[1] + x) * kImages[0] +
+                                        c.channel + channel)));
+    }
+    out.insert(out.end(), copy.begin(), copy.end());
+  }
+  return out;
+}
 Words both(Words first, const Words& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
@@ -93,6 +115,7 @@ Words own_writes(const Words& tensor) {
 
 std::vector<InstructionCase> tma_cases() {
   const Words in = tensor(), line(in.begin() + 8, in.begin() + 8 + 84);
+  const Words images = noise(size_t(kImages[0]) * kImages[1] * kImages[2] * kImages[3] / 2, 44);
   const Words boxes = noise(3 * 16 * kRows, 42), cubes = noise(3 * 32 * kRows, 43);
   return {
       {"bulk_load", run_bulk_load, in, line, 9},
@@ -103,6 +126,8 @@ std::vector<InstructionCase> tma_cases() {
       {"tma_load_2d_hint tma_load_3d_hint l2_evict_first l2_evict_last", run_tma_load_hint, in,
        both(loaded(in, 2, 64, 128), loaded(in, 3, 64, 128)), 9},
       {"tma_load_3d", run_tma_load_3d, in, loaded(in, 3, 64, 128), 9},
+      {"tma_load_4d", run_tma_load_4d, in, loaded(in, 3, 64, 128), 9},
+      {"tma_load_pixels", run_tma_load_pixels, images, pixels(images), 9},
       {"tma_load_2d_multicast", run_tma_load_multicast, in, multicast(in, 2), 9},
       {"tma_load_3d_multicast", run_tma_load_multicast_3d, in, multicast(in, 3), 9},
       {"tma_store_2d bulk_commit bulk_wait bulk_wait_read fence_proxy_async", run_tma_store_2d,

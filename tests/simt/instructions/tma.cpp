@@ -17,12 +17,23 @@ TensorBox box_at(const TensorPlace& place, const char* instruction, Where where)
   const TensorBox box = box_of(*place.map);
   if (!box.is_valid())
     fail("%s%s: the tensor map was not made by make_tensor_map", instruction, at(where).c_str());
+  if (box.is_walked() != place.walked)
+    fail("%s%s: a tensor map of %s", instruction, at(where).c_str(),
+         box.is_walked() ? "walked images, for a box" : "boxes, for pixels");
   if (box.rank != place.rank)
     fail("%s%s: %d coordinates for a tensor map of rank %d", instruction, at(where).c_str(),
          place.rank, box.rank);
-  if (place.at[0] * box.element_bytes % 16)
+  const BoxPlace& p = place.place;
+  if (p.at[0] * box.element_bytes % 16)
     fail("misaligned: %s%s: column %d of %d-byte elements is no multiple of 16 bytes", instruction,
-         at(where).c_str(), place.at[0], box.element_bytes);
+         at(where).c_str(), p.at[0], box.element_bytes);
+  if (place.walked && (walked(p.at[1], box.first_x, box.columns, box.stride) < 0 ||
+                       walked(p.at[2], box.first_y, box.rows, box.stride) < 0))
+    fail("%s%s: pixel (%d, %d) is none of the walk's", instruction, at(where).c_str(), p.at[1],
+         p.at[2]);
+  if (p.right < 0 || p.right > 255 || p.down < 0 || p.down > 255)
+    fail("%s%s: pixels moved by (%d, %d), which is more than 255", instruction, at(where).c_str(),
+         p.right, p.down);
   return box;
 }
 
@@ -39,10 +50,10 @@ void check_alignment(uint32_t shared, const TensorBox& box, const char* instruct
 // Calls visit(offset within the box, bytes, global address or nullptr) for runs of contiguous
 // bytes.
 template <class Visit>
-void for_each_run(const TensorBox& box, const int (&at)[3], uint32_t shared, Visit visit) {
+void for_each_run(const TensorBox& box, const BoxPlace& place, uint32_t shared, Visit visit) {
   uint32_t start = 0, bytes = 0;
   char* from = nullptr;
-  for_each_element(box, at, shared, [&](uint32_t address, int element, char* global) {
+  for_each_element(box, place, shared, [&](uint32_t address, int element, char* global) {
     const uint32_t offset = address - shared;
     const bool goes_on =
         bytes > 0 && offset == start + bytes && (global ? from && global == from + bytes : !from);
@@ -132,19 +143,49 @@ struct Stores : Extension {  // of a thread
 
 }  // namespace
 
+namespace {
+
+void keep(moat::kernels::TensorMap* map, const TensorBox& box) {
+  std::memset(map, 0, sizeof(*map));
+  std::memcpy(map, static_cast<const void*>(&box), sizeof(box));
+}
+
+}  // namespace
+
 void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::TiledTensor& t) {
   TensorBox box;
   box.base = static_cast<char*>(const_cast<void*>(t.base));
-  box.rank = t.rank;
-  box.element_bytes = static_cast<int>(size_of(t.dtype));
+  box.rank = static_cast<int8_t>(t.rank);
+  box.element_bytes = static_cast<int8_t>(size_of(t.dtype));
   box.swizzle = t.swizzle;
-  for (int axis = 0; axis < 3; ++axis) {
-    box.extents[axis] = axis < t.rank ? t.extents[axis] : 1;
-    box.strides[axis] = axis < t.rank && axis > 0 ? t.strides[axis] : 0;
-    box.box[axis] = axis < t.rank ? t.box[axis] : 1;
+  for (int axis = 0; axis < t.rank; ++axis) {
+    box.extents[axis] = t.extents[axis];
+    box.strides[axis] = axis > 0 ? t.strides[axis] : 0;
+    box.box[axis] = static_cast<int16_t>(t.box[axis]);
   }
-  std::memset(map, 0, sizeof(*map));
-  std::memcpy(map, static_cast<void*>(&box), sizeof(box));
+  keep(map, box);
+}
+
+void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::WalkedImages& t) {
+  TensorBox box;
+  box.base = static_cast<char*>(const_cast<void*>(t.base));
+  box.rank = 4;
+  box.swizzle = t.swizzle;
+  const int64_t extents[] = {t.channels, t.width, t.height, t.n};
+  for (int axis = 0; axis < 4; ++axis) {
+    box.extents[axis] = extents[axis];
+    box.strides[axis] = axis == 0   ? 0
+                        : axis == 1 ? int64_t{t.channels} * 2
+                                    : box.strides[axis - 1] * extents[axis - 1];
+  }
+  box.box[0] = static_cast<int16_t>(t.box_channels);
+  box.box[1] = static_cast<int16_t>(t.box_pixels);
+  box.first_x = static_cast<int16_t>(t.first_x);
+  box.first_y = static_cast<int16_t>(t.first_y);
+  box.columns = t.columns;
+  box.rows = t.rows;
+  box.stride = static_cast<int8_t>(t.stride);
+  keep(map, box);
 }
 
 void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint32_t blocks,
@@ -159,7 +200,7 @@ void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint
   if (blocks >> cluster->blocks.size())
     fail("%s%s: mask 0x%x for a cluster of %zu blocks", name, at(where).c_str(), blocks,
          cluster->blocks.size());
-  for_each_run(box, place.at, address, [&](uint32_t, uint32_t bytes, char* global) {
+  for_each_run(box, place.place, address, [&](uint32_t, uint32_t bytes, char* global) {
     if (global) observe_async_read(*current, global, bytes, Unwritten::carried, code);
   });
   struct Destination {
@@ -183,8 +224,8 @@ void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint
     }
   const Origin origin = origin_here(code);
   for (const Destination& d : destinations)
-    start_load(d.to, box.bytes(), d.target, origin, [box, place, address](char* to) {
-      for_each_run(box, place.at, address, [&](uint32_t offset, uint32_t bytes, char* global) {
+    start_load(d.to, box.bytes(), d.target, origin, [box, place = place.place, address](char* to) {
+      for_each_run(box, place, address, [&](uint32_t offset, uint32_t bytes, char* global) {
         if (global)
           std::memcpy(to + offset, global, bytes);
         else
@@ -202,7 +243,7 @@ void tensor_store(const TensorPlace& place, const void* shared, Where where) {
   require_fixed_place(shared, "TMA store", where);
   const char* from = static_cast<const char*>(shared);
   auto store = std::make_shared<Store>(Store{from, {from, from + box.bytes()}, {}, {}, where});
-  for_each_run(box, place.at, address, [&](uint32_t offset, uint32_t bytes, char* global) {
+  for_each_run(box, place.place, address, [&](uint32_t offset, uint32_t bytes, char* global) {
     if (!global) return;
     observe_async_read(*current, from + offset, bytes, Unwritten::reported, code);
     take_off(*current, global, bytes, code);

@@ -16,11 +16,11 @@ using moat::kernels::shared_memory;
 // A tensor [16, 64] of bf16 over ints, boxes of 8 rows.
 TensorMap map_of(int* data) {
   TensorMap map;
-  encode_tensor_map(&map, {.base = data,
-                           .extents = {64, 16},
-                           .strides = {2, 128},
-                           .box = {64, 8},
-                           .swizzle = Swizzle::b128});
+  encode_tensor_map(&map, TiledTensor{.base = data,
+                                      .extents = {64, 16},
+                                      .strides = {2, 128},
+                                      .box = {64, 8},
+                                      .swizzle = Swizzle::b128});
   return map;
 }
 template <auto Kernel, unsigned Threads>
