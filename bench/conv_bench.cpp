@@ -16,6 +16,8 @@ const char* ending_of(ConvWork work) {
       return "";
     case ConvWork::input_grad:
       return "_input_grad";
+    case ConvWork::bare_input_grad:
+      return "_bare_input_grad";
     case ConvWork::weight_grad:
       return "_weight_grad";
   }
@@ -37,9 +39,12 @@ std::vector<ConvPlan> conv_plans(const KernelBenchOptions& options) {
   for (const ConvShape& shape : conv_shapes())
     for (const Dtype dtype : options.dtypes) {
       ConvPlan plan{within(shape, options.limits.flops), dtype, {}};
-      for (const ConvWork work : {ConvWork::forward, ConvWork::input_grad, ConvWork::weight_grad})
+      for (const ConvWork work : {ConvWork::forward, ConvWork::input_grad,
+                                  ConvWork::bare_input_grad, ConvWork::weight_grad})
         for (const ConvKernel kernel : {ConvKernel::conv2d, ConvKernel::grouped_conv2d}) {
           if (kernel == ConvKernel::conv2d && shape.experts > 1) continue;
+          // What a library's plan saves by adding and masking, if it does.
+          if (kernel == ConvKernel::grouped_conv2d && work == ConvWork::bare_input_grad) continue;
           const ConvPlan::Part part{kernel, work};
           if (is_selected(row_name(plan, part), options)) plan.parts.push_back(part);
         }

@@ -8,9 +8,9 @@
 namespace moat::bench {
 
 // What is measured of a convolution: with bias, residual and relu behind it, as the last of a
-// residual block; what an attack's backward pass asks of it, with a gradient to add and a mask; and
-// the gradient of its filters.
-enum class ConvWork { forward, input_grad, weight_grad };
+// residual block; what an attack's backward pass asks of it, with a gradient to add and a mask, and
+// without them; and the gradient of its filters.
+enum class ConvWork { forward, input_grad, bare_input_grad, weight_grad };
 // One expert's convolutions are conv2d's, which may have a library's, and grouped_conv2d's.
 enum class ConvKernel { conv2d, grouped_conv2d };
 

@@ -134,11 +134,14 @@ Row ConvData<On>::row(ConvKernel kernel, ConvWork work) {
                       : call(single(a), conv2d_workspace, conv2d),
               x_bytes + 2 * y_bytes + size * filters, shape_.flops()};
     }
-    case ConvWork::input_grad: {
-      const GroupedConv2dInputGrad a = input_grad();
+    case ConvWork::input_grad:
+    case ConvWork::bare_input_grad: {
+      GroupedConv2dInputGrad a = input_grad();
+      const bool bare = work == ConvWork::bare_input_grad;
+      if (bare) a.added = a.mask = nullptr;
       return {grouped ? call(a, grouped_conv2d_input_grad_workspace, grouped_conv2d_input_grad)
                       : call(single(a), conv2d_input_grad_workspace, conv2d_input_grad),
-              3 * x_bytes + y_bytes + size * filters, shape_.flops()};
+              (bare ? 1 : 3) * x_bytes + y_bytes + size * filters, shape_.flops()};
     }
     case ConvWork::weight_grad:
       break;
