@@ -158,7 +158,7 @@ bool fits_tiles(const ConvProduct& a) {
   return g.dtype == Dtype::bf16 && a.n > 0 && a.experts > 0 && g.c_in % 8 == 0 &&
          g.c_out % 8 == 0 && a.filter_stride % 8 == 0 && std::max(g.r, g.s) <= kMostTaps &&
          is_aligned(a.from, 16) && is_aligned(a.filters, 16) && is_aligned(a.to, 16) &&
-         is_aligned(a.residual, 4) && is_aligned(a.mask, 4) && is_aligned(a.bias, 8);
+         is_aligned(a.residual, 16) && is_aligned(a.mask, 16) && is_aligned(a.bias, 8);
 }
 
 bool fits_walk(const ConvProduct& a) {

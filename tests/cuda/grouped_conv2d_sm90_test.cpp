@@ -215,7 +215,10 @@ TEST_CASE("cuda: Hopper convolutions whose pixels TMA walks over", "[cuda][group
        integer_values);
   walk({.counts = {2, 1}, .geometry = {4, 7, 64, 64, 3, 2, 1, 2, Dtype::f64}}, integer_values);
   walk({.counts = {1, 1}, .geometry = {9, 5, 64, 64, 2, 3, 3, 4, Dtype::f64}}, integer_values);
-  walk({.counts = {7}, .geometry = square(8, 64, 64, 3, 1, 1), .with_offsets = false},
+  walk({.counts = {7},
+        .geometry = square(8, 64, 64, 3, 1, 1),
+        .with_residual = true,
+        .with_offsets = false},
        random_values);
   walk({.counts = {8}, .geometry = square(11, 64, 64, 1, 2, 0)}, integer_values);
   walk({.counts = {0, 0}, .left = 2, .geometry = square(3, 64, 64, 3, 1, 1)}, integer_values);
@@ -378,6 +381,7 @@ TEST_CASE("cuda: Hopper convolutions refuse what is not in whole chunks",
   CHECK(!fits([](auto& a) { a.geometry.r = 16; }));
   CHECK(!fits([](auto& a) { a.x = reinterpret_cast<const void*>(8); }));
   CHECK(!fits([](auto& a) { a.bias = reinterpret_cast<const void*>(4); }));
+  CHECK(!fits([](auto& a) { a.residual = reinterpret_cast<const void*>(8); }));
 }
 
 }  // namespace moat::tests

@@ -196,6 +196,7 @@ __forceinline__ void tma_load_3d_multicast(void* shared, const TensorMap* map, u
 }
 void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
                Where where = Where::here());
+void prefetch_l2(const void* global, uint32_t bytes, Where where = Where::here());
 __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x, int y,
                                   Where where = Where::here()) {
   simt::tensor_store({map, 2, {{x, y}}}, shared, where);

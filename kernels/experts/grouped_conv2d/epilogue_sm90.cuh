@@ -45,46 +45,61 @@ class PixelWriter {
   }
 
  private:
+  static constexpr int kChunks = kPanelColumns / 8;
+
   // 64 channels of 64 pixels, of which this thread has two neighbouring channels of two pixels in
-  // each group of four values.
+  // each group of four values. All of a panel's loads are under way before one is waited for.
   __device__ void finish(float (&values)[32], int expert, int first, int rows, int column) const {
-    const float* bias = static_cast<const float*>(p_.a.bias) + int64_t{expert} * p_.to.width;
     const int row = thread_of_group() / kWarp * 16 + lane() / 4;
+    const int chunks = min(kChunks, (p_.to.width - column) / 8);
+    int64_t at[2];  // of the pixels' first pairs in the images, or -1
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const bool present = row + 8 * half < rows;
-      const int64_t pixel =
-          present ? pixel_of(p_.pixels, p_.a.to_shape, first + row + 8 * half) : 0;
+    for (int half = 0; half < 2; ++half)
+      at[half] = row + 8 * half < rows
+                     ? pixel_of(p_.pixels, p_.a.to_shape, first + row + 8 * half) * p_.to.width +
+                           column + lane() % 4 * 2
+                     : -1;
+    uint32_t residual[2][kChunks] = {}, mask[2][kChunks] = {};
+    float2 bias[kChunks] = {};
+    if (p_.a.residual) load(residual, p_.a.residual, at, chunks);
+    if (p_.a.mask) load(mask, p_.a.mask, at, chunks);
+    if (p_.a.bias) {
+      const float* from = static_cast<const float*>(p_.a.bias) + int64_t{expert} * p_.to.width +
+                          column + lane() % 4 * 2;
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        const int at = column + 8 * j + lane() % 4 * 2;
-        if (!present || at >= p_.to.width) continue;
+      for (int j = 0; j < kChunks; ++j)
+        if (j < chunks) bias[j] = *reinterpret_cast<const float2*>(from + 8 * j);
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < kChunks; ++j) {
         float &low = values[4 * j + 2 * half], &high = values[4 * j + 2 * half + 1];
-        if (p_.a.bias) {
-          const float2 added = *reinterpret_cast<const float2*>(bias + at);
-          low += added.x, high += added.y;
-        }
-        if (p_.a.residual) {
-          const float2 added = pair_at(p_.a.residual, pixel, at);
-          low += added.x, high += added.y;
-        }
+        low += bias[j].x, high += bias[j].y;
+        low += low_of(residual[half][j]), high += high_of(residual[half][j]);
         if (p_.a.mask) {
-          const float2 x = pair_at(p_.a.mask, pixel, at);
-          low = behind_relu(low, x.x), high = behind_relu(high, x.y);
+          low = behind_relu(low, low_of(mask[half][j]));
+          high = behind_relu(high, high_of(mask[half][j]));
         }
         if (p_.a.activation == ConvActivation::relu) {  // keeps NaN
           low = low < 0 ? 0 : low;
           high = high < 0 ? 0 : high;
         }
       }
-    }
   }
 
-  __device__ float2 pair_at(const void* images, int64_t pixel, int channel) const {
-    const uint32_t both = *reinterpret_cast<const uint32_t*>(static_cast<const Bf16*>(images) +
-                                                             pixel * p_.to.width + channel);
-    return {__uint_as_float(both << 16), __uint_as_float(both & 0xffff0000u)};
+  static __device__ void load(uint32_t (&pairs)[2][kChunks], const void* images,
+                              const int64_t (&at)[2], int chunks) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int j = 0; j < kChunks; ++j)
+        if (at[half] >= 0 && j < chunks)
+          pairs[half][j] = *reinterpret_cast<const uint32_t*>(static_cast<const Bf16*>(images) +
+                                                              at[half] + 8 * j);
   }
+  static __device__ float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
+  static __device__ float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
   const PixelProduct& p_;
   PanelWriter& panels_;

@@ -49,6 +49,19 @@ __device__ void load_filters(const PixelProduct& p, const GroupedTile& tile, int
   }
 }
 
+// What is added to a tile's pixels and what masks them: far away when the products are there,
+// unless it has been asked for. By a warp, a pixel of each lane at a time.
+template <class T>
+__device__ void prefetch_behind(const PixelProduct& p, const GroupedTile& tile) {
+  const auto bytes =
+      static_cast<uint32_t>(min(T::kColumns, p.to.width - tile.column)) * sizeof(Bf16);
+  for (int row = lane(); row < tile.rows; row += kWarp) {
+    const int64_t at = pixel_of(p.pixels, p.a.to_shape, tile.row + row) * p.to.width + tile.column;
+    if (p.a.residual) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.residual) + at, bytes);
+    if (p.a.mask) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.mask) + at, bytes);
+  }
+}
+
 // One warp, one lane of it.
 template <class T, FilterUse kUse>
 __device__ void load_walked(const PixelProduct& p, const T& t) {
@@ -60,6 +73,7 @@ __device__ void load_walked(const PixelProduct& p, const T& t) {
   GroupedTile tile;
   while (tiles.next(tile)) {
     if (tile.expert == p.a.experts) continue;
+    prefetch_behind<T>(p, tile);
     const Digits first = pixel_radix(c).digits(tile.row);
     const int x = c.from_left + first.low * c.stride - (back ? c.tap_columns - 1 : 0),
               y = c.from_top + first.middle * c.stride - (back ? c.tap_rows - 1 : 0);
