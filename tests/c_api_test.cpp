@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "tests/c_api_calls.h"
 
@@ -154,6 +155,20 @@ TEST_CASE("c_api: an extent that differs from the other tensors' is refused", "[
       refuses(call, MOAT_BAD_ARGS, "must be");
       t.shape[axis] -= 1;
     }
+  });
+}
+
+TEST_CASE("c_api: an index outside its range is refused before anything is written", "[c_api]") {
+  for_each_tensor([](LegalCall& call, TensorOfCall& t) {
+    if (t.is_written() || t.dl.dtype.code != kDLInt) return;
+    if (t.name == "noise.samples") return;  // any number is a sample's
+    for (const size_t at : {size_t{0}, t.bytes() / 8, t.bytes() / 4 - 1})
+      for (const int32_t index : {-2, 1000}) {
+        const int32_t legal = std::exchange(t.ints()[at], index);
+        INFO("element " << at << " is " << index);
+        refuses(call, MOAT_BAD_ARGS, "must be");
+        t.ints()[at] = legal;
+      }
   });
 }
 
