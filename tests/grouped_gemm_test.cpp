@@ -23,12 +23,21 @@ std::vector<T> draws(size_t count, unsigned seed) {
 }
 
 template <class T>
+constexpr Dtype dtype_of = sizeof(T) == 8   ? Dtype::f64
+                           : sizeof(T) == 4 ? Dtype::f32
+                                            : Dtype::bf16;
+
+// The first multiple of 64 bytes.
+char* aligned(std::vector<char>& memory) {
+  return memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+}
+
+template <class T>
 Status run(GroupedGemm& a) {
-  a.dtype = sizeof(T) == 8 ? Dtype::f64 : sizeof(T) == 4 ? Dtype::f32 : Dtype::bf16;
+  a.dtype = dtype_of<T>;
   const size_t bytes = grouped_gemm_workspace(Cpu{}, a);
   std::vector<char> workspace(bytes + 64);
-  char* aligned = workspace.data() + (64 - reinterpret_cast<uintptr_t>(workspace.data()) % 64) % 64;
-  return grouped_gemm(Cpu{.workspace = aligned, .workspace_bytes = bytes}, a);
+  return grouped_gemm(Cpu{.workspace = aligned(workspace), .workspace_bytes = bytes}, a);
 }
 
 }  // namespace
@@ -103,6 +112,38 @@ TEMPLATE_TEST_CASE("grouped_gemm: activation and what it was taken of", "[expert
         for (int i = 51 * width; i < rows * width; ++i) REQUIRE(C(y[size_t(i)]) == 0);
         for (int i = 51 * n; i < rows * n; ++i) REQUIRE(C(pre[size_t(i)]) == 0);
       }
+}
+
+TEMPLATE_TEST_CASE("grouped_gemm: weight gradients of empty extents", "[experts]", double, float,
+                   Bf16) {
+  using C = compute_t<TestType>;
+  const std::vector<int32_t> offsets{0, 1, 3};
+  const int rows = 3, experts = 2;
+  for (const auto& [n, k] : {std::pair{0, 4}, {5, 0}, {0, 0}}) {
+    INFO("n " << n << ", k " << k);
+    const auto x = draws<TestType>(size_t(rows * k), 1), d_y = draws<TestType>(size_t(rows * n), 2);
+    std::vector<C> d_bias(size_t(experts * n), C(NAN)), d_w;  // d_w has no elements
+    std::vector<char> workspace(1 << 16);
+    const GroupedGemmWeightGrad args{.x = x.data(),
+                                     .row_token = nullptr,
+                                     .d_y = d_y.data(),
+                                     .offsets = offsets.data(),
+                                     .d_w = d_w.data(),
+                                     .d_bias = d_bias.data(),
+                                     .rows = rows,
+                                     .x_rows = rows,
+                                     .experts = experts,
+                                     .n = n,
+                                     .k = k,
+                                     .dtype = dtype_of<TestType>};
+    REQUIRE(grouped_gemm_weight_grad(
+                Cpu{.workspace = aligned(workspace), .workspace_bytes = 1 << 15}, args) ==
+            Status::ok);
+    for (int j = 0; j < n; ++j) {
+      CHECK(d_bias[size_t(j)] == C(d_y[size_t(j)]));
+      CHECK(d_bias[size_t(n + j)] == C(d_y[size_t(n + j)]) + C(d_y[size_t(2 * n + j)]));
+    }
+  }
 }
 
 TEST_CASE("grouped_gemm: swiglu needs an even number of columns", "[experts]") {

@@ -192,6 +192,9 @@ inline std::vector<LayerProblem> layer_problems() {
   out.push_back({.tokens = 3, .experts = 1, .k = 1, .width = 2, .inner = 1, .out_width = 2});
   out.push_back({.tokens = 4, .experts = 3, .k = 3, .width = 2, .inner = 3, .out_width = 2});
   out.push_back({.tokens = 0, .experts = 3, .k = 2, .width = 2, .inner = 3, .out_width = 2});
+  out.push_back({.tokens = 4, .experts = 3, .k = 2, .width = 0, .inner = 3, .out_width = 2});
+  out.push_back({.tokens = 4, .experts = 3, .k = 2, .width = 2, .inner = 0, .out_width = 2});
+  out.push_back({.tokens = 4, .experts = 3, .k = 2, .width = 2, .inner = 3, .out_width = 0});
   out.push_back(
       {.tokens = 12, .experts = 3, .k = 2, .width = 4, .inner = 5, .out_width = 4, .capacity = 3});
   // As many rows as fill tiles of a product, for experts that do not.

@@ -27,7 +27,7 @@ class Products {
   // c [m, n] = op(a) [m, k] · op(b) [k, n], or c += with `add`.
   void operator()(int m, int n, int k, const Operand<float>& a, const Operand<float>& b, bool add,
                   float* c, int64_t leading) {
-    if (k == 0) return clear(m, n, add, c, leading);
+    if (m == 0 || n == 0 || k == 0) return clear(m, n, add, c, leading);  // sgemm takes none
     if (dnnl_sgemm(letter(a), letter(b), m, n, k, 1, a.data, a.leading, b.data, b.leading,
                    add ? 1.0f : 0.0f, c, leading) != dnnl_success)
       failed_ = true;

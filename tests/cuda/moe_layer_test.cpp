@@ -46,6 +46,8 @@ TEMPLATE_TEST_CASE("cuda: moe_layer and its gradient equal the CPU in float64", 
                    float, double) {
   for (const LayerProblem& p : layer_problems()) {
     if (p.tokens > 20) continue;  // the interpreter takes its time
+    // Device memory of no bytes has no address, as a gradient that is not wanted.
+    if (p.width * p.inner * p.out_width == 0) continue;
     const LayerProblem exact = rounded(p);
     const Layer<double, HostArray> reference(exact);
     const DeviceLayer<TestType> layer(exact);
