@@ -187,6 +187,16 @@ TEST_CASE("mix_images: pixels stay in [0, 1], alone and in company", "[mix_image
   CHECK(mix_images(one, id, id, {.cutmix = 1}, kKey).images.to_vector<float>() == before);
 }
 
+// Beta(0.2, 0.2) rounds to -2^-53 for this image, unless it is kept at 0.
+TEST_CASE("mix_images: a share that rounds below 0 is 0", "[mix_images]") {
+  const Tensor x = Tensor::from(std::vector<float>{1, 0}, {2, 1, 1, 1}), labels = numbered(2);
+  const MixedImages mix = mix_images(x, labels, Tensor::from(std::vector<int32_t>{18062, 0}, {2}),
+                                     {.mixup = 0.2}, {.seed = 1, .purpose = Purpose::augment});
+  CHECK(mix.images.to_vector<float>()[0] == 0);
+  CHECK(mix.weight.to_vector<float>()[0] == 1);
+  CHECK(mix.labels.to_vector<int32_t>()[0] == 1);
+}
+
 TEST_CASE("mix_images of views and of nothing", "[mix_images]") {
   const Tensor x = pixels({8, 5, 4, 3}), ids = numbered(8), wide = x.permuted({0, 2, 1, 3});
   const auto of = [](const Tensor& images, const Tensor& id) {

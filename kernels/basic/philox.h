@@ -102,14 +102,15 @@ constexpr std::array<Real, 2> normal_pair(uint32_t radius_bits, uint32_t angle_b
 // Beta(a, a) for a > 0 from two words, in [0, 1]: (1 + t / sqrt(1 + t^2)) / 2, where t sqrt(2a) is
 // Student's t with 2a degrees of freedom, t = sqrt(u^(-1/a) - 1) cos(angle) (Bailey 1994, "Polar
 // generation of random variates with the t-distribution"). Written in p = u^(1/a), which may be
-// tiny.
+// tiny: then cosine / |cosine| may round to -1 - 2^-52.
 template <class Real = double>
 constexpr Real symmetric_beta(Real a, uint32_t radius_bits, uint32_t angle_bits) {
   const Real u = (static_cast<Real>(radius_bits) + 0.5) * 0x1p-32;  // in (0, 1)
   const Real exponent = exact_log(u) / a;
   const Real p = exact_exp(exponent < -700 ? -700 : exponent);
   const Real cosine = sin_cos_turns(angle_bits).cos;
-  return 0.5 + 0.5 * cosine * std::sqrt((1 - p) / (p + (1 - p) * cosine * cosine));
+  const Real beta = 0.5 + 0.5 * cosine * std::sqrt((1 - p) / (p + (1 - p) * cosine * cosine));
+  return beta < 0 ? Real(0) : beta;
 }
 
 }  // namespace moat::kernels

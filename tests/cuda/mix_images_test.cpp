@@ -96,6 +96,30 @@ TEST_CASE("cuda: mix_images draws from the whole range of alpha", "[cuda][mix_im
   }
 }
 
+// Beta(0.2, 0.2) rounds to -2^-53 for the first image, unless it is kept at 0.
+TEST_CASE("cuda: a share of mix_images that rounds below 0 is 0", "[cuda][mix_images]") {
+  const DeviceArray<float> images(std::vector<float>{1, 0}), y(2), weights(2);
+  const DeviceArray<int32_t> labels(std::vector<int32_t>{0, 1}),
+      ids(std::vector<int32_t>{18062, 0}), mixed(2), other(2);
+  REQUIRE(run<MixImages>(mix_images, {.images = images.data(),
+                                      .labels = labels.data(),
+                                      .ids = ids.data(),
+                                      .y = y.data(),
+                                      .mixed_labels = mixed.data(),
+                                      .other_labels = other.data(),
+                                      .weights = weights.data(),
+                                      .n = 2,
+                                      .height = 1,
+                                      .width = 1,
+                                      .channels = 1,
+                                      .mixup = 0.2,
+                                      .seed = 1,
+                                      .purpose = 2}) == Status::ok);
+  REQUIRE(y.host()[0] == 0);
+  REQUIRE(weights.host()[0] == 1);
+  REQUIRE(mixed.host()[0] == 1);
+}
+
 TEST_CASE("cuda: mix_images of nothing", "[cuda][mix_images]") {
   for (const MixImages& size : {MixImages{.n = 0, .height = 4, .width = 4, .channels = 3},
                                 {.n = 2, .height = 0, .width = 4, .channels = 3},
