@@ -11,10 +11,12 @@
  *   if (moat_moe_layer(&on, &args) != MOAT_OK) puts(moat_last_error());
  *
  * Every function takes where to run and a struct of tensors; x_workspace(), where a kernel has one,
- * takes the same and says how much scratch memory x() wants: from the shapes alone and, on a CPU,
- * from the number of OpenMP threads. Tensors and scratch memory are the caller's; nothing of them
- * is kept. On CUDA the work is enqueued on the target's stream (the tensors' device must be
- * current), and a captured graph may hold it. Two equal calls give the same bits.
+ * takes the same and says how much scratch memory x() wants: from the shapes alone, on a CPU also
+ * from the number of OpenMP threads, on CUDA from which tensors start at multiples of 16 bytes. It
+ * takes tensors whose data is NULL yet, and assumes that of them. Tensors and scratch memory are
+ * the caller's; nothing of them is kept. On CUDA the work is enqueued on the target's stream (the
+ * tensors' device must be current), and a captured graph may hold it. Two equal calls give the same
+ * bits.
  *
  * Tensors are row-major without gaps (strides NULL, or those), on the target's device, aligned to
  * their elements, and their shapes are the ones beside them here: an extent of one name is the same
@@ -24,7 +26,8 @@
  *
  * A call outside its contract returns a status, moat_last_error() says in one line what must hold
  * and what was given, and nothing is launched or written. On a CPU that goes for indices in
- * tensors too; what lies in device memory is not looked at.
+ * tensors too, save that no two rows in slot_of are alike, which is not checked; what lies in
+ * device memory is not looked at.
  */
 
 #include <dlpack/dlpack.h>
@@ -89,7 +92,8 @@ typedef struct moat_expert_groups {
 
 /* The k best experts of each token and their weights, the best first; ties go to the lowest index,
  * NaN counts as -inf. log_sum_exp is of all logits. The selection stays what it is while every
- * score moves by less than half of the margin. See kernels/gate/topk_gate.h. */
+ * score moves by less than half of the margin. CUDA takes up to 4096 experts. See
+ * kernels/gate/topk_gate.h. */
 typedef struct moat_topk_gate_args {
   const DLTensor* logits; /* real [tokens, experts] */
   const DLTensor* bias;   /* wide [experts] or NULL; MOAT_SIGMOID_TOPK only */
@@ -118,14 +122,14 @@ typedef struct moat_topk_gate_grad_args {
 moat_status moat_topk_gate_grad(const moat_target*, const moat_topk_gate_grad_args*);
 
 /* The auxiliary losses of a gate, in this order: importance, load (0 without noise), balance, z;
- * see kernels/gate/gate_losses.h for the formulas and the papers. */
+ * see kernels/gate/gate_losses.h for the formulas and the papers. CUDA takes up to 4096 experts. */
 typedef struct moat_gate_losses_args {
   const DLTensor* logits;       /* real [tokens, experts] */
   const DLTensor* noisy_logits; /* wide [tokens, experts] where there was noise, else NULL */
   const DLTensor* experts;      /* int32 [tokens, k], as moat_topk_gate wrote them */
   DLTensor* losses;             /* wide [4] */
   DLTensor* sums;               /* float64 [4, experts], for the gradient */
-  double deviation;             /* of the noise */
+  double deviation;             /* of the noise; above 0 where noisy_logits is given */
 } moat_gate_losses_args;
 moat_status moat_gate_losses_workspace(const moat_target*, const moat_gate_losses_args*,
                                        size_t* bytes);
@@ -139,7 +143,7 @@ typedef struct moat_gate_losses_grad_args {
   const DLTensor* sums;     /* float64 [4, experts], as moat_gate_losses wrote them */
   const DLTensor* d_losses; /* wide [4] */
   DLTensor* d_logits;       /* real [tokens, experts] */
-  double deviation;
+  double deviation;         /* as for moat_gate_losses */
 } moat_gate_losses_grad_args;
 moat_status moat_gate_losses_grad_workspace(const moat_target*, const moat_gate_losses_grad_args*,
                                             size_t* bytes);
@@ -149,7 +153,7 @@ moat_status moat_gate_losses_grad(const moat_target*, const moat_gate_losses_gra
 
 /* Sorts the (token, choice) pairs by expert, stably: rows offsets[e] .. offsets[e + 1] are expert
  * e's. With a capacity an expert keeps at most that many pairs: first choices before second ones,
- * tokens in order or by falling priority. */
+ * tokens in order or by falling priority. CUDA takes up to 11264 experts. */
 typedef struct moat_routing_index_args {
   const DLTensor* experts;  /* int32 [tokens, k], in [0, num_experts) */
   const DLTensor* priority; /* real [tokens] or NULL */
@@ -212,7 +216,7 @@ typedef enum moat_precision { MOAT_FLOAT32 = 0, MOAT_TF32 = 1 } moat_precision;
  * linear layers keep it; its input gradient is the same call on d_y with MOAT_AS_IS. */
 typedef struct moat_grouped_gemm_args {
   const DLTensor* x;         /* real [x_rows, k]; [rows, k] without row_token */
-  const DLTensor* row_token; /* int32 [rows] or NULL */
+  const DLTensor* row_token; /* int32 [rows] or NULL; in [0, x_rows) for an expert's rows */
   const DLTensor* w;         /* real [experts, k, n], or [experts, n, k] when transposed */
   const DLTensor* bias;      /* wide [experts, n] or NULL */
   const DLTensor* offsets;   /* int32 [experts + 1], ascending from 0 to at most rows */
@@ -229,9 +233,9 @@ moat_status moat_grouped_gemm(const moat_target*, const moat_grouped_gemm_args*)
 /* d_w[e] = sum over rows r of e of d_y[r, :]^T x[token(r), :], d_bias[e] = sum of d_y[r, :]. */
 typedef struct moat_grouped_gemm_weight_grad_args {
   const DLTensor* x;         /* real [x_rows, k]; [rows, k] without row_token */
-  const DLTensor* row_token; /* int32 [rows] or NULL */
+  const DLTensor* row_token; /* int32 [rows] or NULL; in [0, x_rows) for an expert's rows */
   const DLTensor* d_y;       /* real [rows, n] */
-  const DLTensor* offsets;   /* int32 [experts + 1] */
+  const DLTensor* offsets;   /* int32 [experts + 1], ascending from 0 to at most rows */
   DLTensor* d_w;             /* wide [experts, n, k] */
   DLTensor* d_bias;          /* wide [experts, n] or NULL */
   moat_precision precision;
@@ -265,7 +269,7 @@ moat_status moat_expert_activation_grad(const moat_target*,
  *   y[t]    = sum over j of weights[t, j] * rows[slot_of[t, j]].
  * `gate` is real or float32: a float32 router may serve bfloat16 experts. hidden is inner, or half
  * of it for MOAT_SWIGLU. What the backward pass reads is the caller's to keep; pre and rows may be
- * NULL where there will be none. */
+ * NULL where there will be none. CUDA takes up to 4096 experts. */
 typedef struct moat_moe_layer_args {
   const DLTensor* x;         /* real [tokens, width] */
   const DLTensor* logits;    /* gate [tokens, experts] */

@@ -257,6 +257,23 @@ TEST_CASE("c_api: scratch memory that will not do is refused", "[c_api]") {
   CHECK(with_workspace >= 5);
 }
 
+TEST_CASE("c_api: scratch memory can be asked for before the tensors have any", "[c_api]") {
+  const ContextOwner context;
+  for (const auto& make : legal_calls()) {
+    LegalCall call = make(context);
+    if (!call.workspace) continue;
+    INFO(call.name);
+    for (TensorOfCall& t : call.tensors) t.dl.data = nullptr;
+    size_t bytes = 0;
+    CHECK(call.workspace(&call.on, &bytes) == MOAT_OK);
+    CHECK(bytes == call.on.workspace_bytes);
+    call.tensors.back().shape[0] += 1;
+    CHECK(call.workspace(&call.on, &bytes) == MOAT_BAD_ARGS);
+    call.tensors.back().shape[0] -= 1;
+    refuses(call, MOAT_BAD_ARGS, "data must not be NULL");
+  }
+}
+
 TEST_CASE("c_api: arguments and contexts need to be there", "[c_api]") {
   const moat_target on{.device = {kDLCPU, 0},
                        .context = nullptr,

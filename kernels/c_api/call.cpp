@@ -15,7 +15,7 @@ static_assert(MOAT_LAUNCH_FAILED == static_cast<int>(Status::launch_failed));
 
 thread_local std::string last_error;
 
-// Where an empty tensor is said to lie: nullptr would mean that there is none.
+// Where a tensor without data is said to lie: nullptr would mean that there is none.
 alignas(256) const char kNothing = 0;
 
 std::string name_of(DLDevice device) {
@@ -138,7 +138,7 @@ void require_current(DLDevice device) {
 
 void refuse(std::string message, Status status) { throw Refusal{status, std::move(message)}; }
 
-Call::Call(const moat_target* on) {
+Call::Call(const moat_target* on, Wanted wanted) : wanted_(wanted) {
   if (!on) refuse("target must not be NULL");
   on_ = *on;
   const int device = on_.device.device_type;
@@ -177,8 +177,8 @@ uintptr_t Call::checked(const char* name_, const DLTensor* tensor, Dtype dtype, 
            shape_of(t, t.strides));
   if (elements == 0) return reinterpret_cast<uintptr_t>(&kNothing);
   const size_t bytes = static_cast<size_t>(elements) * size_of(dtype);
-  if (!t.data) refuse(name + ".data must not be NULL");
-  const auto data = reinterpret_cast<uintptr_t>(t.data);
+  if (!t.data && wanted_ == Wanted::result) refuse(name + ".data must not be NULL");
+  const auto data = reinterpret_cast<uintptr_t>(t.data ? t.data : &kNothing);
   constexpr uintptr_t kHighest = std::numeric_limits<uintptr_t>::max();
   if (t.byte_offset > kHighest - data || bytes > kHighest - data - t.byte_offset)
     refuse(name + ".byte_offset must stay in the address space, got " +
@@ -250,7 +250,7 @@ void Call::require(Status status, std::string_view indices_hold) {
     case Status::bad_args:
       refuse(indices_hold.empty() ? "the kernel refused its arguments" : std::string(indices_hold));
     case Status::unsupported:
-      refuse("this device or build cannot run it in this number format", status);
+      refuse("this device or build cannot run it in this size or number format", status);
     case Status::small_workspace:
       refuse("the kernel wants a larger workspace", status);
     case Status::library_failed:

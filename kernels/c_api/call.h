@@ -47,10 +47,11 @@ struct Extent {
 using Extents = std::initializer_list<Extent>;
 
 enum class Absent { refused, allowed };
+enum class Wanted { result, workspace };  // x(), or x_workspace(), whose tensors may have no data
 
 class Call {
  public:
-  explicit Call(const moat_target* on);
+  explicit Call(const moat_target* on, Wanted wanted = Wanted::result);
 
   // The number format of a tensor that takes several.
   Dtype real(const char* name, const DLTensor* tensor) const;
@@ -112,6 +113,7 @@ class Call {
   }
 
   moat_target on_;
+  Wanted wanted_;
   std::vector<Range> ranges_;
   std::array<std::string_view, 2> in_place_;
 };

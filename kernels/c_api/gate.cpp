@@ -106,7 +106,7 @@ TopkGateGrad read(Call& call, const moat_topk_gate_grad_args& a) {
 moat_status moat_topk_gate_workspace(const moat_target* on, const moat_topk_gate_args* a,
                                      size_t* bytes) {
   return answer("moat_topk_gate_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const TopkGate args = read(call, given(a));
     call.tell([&](auto target) { return topk_gate_workspace(target, args); }, bytes);
   });

@@ -60,7 +60,7 @@ std::string experts_hold(int experts) {
 moat_status moat_gate_losses_workspace(const moat_target* on, const moat_gate_losses_args* a,
                                        size_t* bytes) {
   return answer("moat_gate_losses_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const GateLosses args = read(call, given(a));
     call.tell([&](auto target) { return gate_losses_workspace(target, args); }, bytes);
   });
@@ -79,7 +79,7 @@ moat_status moat_gate_losses(const moat_target* on, const moat_gate_losses_args*
 moat_status moat_gate_losses_grad_workspace(const moat_target* on,
                                             const moat_gate_losses_grad_args* a, size_t* bytes) {
   return answer("moat_gate_losses_grad_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const GateLossesGrad args = read(call, given(a));
     call.tell([&](auto target) { return gate_losses_grad_workspace(target, args); }, bytes);
   });

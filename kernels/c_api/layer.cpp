@@ -152,7 +152,7 @@ constexpr const char* kRoutingHolds =
 moat_status moat_moe_layer_workspace(const moat_target* on, const moat_moe_layer_args* a,
                                      size_t* bytes) {
   return answer("moat_moe_layer_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const MoeLayer args = read(call, given(a));
     call.tell([&](auto target) { return moe_layer_workspace(target, args); }, bytes);
   });
@@ -170,7 +170,7 @@ moat_status moat_moe_layer(const moat_target* on, const moat_moe_layer_args* a) 
 moat_status moat_moe_layer_grad_workspace(const moat_target* on, const moat_moe_layer_grad_args* a,
                                           size_t* bytes) {
   return answer("moat_moe_layer_grad_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const MoeLayerGrad args = read(call, given(a));
     call.tell([&](auto target) { return moe_layer_grad_workspace(target, args); }, bytes);
   });

@@ -109,7 +109,7 @@ ExpertActivationGrad read(Call& call, const moat_expert_activation_grad_args& a)
 moat_status moat_grouped_gemm_workspace(const moat_target* on, const moat_grouped_gemm_args* a,
                                         size_t* bytes) {
   return answer("moat_grouped_gemm_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const GroupedGemm args = read(call, given(a));
     call.tell([&](auto target) { return grouped_gemm_workspace(target, args); }, bytes);
   });
@@ -128,7 +128,7 @@ moat_status moat_grouped_gemm_weight_grad_workspace(const moat_target* on,
                                                     const moat_grouped_gemm_weight_grad_args* a,
                                                     size_t* bytes) {
   return answer("moat_grouped_gemm_weight_grad_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const GroupedGemmWeightGrad args = read(call, given(a));
     call.tell([&](auto target) { return grouped_gemm_weight_grad_workspace(target, args); }, bytes);
   });

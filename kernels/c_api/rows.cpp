@@ -92,7 +92,7 @@ std::string beyond(const char* indices, const char* lowest, int bound) {
 moat_status moat_routing_index_workspace(const moat_target* on, const moat_routing_index_args* a,
                                          size_t* bytes) {
   return answer("moat_routing_index_workspace", [&] {
-    Call call(on);
+    Call call(on, Wanted::workspace);
     const RoutingIndex args = read(call, given(a));
     call.tell([&](auto target) { return routing_index_workspace(target, args); }, bytes);
   });

@@ -17,7 +17,8 @@ namespace moat::kernels {
 //
 // What the gate writes, and biases, are float32 for float32 and bfloat16, float64 for float64.
 // Logits have a format of their own: a float32 router may serve bfloat16 experts. What the backward
-// pass reads is the caller's: pre and rows may be nullptr where there will be none.
+// pass reads is the caller's: pre and rows may be nullptr where there will be none. CUDA takes up
+// to 4096 experts, as topk_gate does.
 struct MoeLayer {
   const void* x;          // [tokens, width]
   const void* logits;     // [tokens, num_experts], gate_dtype

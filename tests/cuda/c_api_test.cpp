@@ -124,4 +124,38 @@ TEST_CASE("cuda: the C API refuses tensors and targets of another device", "[cud
   }
 }
 
+TEST_CASE("cuda: the C API tells its scratch memory before the tensors have any", "[cuda][c_api]") {
+  const OwnedContext owned;
+  for (const auto& make : legal_calls()) {
+    LegalCall call = make(owned.context);
+    if (!call.workspace) continue;
+    INFO(call.name);
+    const OnDevice on_device(call);
+    size_t bytes = 0, without_data = 1;
+    REQUIRE(call.workspace(&call.on, &bytes) == MOAT_OK);
+    for (TensorOfCall& t : call.tensors) t.dl.data = nullptr;
+    CHECK(call.workspace(&call.on, &without_data) == MOAT_OK);
+    CHECK(without_data == bytes);
+  }
+}
+
+TEST_CASE("cuda: the C API says what is too large", "[cuda][c_api]") {
+  const OwnedContext owned;
+  for (const auto& make : legal_calls()) {
+    LegalCall call = make(owned.context);
+    INFO(call.name);
+    const bool sorts = call.name == "moat_routing_index";
+    if (!sorts && call.name != "moat_topk_gate" && call.name != "moat_gate_losses") continue;
+    const int64_t experts = (sorts ? 11264 : 4096) + 1;
+    for (TensorOfCall& t : call.tensors) {
+      for (int64_t& extent : t.shape)
+        if (extent == 3) extent = experts;
+      if (t.name == "offsets") t.shape[0] = experts + 1;
+      t.memory.resize(t.bytes() / sizeof(double) + 1);
+    }
+    CHECK(OnDevice(call).run() == MOAT_UNSUPPORTED);
+    CHECK_THAT(moat_last_error(), Contains("cannot run it in this size or number format"));
+  }
+}
+
 }  // namespace moat::tests
