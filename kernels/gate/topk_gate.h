@@ -38,8 +38,9 @@ struct ExpertGroups {
 // Selection looks at the logits, or at sigmoid(logit) + bias; the larger score first, ties to the
 // lowest index. Noise and sigmoid are exactly specified (kernels/gate/gate_score.h): identical
 // logits select identical experts on every target. A NaN logit counts as -inf, and the score of
-// -inf is -inf whatever its bias. Weights are always finite: equal infinite maxima share the
-// probability evenly, so that a row of -inf weighs its experts alike; sigmoid(-inf) = 0.
+// -inf is -inf whatever its bias. Equal infinite maxima share the probability evenly, so that a row
+// of -inf weighs its experts alike, and sigmoid(-inf) = 0: weights are finite, unless a deviation
+// is so large that noise overflows and meets a logit of -inf.
 //
 // The margin certifies the selection: it stays what it is while every score moves by less than half
 // of the margin. It is the k-th minus the (k+1)-th score among the experts of the kept groups or,

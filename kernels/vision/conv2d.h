@@ -49,7 +49,7 @@ Status conv2d(Cuda, const Conv2d&);
 
 // d_x of y = conv(x), given d_y. Two passes over d_x that often follow are part of it: the gradient
 // that x has by another way is added, and the relu that x came from lets the sum through where x is
-// not <= 0, NaN included.
+// above 0. Where x is NaN it may or may not: libraries' fused forms differ.
 //   d_x = (conv^T(d_y) + added) where mask allows it, else 0
 struct Conv2dInputGrad {
   const void* d_y;     // [n, h', w', c_out]

@@ -8,8 +8,9 @@
 
 // An image's result must not depend on how many come with it: which engine runs a convolution, and
 // how it cuts the sums, is chosen once for kImages images and kept for every other number, unless
-// it cannot run there. Weight gradients sum over the images and are chosen for each number. Plans
-// are built on first use, which no recorded graph may contain: run a step once before.
+// it cannot run there. Weight gradients sum over the images and are chosen for each number. An
+// engine chosen needs at most kMostWorkspace there; for more images it may ask for more. Plans are
+// built on first use, which no recorded graph may contain: run a step once before.
 
 namespace moat::kernels::cudnn {
 
