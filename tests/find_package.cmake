@@ -26,10 +26,11 @@ function(consume consumer prefix)
   endforeach()
 endfunction()
 
-# A project that asks for `components` is refused with a message.
-function(refused components expected)
+# A project in `language` that asks for `components` is refused with a message.
+function(refused language components expected)
+  file(REMOVE_RECURSE "${SCRATCH}/wrong")
   file(WRITE "${SCRATCH}/wrong/CMakeLists.txt"
-    "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES CXX)\n"
+    "cmake_minimum_required(VERSION 3.25)\nproject(wrong LANGUAGES ${language})\n"
     "find_package(moat REQUIRED ${components})\n")
   execute_process(COMMAND "${CMAKE_COMMAND}" -S "${SCRATCH}/wrong" -B "${SCRATCH}/wrong/build"
                           -G "${GENERATOR}" "-DCMAKE_PREFIX_PATH=${prefix}"
@@ -48,10 +49,13 @@ foreach(package JPEG PNG ZLIB nlohmann_json CLI11)
   list(APPEND absent -DCMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 consume(kernels "${prefix}" PROGRAMS gate moe_layer OPTIONS ${absent})
-refused("COMPONENTS wings" "moat has no component 'wings'")
-refused("" "only the component kernels of moat is installed")
+consume(c "${prefix}" PROGRAMS moe_layer
+  OPTIONS ${absent} -DCMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON -DCMAKE_DISABLE_FIND_PACKAGE_dnnl=ON)
+refused(CXX "COMPONENTS wings" "moat has no component 'wings'")
+refused(CXX "" "only the component kernels of moat is installed")
 
 run("${CMAKE_COMMAND}" --install "${BUILD}" --prefix "${prefix}")
+refused(C "" "moat::moat is C\\+\\+: enable the language CXX")
 consume(moat "${prefix}" PROGRAMS attack)
 
 # The archive holds no path of where it was made, and everything moves with it.
