@@ -1,10 +1,13 @@
 """moat's mixture-of-experts layer as a torch.autograd.Function, through DLPack and the C API.
 
-    python moe_layer.py build/cpu/kernels/libmoat_kernels.so
+    python moe_layer.py build/cpu/kernels/libmoat_kernels.so [cuda]
 
 compares it with plain PyTorch operations, values and gradients, and exits with 1 when they differ. A
 backward pass computes the gradients that somebody asked for: an attack, which moves the images and
 leaves the weights alone, pays for two products instead of four.
+
+The layer runs where its tensors are. moat's tests run this on a CPU; on CUDA, which needs a library
+built for it and the tensors' device current, nobody has run it yet.
 """
 
 import ctypes
@@ -79,12 +82,15 @@ class Kernels(threading.local):
             if tensor is not None:
                 capsules.append(to_dlpack(tensor.detach()))
                 setattr(args, field, get_pointer(capsules[-1], b"dltensor"))
-        cpu = 1  # kDLCPU
-        on = Target(device_type=cpu, context=self.context)
+        first = next(iter(tensors_of_call.values()))  # all are on its device
+        on = Target(*first.__dlpack_device__(), context=self.context)
+        if first.is_cuda:
+            on.stream = torch.cuda.current_stream(first.device).cuda_stream
         size = ctypes.c_size_t()
         self.check(getattr(self.api, f"moat_{name}_workspace")(
             ctypes.byref(on), ctypes.byref(args), ctypes.byref(size)))
-        workspace = torch.empty(size.value, dtype=torch.uint8)  # PyTorch aligns to 64 bytes
+        # PyTorch aligns to 64 bytes, on CUDA to 512, and hands it out again in the order of the stream.
+        workspace = torch.empty(size.value, dtype=torch.uint8, device=first.device)
         on.workspace, on.workspace_bytes = workspace.data_ptr(), size.value
         self.check(getattr(self.api, f"moat_{name}")(ctypes.byref(on), ctypes.byref(args)))
 
@@ -100,10 +106,11 @@ class MoeLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, logits, w_in, b_in, w_out, b_out, k, form, activation, kernels):
-        x, logits, w_in, w_out = (t.contiguous() for t in (x, logits, w_in, w_out))
+        x, logits, w_in, b_in, w_out, b_out = (
+            t if t is None else t.contiguous() for t in (x, logits, w_in, b_in, w_out, b_out))
         (count, experts), rows = logits.shape, len(x) * k
-        real = {"dtype": x.dtype}
-        compute, index = {"dtype": wide(x.dtype)}, {"dtype": torch.int32}
+        real, compute, index = ({"dtype": dtype, "device": x.device}
+                                for dtype in (x.dtype, wide(x.dtype), torch.int32))
         y = torch.empty(count, w_out.shape[1], **real)
         saved = {"weights": torch.empty(count, k, **compute), "experts": torch.empty(count, k, **index),
                  "offsets": torch.empty(experts + 1, **index), "row_token": torch.empty(rows, **index),
@@ -130,17 +137,17 @@ class MoeLayer(torch.autograd.Function):
         compute = wide(w_in.dtype)
         d = {name: None for name in needs}  # a gradient that stays None is not computed
         if needs["x"]:
-            d["x"] = torch.empty(len(d_y), w_in.shape[2], dtype=w_in.dtype)
+            d["x"] = w_in.new_empty(len(d_y), w_in.shape[2])
         if needs["logits"]:
             d["logits"] = torch.empty_like(logits)
         if needs["w_in"] or needs["b_in"]:
             d["w_in"] = torch.empty_like(w_in, dtype=compute)
         if needs["b_in"]:
-            d["b_in"] = torch.empty(w_in.shape[:2], dtype=compute)
+            d["b_in"] = w_in.new_empty(w_in.shape[:2], dtype=compute)
         if needs["w_out"] or needs["b_out"]:
             d["w_out"] = torch.empty_like(w_out, dtype=compute)
         if needs["b_out"]:
-            d["b_out"] = torch.empty(w_out.shape[:2], dtype=compute)
+            d["b_out"] = w_out.new_empty(w_out.shape[:2], dtype=compute)
         ctx.kernels.run("moe_layer_grad", Backward(**ctx.options), d_y=d_y.contiguous(), **saved,
                         **{f"d_{name}": gradient for name, gradient in d.items()})
         d["w_in"] = d["w_in"].to(w_in.dtype) if needs["w_in"] else None
@@ -154,7 +161,7 @@ def plain_layer(x, logits, w_in, b_in, w_out, b_out, k, form, activation):
     weights, experts = scores.topk(k)
     if form in ("softmax_topk_renorm", "topk_softmax"):
         weights = weights / weights.sum(-1, keepdim=True)
-    y = torch.zeros(len(x), w_out.shape[1], dtype=x.dtype)
+    y = x.new_zeros(len(x), w_out.shape[1])
     for e in range(len(w_in)):
         token, choice = (experts == e).nonzero(as_tuple=True)
         pre = F.linear(x[token], w_in[e], None if b_in is None else b_in[e])
@@ -174,12 +181,14 @@ NAMES = ("x", "logits", "w_in", "b_in", "w_out", "b_out")
 
 
 def draw(dtype, activation, tokens=96, experts=5, width=24, hidden=40):
-    """Inputs in the order of NAMES; a bfloat16 layer has a float32 router and biases."""
+    """Inputs in the order of NAMES; a bfloat16 layer has a float32 router and biases. Each lies in memory
+    with its last two axes exchanged, as any tensor may."""
     inner = 2 * hidden if activation == "swiglu" else hidden
     shapes = ((tokens, width), (tokens, experts), (experts, inner, width), (experts, inner),
               (experts, width, hidden), (experts, width))
     dtypes = (dtype, wide(dtype), dtype, wide(dtype), dtype, wide(dtype))
-    return [(torch.randn(shape) / shape[-1] ** 0.5).to(d) for shape, d in zip(shapes, dtypes)]
+    inputs = [(torch.randn(shape) / shape[-1] ** 0.5).to(d) for shape, d in zip(shapes, dtypes)]
+    return [t.transpose(-1, -2).contiguous().transpose(-1, -2) for t in inputs]
 
 
 def gradients(layer, inputs, needed, d_y):
@@ -234,8 +243,10 @@ def refuses(kernels):
 
 
 def main():
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
+    if len(sys.argv) == 3:
+        torch.set_default_device(sys.argv[2])
     kernels = Kernels(sys.argv[1])
     torch.manual_seed(1)
     agreed = [agrees(dtype, form, activation, k, kernels)
