@@ -51,13 +51,7 @@ fs::path certificate_folder(const CertifyOptions& options, const Subject& subjec
     return text("'", subject.file.string(), "' is not in a run folder: say where the certificate ",
                 "goes with --out FOLDER");
   });
-  const fs::path folder =
-      options.out.empty() ? train::RunFolder(subject.run).certificate() : fs::path(options.out);
-  require(!fs::exists(folder / "certificate.json"), [&] {
-    return text("'", folder.string(), "' holds a certificate, which is never overwritten; choose ",
-                "another --out");
-  });
-  return folder;
+  return options.out.empty() ? train::RunFolder(subject.run).certificate() : fs::path(options.out);
 }
 
 train::Certification certified(const models::Classifier& model, const data::ImageSet& set,
@@ -181,6 +175,11 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);
   const data::ImageSet set = load_for(model, config, options.images);
+  const train::FolderLock lock(folder);
+  require(!fs::exists(folder / "certificate.json"), [&] {
+    return text("'", folder.string(), "' holds a certificate, which is never overwritten; choose ",
+                "another --out");
+  });
   catch_interrupts();
   const train::Certification proven =
       certified(model, set, options.images.batch, eps.back(), globals);
@@ -193,7 +192,6 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
       eps,
       attacked(model, set, proven, options, eps, config.run.seed, globals)};
   const nlohmann::ordered_json document = train::certificate_json(proven, on);
-  fs::create_directories(folder);
   train::write_radii(folder / "radii.csv", proven, set);
   if (eps.back() > train::kSmallestRadius)
     engine::write_file(folder / "curve.svg", [&](std::ostream& out) { out << curve(proven, on); });

@@ -8,6 +8,9 @@
 #include "cli/number_format.h"
 #include "cli/session.h"
 #include "cli/table.h"
+#include "engine/io/file.h"
+#include "engine/io/json.h"
+#include "train/run_folder.h"
 #include "train/statistics.h"
 #include "train/training_attack.h"
 
@@ -95,6 +98,7 @@ FinishedEvaluation evaluate_into(const fs::path& folder, const train::Evaluation
                                  const attacks::Protocol& protocol, const Globals& globals) {
   require(!fs::exists(folder / "report.json"), [&] {
     return text("'", folder.string(),
+  const train::FolderLock lock(folder);
                 "' holds a finished evaluation, which is never overwritten; choose another folder");
   });
   const train::Evaluation evaluation =

@@ -20,7 +20,8 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
                                    const std::filesystem::path& state, const std::string& label,
                                    const Globals& globals);
 
-// The same with its files written into the folder; throws where it holds a finished evaluation.
+// The same with its files written into the folder, which is made and locked first; throws where it
+// holds a finished evaluation.
 struct FinishedEvaluation {
   nlohmann::ordered_json report;
   std::string headline;  // for people

@@ -11,6 +11,7 @@
 #include "train/machine.h"
 #include "train/numbers.h"
 #include "train/training_attack.h"
+#include "train/run_folder.h"
 
 // moat mix: a standard and a robust model averaged with every weight of a grid (the dual model of
 // Zhang et al. 2025), and what is left of clean and robust accuracy at each.
@@ -135,6 +136,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   const fs::path folder = options.out;
   MixCurve curve(folder,
                  {{"schema", 1},
+  const train::FolderLock lock(folder);
                   {"tool", train::tool_json()},
                   {"machine", train::machine_json(device)},
                   {"standard", part(standard)},

@@ -30,7 +30,6 @@ MixCurve::MixCurve(const fs::path& folder, ordered_json about)
   document_["finished"] = false;
   document_["curve"] = ordered_json::array();
   if (!fs::exists(file_)) {
-    fs::create_directories(folder);
     fs::remove(folder / kState);  // of a curve that is no longer there
     write();
     return;

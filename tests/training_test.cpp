@@ -178,6 +178,10 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   train::train(config, Resume::automatic, {});
   const std::string bytes = bytes_of(folder.path() / "run", kFiles[0]);
   CHECK_THAT(error_of(config, Resume::never), Catch::Contains("finished run (2 epochs)"));
+  other = config;
+  other.train.learning_rate = 0.05;  // what finished is another run
+  CHECK_THAT(error_of(other, Resume::automatic),
+             Catch::Contains("/train/learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
   const TrainOutcome again = train::train(config, Resume::automatic, {});
   CHECK(again.was_finished);
   CHECK(bytes_of(folder.path() / "run", kFiles[0]) == bytes);
@@ -191,11 +195,42 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   CHECK_THAT(error_of(elsewhere, Resume::never), Catch::Contains("must be a folder"));
 }
 
+TEST_CASE("training: a start beside the run is the same one after both were moved", "[training]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "a" / "first", "natural");
+  config.train.epochs = 1;
+  train::train(config, Resume::never, {});
+  config.train.start = config.run.dir;
+  config.run.dir = (folder.path() / "a" / "second").string();
+  train::train(config, Resume::never, {});
+  fs::rename(folder.path() / "a", folder.path() / "b");
+  config.train.start = (folder.path() / "b" / "first").string();
+  config.run.dir = (folder.path() / "b" / "second").string();
+  CHECK(train::train(config, Resume::automatic, {}).was_finished);
+  config.train.start.clear();
+  CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("/train/start = \"../first\""));
+}
+
+TEST_CASE("training: a last batch without statistics is refused at the start", "[training]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "run", "natural");
+  config.data.limit = 201;  // of a mixture with a batch norm on its scores
+  CHECK_THAT(error_of(config, Resume::never),
+             Catch::Contains("train.batch = 100 leaves a batch of a single image of 201") &&
+                 Catch::Contains("choose another train.batch"));
+  CHECK(!fs::exists(config.run.dir));
+  config.train.batch = 1;
+  CHECK_THAT(error_of(config, Resume::never), Catch::Contains("train.batch = 1 leaves"));
+  config.train.batch = 100;
+  config.model.name = "digits-resnet";  // has several pixels a channel in every layer
+  config.train.epochs = 1;
+  CHECK(train::train(config, Resume::never, {}).epochs == 1);
+}
+
 TEST_CASE("training: two processes cannot train in one folder", "[training]") {
   const TemporaryFolder folder;
   std::optional<FolderLock> first(folder.path());
-  CHECK_THROWS_WITH(FolderLock(folder.path()),
-                    Catch::Contains("is being trained by another process"));
+  CHECK_THROWS_WITH(FolderLock(folder.path()), Catch::Contains("is in use by another process"));
   first.reset();
   CHECK_NOTHROW(FolderLock(folder.path()));
 }

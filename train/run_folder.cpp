@@ -32,6 +32,14 @@ ordered_json deciding(const std::string& json, const fs::path& origin) {
   ordered_json j = to_json(Config{});  // settings that are younger than the run
   j.merge_patch(engine::parse_json<ordered_json>(json, origin.string()));
   for (const char* key : {"tool", "machine", "preset"}) j.erase(key);
+  const auto path_at = [&](const char* pointer) -> fs::path {
+    const ordered_json::json_pointer at(pointer);
+    return j.contains(at) && j[at].is_string() ? j[at].get<std::string>() : "";
+  };
+  // A start beside the run is the same one where both were moved.
+  const fs::path start = path_at("/train/start"), dir = path_at("/run/dir");
+  if (const fs::path beside = start.lexically_relative(dir); !start.empty() && !beside.empty())
+    j["train"]["start"] = beside.string();
   if (j.contains("run") && j["run"].is_object())
     for (const char* key : {"dir", "threads", "checkpoint_every"}) j["run"].erase(key);
   return j;
@@ -50,15 +58,19 @@ void require_same(const std::string& before, const std::string& now, const fs::p
 
 }  // namespace
 
-FolderLock::FolderLock(const fs::path& folder)
-    : descriptor_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  if (descriptor_ >= 0 && flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
-  const bool is_taken = descriptor_ >= 0;
-  if (is_taken) close(descriptor_);
+FolderLock::FolderLock(const fs::path& folder) {
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  engine::require(!failed, [&] {
+    return text("cannot make the folder '", folder.string(), "': ", failed.message());
+  });
+  descriptor_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const bool can_write = descriptor_ >= 0 && faccessat(descriptor_, ".", W_OK | X_OK, 0) == 0;
+  if (can_write && flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  if (descriptor_ >= 0) close(descriptor_);
   throw Error(text("'", folder.string(), "' ",
-                   is_taken ? "is being trained by another process; wait for it or choose another "
-                              "run.dir"
-                            : "must be a folder that can be read"));
+                   can_write ? "is in use by another process; wait for it or choose another folder"
+                             : "must be a folder that can be read and written"));
 }
 
 FolderLock::~FolderLock() {
@@ -77,13 +89,15 @@ OpenedRun open_run(const Config& config, const std::string& config_json, Resume 
   const std::string root = folder.root().string();
   engine::require(!fs::exists(folder.root()) || fs::is_directory(folder.root()),
                   [&] { return text("run.dir must be a folder, '", root, "' is a file"); });
+  const bool begun = fs::exists(folder.config());
+  if (begun && resume == Resume::automatic)
+    require_same(engine::read_file(folder.config()), config_json, folder.config());
   const auto state = peek_state(folder.state());
   if (state && is_over(config, *state)) {
     if (resume == Resume::automatic) return {folder, *state, true};
     throw Error(text("'", root, "' holds a finished run (", state->epoch,
                      " epochs), which is never overwritten; choose another run.dir"));
   }
-  const bool begun = fs::exists(folder.config());
   if (begun && resume == Resume::never)
     throw Error(text("'", root, "' holds an unfinished run (", state ? state->epoch : 0, " of ",
                      config.train.epochs,
@@ -91,12 +105,8 @@ OpenedRun open_run(const Config& config, const std::string& config_json, Resume 
   engine::require(begun || !fs::exists(folder.root()) || fs::is_empty(folder.root()), [&] {
     return text("run.dir must be a new or empty folder, '", root, "' holds other files");
   });
-  if (begun) require_same(engine::read_file(folder.config()), config_json, folder.config());
-  std::error_code failed;
-  fs::create_directories(folder.root() / "checkpoints", failed);
-  engine::require(
-      !failed, [&] { return text("cannot make the run folder '", root, "': ", failed.message()); });
   FolderLock lock(folder.root());
+  fs::create_directories(folder.root() / "checkpoints");
   if (!begun) engine::write_file(folder.config(), [&](std::ostream& out) { out << config_json; });
   return {folder, state.value_or(RunState{}), false, std::move(lock)};
 }

@@ -33,17 +33,19 @@ class RunFolder {
 
 enum class Resume { never, automatic };
 
-// Held while a process trains in a folder, so that no second one does; released when the process
-// ends, however it ends.
+// Held while a process fills a folder, so that no second one does; released when the process ends,
+// however it ends.
 class FolderLock {
  public:
-  explicit FolderLock(const std::filesystem::path& folder);  // throws when another process holds it
+  // Makes the folder where there is none; throws where it cannot be written, or another process
+  // holds it.
+  explicit FolderLock(const std::filesystem::path& folder);
   FolderLock(FolderLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
   FolderLock& operator=(FolderLock&&) = delete;
   ~FolderLock();
 
  private:
-  int descriptor_;
+  int descriptor_ = -1;
 };
 
 // Whether a run ends with this state: all its epochs are over, or train.patience of them have
@@ -58,9 +60,9 @@ struct OpenedRun {
 };
 
 // Finds or makes the folder of a run and writes config.json: run.dir as given, else
-// runs/<preset>-<n> with the first free n. A finished run is never touched: an Error, or with
-// Resume::automatic is_finished. An unfinished one is continued with Resume::automatic when its
-// configuration is the same, and is an Error otherwise.
+// runs/<preset>-<n> with the first free n. A run that is there is an Error; with
+// Resume::automatic and the same configuration an unfinished one is continued, and a finished one
+// is_finished and never touched.
 OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume);
 
 // A run folder stands for its last checkpoint wherever a checkpoint is asked for.

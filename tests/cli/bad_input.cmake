@@ -227,7 +227,7 @@ refuses(2 "give the name of a study and --out" study pilot)
 refuses(2 "the study must be .* got 'pilto'; did you mean pilot" study pilto --out "${SCRATCH}/study")
 refuses(2 "--seeds must be at least 1" study pilot --out "${SCRATCH}/study" --seeds 0)
 refuses(2 "--jobs must be from 1 to the number of cores" study pilot --out "${SCRATCH}/study" --jobs 0)
-refuses(1 "cannot make the run folder" study pilot --out /proc/study)
+refuses(1 "cannot make the folder" study pilot --out /proc/study)
 refuses(1 "must hold the published binary files" study pilot --out "${SCRATCH}/study" data.name=cifar10
           "data.path=${SCRATCH}/empty")
 if(EXISTS "${SCRATCH}/study")
