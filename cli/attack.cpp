@@ -41,7 +41,7 @@ std::optional<Subject> give_source(attacks::Attack& attack, const AttackOptions&
 void attack_command(const AttackOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
   const train::Config config = set_up(subject, options.images, globals);
-  const attacks::ThreatModel threat = threat_of(options.ball, config);
+  const attacks::ThreatModel threat = threat_of(options.ball, subject);
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
   const std::optional<Subject> source = give_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;

@@ -33,15 +33,15 @@ struct CertifyOptions {
 };
 
 // As given, else halvings of the run's own eps.
-std::vector<double> eps_of(const std::string& given, const train::TrainSettings& own) {
+std::vector<double> eps_of(const std::string& given, const Subject& subject) {
   std::vector<double> eps;
-  if (!given.empty())
+  if (!given.empty()) {
     eps = train::parse_numbers(given, "--eps");
-  else if (own.norm == "linf")
-    for (int halvings = 5; halvings >= 0; --halvings) eps.push_back(std::ldexp(own.eps, -halvings));
-  else
-    throw engine::UsageError("certificates are of L∞ balls, the run's eps is of " + own.norm +
-                             ": give --eps");
+  } else {
+    require_own_radius(subject, "linf", "--eps");
+    for (int halvings = 5; halvings >= 0; --halvings)
+      eps.push_back(std::ldexp(subject.config.train.eps, -halvings));
+  }
   for (double e : eps) train::require_eps(e, "--eps");
   return eps;
 }
@@ -170,7 +170,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
   const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;
-  const std::vector<double> eps = eps_of(options.eps, config.train);
+  const std::vector<double> eps = eps_of(options.eps, subject);
   if (options.protocol != kNoAttack)
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "cli/evaluation.h"
 #include "cli/session.h"
@@ -15,9 +17,42 @@ namespace {
 
 struct EvalOptions {
   std::string subject, protocol, data, data_path;
-  int64_t limit = 0;
+  std::optional<int64_t> limit;
   std::vector<std::string> settings;
 };
+
+// The settings that decide an evaluation; all others are the run's.
+const std::vector<std::string> kSettings{
+    "eval.protocol", "eval.eps",  "eval.split", "eval.limit",  "eval.batch", "eval.dir",
+    "eval.checks",   "data.name", "data.path",  "data.resize", "train.norm"};
+
+// Those of the run with the options laid over them.
+train::Config config_of(const Subject& subject, const EvalOptions& options,
+                        const Globals& globals) {
+  train::Config config = subject.config;
+  if (!options.protocol.empty()) config.eval.protocol = options.protocol;
+  if (!options.data.empty()) config.data.name = options.data;
+  if (!options.data_path.empty()) config.data.path = options.data_path;
+  config.eval.limit = options.limit.value_or(config.eval.limit);
+  bool has_eps = false;
+  for (const std::string& setting : options.settings) {
+    config = train::override_with(config, setting);
+    const std::string name = setting.substr(0, setting.find('='));
+    if (std::ranges::find(kSettings, name) == kSettings.end())
+      throw engine::UsageError(
+          text("an evaluation does not use ", name, "; it takes ", engine::listed(kSettings)));
+    has_eps = has_eps || name == "eval.eps";
+  }
+  if (!has_eps || config.eval.eps == 0) {
+    require_own_radius(subject, config.train.norm, "eval.eps=RADIUS");
+  } else {  // the ball of the training is not used, and may be none in this norm
+    config.train.eps = config.eval.eps;
+    config.train.step = 0;
+  }
+  config.run = with_globals(config.run, globals);
+  train::validate(config);
+  return config;
+}
 
 fs::path report_folder(const Subject& subject, const train::EvalSettings& eval) {
   if (!eval.dir.empty()) return eval.dir;
@@ -33,15 +68,7 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
     throw engine::UsageError("a protocol is always run in fp32, got --precision " +
                              *globals.precision + "; moat attack takes it");
   Subject subject = open_subject(options.subject, globals);
-  train::Config config = subject.config;
-  if (!options.protocol.empty()) config.eval.protocol = options.protocol;
-  if (!options.data.empty()) config.data.name = options.data;
-  if (!options.data_path.empty()) config.data.path = options.data_path;
-  if (options.limit > 0) config.eval.limit = options.limit;
-  for (const std::string& setting : options.settings)
-    config = train::override_with(config, setting);
-  config.run = with_globals(config.run, globals);
-  train::validate(config);
+  const train::Config config = config_of(subject, options, globals);
   set_up(config.run);
 
   const FinishedEvaluation done =
@@ -61,8 +88,9 @@ void add_eval(CLI::App& app, Globals& globals) {
   command.add_option("--protocol", options->protocol, engine::listed(attacks::protocol_names()));
   command.add_option("--data", options->data, "data set; the run's own unless given");
   command.add_option("--root", options->data_path, "folder of its files");
-  command.add_option("--limit", options->limit, "first n images (eval.limit)");
-  command.add_option("settings", options->settings, "eval.key=value …");
+  command.add_option("--limit", options->limit, "first n images; 0: all (eval.limit)");
+  command.add_option("settings", options->settings,
+                     "eval.key=value …, data.name, data.path, data.resize, train.norm");
 }
 
 }  // namespace moat::cli

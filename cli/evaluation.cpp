@@ -42,9 +42,11 @@ std::string checks_text(const nlohmann::ordered_json& checks) {
 
 // "SA 97.5 % [95.3, 98.7]  RA 78.0 % [73.4, 81.9] …": the headline of an evaluation, and its
 // attacks.
-std::string evaluation_text(const train::Evaluation& e, const data::ImageSet& set,
+std::string evaluation_text(const train::Evaluation& e, const train::EvaluationSubject& on,
                             const nlohmann::ordered_json& report, const fs::path& folder) {
-  Table table({{"on " + std::to_string(set.size()) + " images"},
+  const data::ImageSet& set = on.set;
+  Table table({{text("on ", set.size(), " images, ",
+                     ball_text(attacks::name_of(on.threat.norm), on.threat.eps))},
                {"accuracy  [95 % interval]", Align::right}});
   table.row({"clean", accuracy_text(e.clean_correct(set), set.size())});
   for (size_t a = 0; a < e.protocol.attacks.size(); ++a) {
@@ -105,7 +107,7 @@ FinishedEvaluation evaluate_into(const fs::path& folder, const train::Evaluation
       evaluate_watched(subject.model, subject.set, protocol, subject.batch,
                        folder / "state.safetensors", protocol.name, globals);
   nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
-  std::string headline = evaluation_text(evaluation, subject.set, report, folder);
+  std::string headline = evaluation_text(evaluation, subject, report, folder);
   return {std::move(report), std::move(headline)};
 }
 

@@ -29,15 +29,20 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
 }
 
 void add_ball_options(CLI::App& command, BallOptions& o) {
-  command.add_option("--norm", o.norm, "linf or l2");
+  command.add_option("--norm", o.norm, "linf or l2; that of the training unless given");
   command.add_option(
       "--eps", o.eps,
       "radius in pixels of [0, 1], 8/255 or 0.031; that of the training unless given");
 }
 
-attacks::ThreatModel threat_of(const BallOptions& o, const train::Config& config) {
-  return {attacks::norm_named(o.norm, "--norm"),
-          o.eps.empty() ? config.train.eps : train::parse_eps(o.eps, "--eps", o.norm)};
+attacks::ThreatModel threat_of(const BallOptions& o, const Subject& subject) {
+  const train::TrainSettings& own = subject.config.train;
+  const std::string norm = o.norm.empty() ? own.norm : o.norm;
+  const attacks::ThreatModel threat{attacks::norm_named(norm, "--norm"), own.eps};
+  if (!o.eps.empty()) return {threat.norm, train::parse_eps(o.eps, "--eps", norm)};
+  require_own_radius(subject, norm, "--eps");
+  train::require_eps(own.eps, "the run's train.eps", norm);
+  return threat;
 }
 
 }  // namespace moat::cli

@@ -24,9 +24,11 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
 
 // And about the ball around each.
 struct BallOptions {
-  std::string norm = "linf", eps;  // empty: that of the run's training
+  std::string norm, eps;  // empty: that of the run's training
 };
 void add_ball_options(CLI::App& command, BallOptions& options);
-attacks::ThreatModel threat_of(const BallOptions& options, const train::Config& config);
+// Throws UsageError for a norm or radius out of range, and without --eps where the subject has no
+// run, or one that was trained in another norm.
+attacks::ThreatModel threat_of(const BallOptions& options, const Subject& subject);
 
 }  // namespace moat::cli

@@ -1,5 +1,6 @@
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/evaluation.h"
 #include "cli/mix_curve.h"
@@ -10,8 +11,8 @@
 #include "engine/names.h"
 #include "train/machine.h"
 #include "train/numbers.h"
-#include "train/training_attack.h"
 #include "train/run_folder.h"
+#include "train/training_attack.h"
 
 // moat mix: a standard and a robust model averaged with every weight of a grid (the dual model of
 // Zhang et al. 2025), and what is left of clean and robust accuracy at each.
@@ -28,7 +29,7 @@ namespace {
 struct MixOptions {
   std::string standard, robust, alpha = "0.5:1:0.1", on = "logits", out;
   std::string protocol, eps, data, data_path, save;
-  int64_t limit = 0;
+  std::optional<int64_t> limit;
 };
 
 void require_weight(double alpha) {
@@ -96,9 +97,10 @@ train::Config config_for(const MixOptions& options, const Subject& robust, const
   if (!options.protocol.empty()) config.eval.protocol = options.protocol;
   if (!options.data.empty()) config.data.name = options.data;
   if (!options.data_path.empty()) config.data.path = options.data_path;
-  if (options.limit > 0) config.eval.limit = options.limit;
+  config.eval.limit = options.limit.value_or(config.eval.limit);
   if (!options.eps.empty())
     config.eval.eps = train::parse_eps(options.eps, "--eps", config.train.norm);
+  if (config.eval.eps == 0) require_own_radius(robust, config.train.norm, "--eps");
   config.run = with_globals(config.run, globals);
   train::validate(config);
   return config;
@@ -134,9 +136,9 @@ void mix_command(const MixOptions& options, const Globals& globals) {
         {"file", s.file.string()}, {"sha256", s.sha256}, {"arch", s.loaded.model.settings().name}};
   };
   const fs::path folder = options.out;
+  const train::FolderLock lock(folder);
   MixCurve curve(folder,
                  {{"schema", 1},
-  const train::FolderLock lock(folder);
                   {"tool", train::tool_json()},
                   {"machine", train::machine_json(device)},
                   {"standard", part(standard)},
@@ -157,7 +159,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
     curve.add(weights[i], e.clean_correct(set), e.robust_correct(set), set.size());
   }
   const std::string chart = curve.chart(text("Average of ", options.on, ", ", config.eval.protocol,
-                                             ", eps ", train::print_eps(threat.eps)));
+                                             ", ", ball_text(config.train.norm, threat.eps)));
   engine::write_file(folder / "mix.svg", [&](std::ostream& out) { out << chart; });
   if (!options.save.empty()) {
     describe(file, standard, robust, saved, average);
@@ -186,7 +188,7 @@ void add_mix(CLI::App& app, Globals& globals) {
   command.add_option("--eps", options->eps, "radius; the robust run's own unless given");
   command.add_option("--data", options->data, "data set; the robust run's own unless given");
   command.add_option("--root", options->data_path, "folder of its files");
-  command.add_option("--limit", options->limit, "first n images (eval.limit)");
+  command.add_option("--limit", options->limit, "first n images; 0: all (eval.limit)");
   command.add_option("--save", options->save, "also write dual.safetensors with this weight");
   command.add_option("--out", options->out, "folder of mix.json and mix.svg")->required();
 }

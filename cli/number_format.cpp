@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "engine/error.h"
+#include "train/numbers.h"
 #include "train/statistics.h"
 
 namespace moat::cli {
@@ -63,6 +64,11 @@ std::string with_spread(std::span<const double> fractions, int64_t examples) {
   const train::MeanDeviation m = train::mean_deviation(fractions);
   const std::string mean = percent(m.mean, examples);
   return fractions.size() < 2 ? mean : mean + " ± " + percent(m.deviation, examples);
+}
+
+std::string ball_text(const std::string& norm, double eps) {
+  return norm == "linf" ? "L∞ " + train::print_eps(eps)
+                        : (norm == "l2" ? "L2" : norm) + " " + brief(eps);
 }
 
 }  // namespace moat::cli

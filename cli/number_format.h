@@ -25,4 +25,7 @@ std::string with_spread(std::span<const double> fractions, int64_t examples);
 // A fraction in percent, one decimal, two from 10,000 examples on (below, the second one is noise).
 std::string percent(double fraction, int64_t examples);
 
+// Norm ("linf", "l2") and radius, in pixels of [0, 1]: L∞ 0.1 (25.5/255), L2 0.5.
+std::string ball_text(const std::string& norm, double eps);
+
 }  // namespace moat::cli

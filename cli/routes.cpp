@@ -31,8 +31,8 @@ std::string uses(const train::GateUse& gate) {
   return gate.dropped ? out + ", dropped " + percent(train::fraction(gate.dropped, all), all) : out;
 }
 
-std::string conditions_text(const train::RouteAnalysis& a) {
-  Table table({{"images"},
+std::string conditions_text(const train::RouteAnalysis& a, const attacks::ThreatModel& within) {
+  Table table({{text(a.images, " images, ", ball_text(attacks::name_of(within.norm), within.eps))},
                {"accuracy %", Align::right},
                {"gate"},
                {"use of the experts, %"},
@@ -86,7 +86,7 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
   if (o.steps < 1) throw engine::UsageError(text("--steps must be at least 1, got ", o.steps));
   Subject subject = open_subject(o.subject, globals);
   const train::Config config = set_up(subject, o.images, globals);
-  const train::AnalysisSettings settings{.threat = threat_of(o.ball, config),
+  const train::AnalysisSettings settings{.threat = threat_of(o.ball, subject),
                                          .steps = o.steps,
                                          .batch = o.images.batch,
                                          .seed = config.run.seed};
@@ -102,7 +102,7 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
                                      {"steps", settings.steps},
                                      {"seed", settings.seed},
                                      {"routes", train::to_json(routes)}};
-  std::string people = conditions_text(routes);
+  std::string people = conditions_text(routes, settings.threat);
   if (model.is_routed()) {
     const train::ExpertTests tests = train::test_experts(model, set, settings);
     const train::JacobianNorms norms = train::jacobian_norms(model, set, settings);

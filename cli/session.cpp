@@ -55,6 +55,16 @@ Subject open_subject(const std::string& given, const Globals& globals) {
   const std::string warning = train::company_warning(subject.loaded.model.settings());
   if (!warning.empty() && !globals.quiet) std::cerr << "warning: " << warning << '\n';
   return subject;
+void require_own_radius(const Subject& subject, const std::string& norm, const char* option) {
+  if (subject.run.empty())
+    throw engine::UsageError(text("'", subject.file.string(), "' is in no run folder, which would ",
+                                  "say within which radius it was trained: give ", option));
+  const std::string& own = subject.config.train.norm;
+  if (norm != own)
+    throw engine::UsageError(text("'", subject.run.string(), "' was trained within a radius in ",
+                                  own, ", which says nothing in ", norm, ": give ", option));
+}
+
 }
 
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,

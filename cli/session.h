@@ -25,6 +25,10 @@ struct Subject {
 // unless given, whatever the run was trained on and in.
 Subject open_subject(const std::string& run_or_checkpoint, const Globals& globals);
 
+// Throws UsageError unless the subject's run was trained within a ball of this norm, whose radius
+// may then stand for one that was not given by `option`.
+void require_own_radius(const Subject& subject, const std::string& norm, const char* option);
+
 // The images a model is attacked on; throws one line when they are not of the model's size.
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
                         const std::string& split, int64_t limit);

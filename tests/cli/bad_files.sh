@@ -88,8 +88,8 @@ edited overlap.safetensors '"data_offsets": \[0,' '"data_offsets": [4,'
 refuses 'data_offsets must span|must begin at byte 0' eval overlap.safetensors eval.dir=evaluated
 safetensors '{}' >none.safetensors
 refuses 'none.safetensors: .*architecture' eval none.safetensors eval.dir=evaluated
-refuses 'takes 9x6x2 images of 5 classes' eval "$golden/dense.safetensors" eval.dir=evaluated
-refuses 'eval.dir=FOLDER' eval "$golden/dense.safetensors"
+refuses 'takes 9x6x2 images of 5 classes' eval "$golden/dense.safetensors" eval.eps=0.1 eval.dir=evaluated
+refuses 'eval.dir=FOLDER' eval "$golden/dense.safetensors" eval.eps=0.1
 refuses 'takes 8x8x1 images' eval run --data synthetic
 refuses 'takes 8x8x1 images' attack run --data synthetic --out attacked
 refuses '8/255' attack run --eps 8 --out attacked

@@ -186,24 +186,30 @@ refuses(1 "theirs.safetensors: a moat checkpoint holds its architecture" export 
 # Routes, and points of another model.
 refuses(2 "run is required" routes)
 refuses(1 "absent" routes "${SCRATCH}/absent")
-refuses(1 "the model has no gates" routes "${checkpoint}" --limit 2)
+refuses(2 "checkpoint.safetensors' is in no run folder, .*: give --eps\n" routes "${checkpoint}" --limit 2)
+refuses(2 "is in no run folder, .*: give --eps\n" routes "${checkpoint}" --norm l2 --limit 2)
+refuses(1 "the model has no gates" routes "${checkpoint}" --eps 0.1 --limit 2)
 refuses(2 "norm must be .* got 'l1'" routes "${checkpoint}" --norm l1)
 refuses(2 "--eps must be .* did you mean 8/255" routes "${checkpoint}" --eps 8)
 refuses(2 "--steps must be at least 1, got 0" routes "${checkpoint}" --steps 0)
 refuses(2 "--batch must be at least 1 and --limit at least 0" routes "${checkpoint}" --batch 0)
-refuses(2 "--attack transfer needs a --source" attack "${checkpoint}" --attack transfer --out "${SCRATCH}/t")
+set(attack attack "${checkpoint}" --eps 0.1)
+refuses(2 "is in no run folder, .*: give --eps\n" attack "${checkpoint}" --out "${SCRATCH}/t")
+refuses(2 "--attack transfer needs a --source" ${attack} --attack transfer --out "${SCRATCH}/t")
 refuses(2 "no other attack takes one; got --attack pgd with one"
-        attack "${checkpoint}" --source "${checkpoint}" --out "${SCRATCH}/t")
-refuses(1 "absent" attack "${checkpoint}" --attack transfer --source "${SCRATCH}/absent" --out "${SCRATCH}/t")
-succeeds("^{.*\"source\".*}\n$" attack "${checkpoint}" --attack transfer --source "${checkpoint}" --limit 2
+        ${attack} --source "${checkpoint}" --out "${SCRATCH}/t")
+refuses(1 "absent" ${attack} --attack transfer --source "${SCRATCH}/absent" --out "${SCRATCH}/t")
+refuses(1 "cannot make the folder '${checkpoint}/t'" ${attack} --limit 2 --out "${checkpoint}/t")
+succeeds("^{.*\"source\".*}\n$" ${attack} --attack transfer --source "${checkpoint}" --limit 2
          --out "${SCRATCH}/transferred" --json)
 
 # Certificates.
 set(vit "${SCRATCH}/vit.safetensors")
 refuses(2 "run is required" certify)
 refuses(1 "absent" certify "${SCRATCH}/absent")
-refuses(1 "is not in a run folder: say where the certificate goes with --out FOLDER" certify "${checkpoint}")
-refuses(2 "protocol must be .* got 'pgd10'" certify "${checkpoint}" --protocol pgd10)
+refuses(2 "is in no run folder, .*: give --eps\n" certify "${checkpoint}")
+refuses(1 "is not in a run folder: say where the certificate goes with --out FOLDER" certify "${checkpoint}" --eps 0.1)
+refuses(2 "protocol must be .* got 'pgd10'" certify "${checkpoint}" --eps 0.1 --protocol pgd10)
 refuses(2 "--eps must be a number like" certify "${checkpoint}" --eps 0.1,x)
 refuses(2 "--eps must be in ascending order, got '0.2,0.1'" certify "${checkpoint}" --eps 0.2,0.1)
 refuses(2 "--eps must be a list like .* or a range from:to:step .* got '0:1:0'" certify "${checkpoint}" --eps 0:1:0)
@@ -211,15 +217,16 @@ refuses(2 "--eps must be .* got '0:1:0.0001'" certify "${checkpoint}" --eps 0:1:
 refuses(2 "--eps must be from 0 to 1 .* did you mean 8/255 = 0.0314\\?" certify "${checkpoint}" --eps 8)
 refuses(2 "--batch must be at least 1" certify "${checkpoint}" --batch 0)
 refuses(2 "--limit at least 0" certify "${checkpoint}" --limit -1)
-refuses(2 "must be train, validation or test|split" certify "${checkpoint}" --split tset --out "${SCRATCH}/c")
+refuses(2 "must be train, validation or test|split" certify "${checkpoint}" --eps 0.1 --split tset --out "${SCRATCH}/c")
+refuses(1 "cannot make the folder '${checkpoint}/c'" certify "${checkpoint}" --eps 0.1 --limit 2 --out "${checkpoint}/c")
 succeeds("^{.*\"by_interval\".*\"sampled_lower_bound\".*}\n$" certify "${checkpoint}" --limit 2
          --eps 0.001 --protocol none --out "${SCRATCH}/certificate" --json)
 refuses(1 "holds a certificate, which is never overwritten; choose another --out"
-        certify "${checkpoint}" --out "${SCRATCH}/certificate")
+        certify "${checkpoint}" --eps 0.1 --limit 2 --out "${SCRATCH}/certificate")
 succeeds("digits-vit" export --model digits-vit --out "${SCRATCH}/vit-weights.safetensors")
 succeeds("vit" import "${SCRATCH}/vit-weights.safetensors" --as digits-vit --out "${vit}")
 refuses(2 "bounds are known for convolutional nets .* choose such a model"
-        certify "${vit}" --limit 2 --out "${SCRATCH}/vit-certificate")
+        certify "${vit}" --eps 0.1 --limit 2 --out "${SCRATCH}/vit-certificate")
 
 # Mix.
 refuses(2 "give the name of a study and --out" study)
@@ -252,29 +259,41 @@ foreach(grid 0.5:1 0:1:0 1:0:0.1 0:1:0.0001)
 endforeach()
 refuses(2 "--on must be .* got 'logit'; did you mean logits" mix "${checkpoint}" "${checkpoint}" --on logit --out "${mixed}")
 refuses(2 "--eps must be .* did you mean 8/255" mix "${checkpoint}" "${checkpoint}" --eps 8 --out "${mixed}")
-refuses(2 "protocol must be" mix "${checkpoint}" "${checkpoint}" --protocol pgd --out "${mixed}")
+refuses(2 "is in no run folder, .*: give --eps\n" mix "${checkpoint}" "${checkpoint}" --out "${mixed}")
+refuses(2 "eval.limit must be .* got -3" mix "${checkpoint}" "${checkpoint}" --eps 0.1 --limit -3 --out "${mixed}")
+refuses(2 "protocol must be" mix "${checkpoint}" "${checkpoint}" --eps 0.1 --protocol pgd --out "${mixed}")
 refuses(1 "tf32 needs an NVIDIA GPU" --precision tf32 --device cpu mix "${checkpoint}" "${checkpoint}" --out "${mixed}")
 refuses(1 "there is no '${SCRATCH}/absent'" mix "${SCRATCH}/absent" "${checkpoint}" --out "${mixed}")
 refuses(1 "same images and classes: .* takes 32x32x3 images of 10 classes, .*8x8x1"
         mix "${SCRATCH}/larger.safetensors" "${checkpoint}" --out "${mixed}")
-refuses(1 "choose data.name" mix "${SCRATCH}/larger.safetensors" "${SCRATCH}/larger.safetensors" --out "${mixed}")
+refuses(1 "choose data.name" mix "${SCRATCH}/larger.safetensors" "${SCRATCH}/larger.safetensors" --eps 0.1 --out "${mixed}")
 if(EXISTS "${mixed}")
   string(APPEND failures "  a refused mix left ${mixed}\n")
 endif()
-succeeds("0.5 .*\n +1 .*curve: " mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4 --protocol pgd-10@1
+succeeds("0.5 .*\n +1 .*curve: " mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4 --eps 0.1 --protocol pgd-10@1
          --save 0.7 --out "${mixed}" --quiet)
 refuses(1 "mix.json' holds a finished curve, which is never overwritten" mix "${checkpoint}" "${checkpoint}"
-        --alpha 0.5:1:0.5 --limit 4 --protocol pgd-10@1 --out "${mixed}")
+        --alpha 0.5:1:0.5 --limit 4 --eps 0.1 --protocol pgd-10@1 --out "${mixed}")
 refuses(1 "dual.safetensors' is a dual model already" mix "${mixed}/dual.safetensors" "${checkpoint}" --out "${SCRATCH}/again")
 file(READ "${mixed}/mix.json" curve)
 string(REPLACE "\"finished\": true" "\"finished\": false" curve "${curve}")
 file(WRITE "${mixed}/mix.json" "${curve}")
 refuses(1 "mix.json' is a curve of other models or settings" mix "${checkpoint}" "${checkpoint}"
-        --alpha 0.5:1:0.25 --limit 4 --protocol pgd-10@1 --out "${mixed}")
+        --alpha 0.5:1:0.25 --limit 4 --eps 0.1 --protocol pgd-10@1 --out "${mixed}")
 succeeds("^{.*\"finished\": true.*}\n$" mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4
-         --protocol pgd-10@1 --out "${mixed}" --json)
+         --eps 0.1 --protocol pgd-10@1 --out "${mixed}" --json)
+# Evaluations.
+set(dir "eval.dir=${SCRATCH}/dual-eval")
+refuses(2 "is in no run folder, .*: give eval.eps=RADIUS\n" eval "${mixed}/dual.safetensors" ${dir})
+refuses(2 "is in no run folder, " eval "${mixed}/dual.safetensors" ${dir} eval.eps=0)
+refuses(2 "eval.limit must be .* got -5" eval "${mixed}/dual.safetensors" ${dir} eval.eps=0.1 --limit -5)
+refuses(2 "an evaluation does not use data.limit; it takes eval.protocol, " eval "${checkpoint}" data.limit=4)
+refuses(2 "an evaluation does not use eval.validation_steps" eval "${checkpoint}" eval.validation_steps=4)
+refuses(2 "an evaluation does not use run.precision" eval "${checkpoint}" run.precision=bf16)
+refuses(2 "there is no setting 'eval.epz'; did you mean eval.eps" eval "${checkpoint}" eval.epz=0.1)
+refuses(1 "cannot make the folder '${checkpoint}/e'" eval "${checkpoint}" eval.eps=0.1 --limit 2 "eval.dir=${checkpoint}/e")
 succeeds("SA|clean" eval "${mixed}/dual.safetensors" --limit 4 --protocol pgd-10@1 eval.dir=${SCRATCH}/dual-eval
-         eval.checks=0 --quiet)
+         eval.eps=0.1 eval.checks=0 --quiet)
 
 refuses(2 "needs a mixture of experts for images" train --preset digits-at train.method=rt-er)
 refuses(2 "needs a mixture of experts for images" train --preset digits-at train.method=jtdmoe)
