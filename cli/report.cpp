@@ -34,8 +34,12 @@ void report_command(const ReportOptions& options, const Globals& globals) {
   const auto groups = report::same_runs(runs);
   const auto claims = report::claims_about(groups);
   document["side_by_side"] = report::side_by_side_json(groups);
+  document["side_by_side_notes"] = report::side_by_side_notes(groups);
   document["claims"] = report::claims_json(claims);
-  if (runs.size() > 1) people += "\n" + report::side_by_side_table(groups).str();
+  if (runs.size() > 1) {
+    people += "\n" + report::side_by_side_table(groups).str();
+    for (const std::string& note : report::side_by_side_notes(groups)) people += note + "\n";
+  }
   if (!claims.empty()) people += "\n" + report::claims_table(claims).str();
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = report::differences_of(runs[i]);

@@ -17,9 +17,11 @@ namespace {
 
 using Value = std::optional<double>;
 
+// The study's own, in the folder that it chooses; others in the run are not of this comparison.
 const report::Evaluation* find(const report::Run& run, const char* protocol) {
-  const auto at = std::find_if(run.evaluations.begin(), run.evaluations.end(),
-                               [&](const report::Evaluation& e) { return e.protocol == protocol; });
+  const auto at = std::ranges::find_if(run.evaluations, [&](const report::Evaluation& e) {
+    return e.folder.filename() == protocol;
+  });
   return at == run.evaluations.end() ? nullptr : &*at;
 }
 

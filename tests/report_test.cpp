@@ -5,8 +5,6 @@
 #include <vector>
 
 #include "cli/report/checks.h"
-#include "cli/report/claims.h"
-#include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/html.h"
 #include "cli/report/page.h"
@@ -230,100 +228,6 @@ TEST_CASE("report: several protocols of a run are rows of their own") {
   REQUIRE(table.rows().size() == 2);
   CHECK(table.columns()[3].title == "protocol");
   CHECK(table.rows()[0][3] == "pgd-20@1");
-}
-
-TEST_CASE("report: evaluations of a run are told apart image by image") {
-  const TemporaryFolder folder;
-  auto other = report_document();
-  other["protocol"]["name"] = "aa-standard@1";
-  tests::write_run(folder.path());
-  const auto second = folder.path() / "eval" / "aa-standard@1";
-  tests::write_evaluation_folder(second, other);
-  std::string samples = tests::samples_text();  // image 4 is fooled in place of image 24
-  samples.replace(samples.find("4,0,0,0,,"), 9, "4,0,0,1,apgd,");
-  samples.replace(samples.find("pgd-50 through"), 14, "");
-  write_text(second / "per_sample.csv", samples);
-  const Run run = read_run(folder.path());
-  const auto found = differences_of(run);
-  REQUIRE(found.size() == 1);
-  CHECK(found[0].first->protocol == "aa-standard@1");
-  CHECK(found[0].by_first_alone == std::vector<int64_t>{4});
-  CHECK(found[0].by_second_alone == std::vector<int64_t>{24});
-  CHECK(differences_table(found).rows()[0][5] == "1: 24");
-  CHECK(differences_json(found)[0]["by_second_alone"] == Json{24});
-  CHECK(has(page({run}), "Evaluations against each other"));
-  other["threat"]["eps"] = 0.2;
-  tests::write_evaluation_folder(second, other);
-  CHECK(differences_of(read_run(folder.path())).empty());
-}
-
-namespace {
-
-// Three seeds of a dense net and of AdvMoE on CIFAR-10 within 8/255, with these robust accuracies.
-std::vector<Run> six_runs(const std::filesystem::path& root, std::vector<double> dense,
-                          std::vector<double> moe) {
-  std::vector<Run> runs;
-  for (size_t i = 0; i < 6; ++i) {
-    const bool is_moe = i >= 3;
-    const auto folder = root / std::to_string(i);
-    tests::write_config(folder);
-    Json config = read_json(folder / "config.json");
-    config["data"]["name"] = "cifar10";
-    config["train"]["eps"] = 8.0 / 255;
-    config["train"]["method"] = is_moe ? "advmoe" : "at";
-    config["model"]["name"] = is_moe ? "moe-resnet18" : "resnet18";
-    config["macs"]["executed"] = is_moe ? 2000 : 5000;
-    config["run"]["seed"] = i;
-    write_text(folder / "config.json", config.dump());
-    auto report = report_document();
-    report["protocol"]["name"] = is_moe ? "moe-aa@1" : "aa-standard@1";
-    report["results"]["robust"] = (is_moe ? moe : dense)[i % 3];
-    if (!is_moe) report["moe"] = nullptr;
-    tests::write_evaluation_folder(folder / "eval" / "aa", report);
-    runs.push_back(read_run(folder));
-  }
-  return runs;
-}
-
-}  // namespace
-
-TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
-  const TemporaryFolder folder;
-  const auto runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});
-  const auto groups = same_runs(runs);
-  REQUIRE(groups.size() == 2);
-  CHECK(groups[0].runs.size() == 3);
-  const Table table = side_by_side_table(groups);
-  CHECK(table.rows()[0][3] == "50.0 ± 10.0");
-  CHECK(table.rows()[0][4] == "–");  // a dense net has no MoE-AA
-  CHECK(table.rows()[1][4] == "52.0 ± 2.0");
-  CHECK(side_by_side_json(groups)[1]["moe_aa"]["values"] == Json{0.5, 0.52, 0.54});
-
-  auto few = report_document();  // of the first folder by name, but of fewer images
-  few["protocol"]["name"] = "pgd-10@1";
-  few["data"]["n"] = 4;
-  few["results"]["clean"] = 0.25;
-  tests::write_evaluation_folder(folder.path() / "0" / "eval" / "a few", few);
-  const std::vector<Run> with_few{read_run(folder.path() / "0")};
-  REQUIRE(with_few[0].evaluations.front().clean == 0.25);
-  CHECK(same_runs(with_few)[0].clean() == std::vector<double>{0.8});
-  CHECK(same_runs(with_few)[0].images() == 5);
-
-  const auto standings = [](const std::vector<Run>& all) {
-    std::string out;
-    for (const Claim& c : claims_about(same_runs(all)))
-      out += c.measured + " " + name_of(c.standing) + ", ";
-    return out;
-  };
-  CHECK(standings(runs) == "+2.0 points met, 40 % of its MACs met, 50.0 % met, ");
-  const TemporaryFolder other;
-  CHECK(standings(six_runs(other.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5})) ==
-        "−10.0 points not met, 40 % of its MACs met, 60.0 % not met, ");
-  CHECK(standings({runs[3]}) == "– not comparable, ");
-  auto digits = runs;
-  for (Run& run : digits) run.config["data"]["name"] = "digits";
-  CHECK(has(standings(digits), "+2.0 points not comparable"));
-  CHECK(has(page(runs), "What the papers say"));
 }
 
 TEST_CASE("report: curves of the checks, and accuracy after each attack") {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/number_format.h"
+#include "cli/report/conditions.h"
 #include "engine/error.h"
 
 namespace moat::cli::report {
@@ -16,7 +17,7 @@ namespace {
 
 constexpr double kPaperEps = 8.0 / 255;
 
-double mean(const std::vector<double>& values) { return train::mean_deviation(values).mean; }
+double mean(const Measured& of) { return train::mean_deviation(of.values).mean; }
 
 const SameRuns* find(const std::vector<SameRuns>& groups,
                      const std::function<bool(const SameRuns&)>& is_it) {
@@ -29,10 +30,13 @@ bool is_mixture(const SameRuns& g) {
                                              : g.runs.front()->evaluations[0].experts.has_value();
 }
 
-// Why a claim on CIFAR-10 within 8/255 says nothing about these runs; empty where it does.
-std::string why_not(const SameRuns& g) {
+// Why a claim on CIFAR-10 within 8/255 says nothing about these runs and their attacks; empty where
+// it does. `attacked`: null where the claim is not about attacks.
+std::string why_not(const SameRuns& g, const Evaluation* attacked) {
   if (g.data != "cifar10") return text("published on CIFAR-10, measured on ", g.data);
   if (std::abs(g.eps - kPaperEps) > 1e-9) return text("published within 8/255, not ", brief(g.eps));
+  if (attacked && (attacked->norm != "linf" || !(std::abs(attacked->eps - kPaperEps) < 1e-9)))
+    return text("published within 8/255, attacked within ", attacked->ball());
   return {};
 }
 
@@ -40,20 +44,42 @@ std::string points(double difference) {
   return text(difference < 0 ? "−" : "+", fixed(100 * std::abs(difference), 1), " points");
 }
 
-// The strongest evaluation that both have.
-std::pair<double, double> robust_of_both(const SameRuns& a, const SameRuns& b) {
-  for (const char* protocol : {"moe-aa@1", "aa-standard@1", "pgd-50@1"}) {
-    double first = mean(a.robust(protocol)), second = mean(b.robust(protocol));
-    if (protocol == std::string("moe-aa@1") && std::isnan(second))  // of a dense net
-      second = mean(b.robust("aa-standard@1"));
-    if (!std::isnan(first) && !std::isnan(second)) return {first, second};
-  }
-  return {NAN, NAN};
+// What two configurations measured in the same way.
+struct Pair {
+  Measured first, second;
+  std::string why_not = {};  // there are none, and why
+  double difference() const { return mean(first) - mean(second); }
+};
+
+Pair pair_of(Measured first, Measured second, Conditions (*conditions)(const Evaluation&)) {
+  std::string why;
+  for (const Measured* side : {&first, &second})
+    if (why.empty()) why = side->differing;
+  if (why.empty() && first.like && second.like)
+    why = differing(conditions(*first.like), conditions(*second.like));
+  if (!why.empty()) return {{}, {}, text("the evaluations differ in ", why)};
+  if (!first.like || !second.like)
+    return {{}, {}, "the two are not evaluated by the same protocol"};
+  return {std::move(first), std::move(second)};
 }
 
-Claim judged(const SameRuns& g, std::string source, std::string says, std::string measured,
-             bool holds) {
-  const std::string reason = why_not(g);
+// By the strongest protocol that both have.
+Pair robust_of_both(const SameRuns& a, const SameRuns& b) {
+  std::string why_not;
+  for (const char* protocol : {"moe-aa@1", "aa-standard@1", "pgd-50@1"}) {
+    Measured second = b.robust(protocol);
+    if (protocol == std::string("moe-aa@1") && !second.like)  // of a dense net
+      second = b.robust("aa-standard@1");
+    Pair pair = pair_of(a.robust(protocol), std::move(second), conditions_of);
+    if (pair.why_not.empty()) return pair;
+    if (why_not.empty() || pair.why_not.starts_with("the evaluations")) why_not = pair.why_not;
+  }
+  return {{}, {}, why_not};
+}
+
+Claim judged(const SameRuns& g, const Evaluation* attacked, std::string source, std::string says,
+             std::string measured, bool holds) {
+  const std::string reason = why_not(g, attacked);
   const Standing standing = !reason.empty() ? Standing::not_comparable
                             : holds         ? Standing::met
                                             : Standing::not_met;
@@ -74,13 +100,13 @@ void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
                    "no dense network among the runs, trained by at or trades"});
     return;
   }
-  const auto [ours, theirs] = robust_of_both(*moe, *dense);
-  if (std::isnan(ours))
-    out.push_back({source, more, "–", Standing::not_comparable,
-                   "the two are not evaluated by the same protocol"});
+  const Pair robust = robust_of_both(*moe, *dense);
+  if (!robust.why_not.empty())
+    out.push_back({source, more, "–", Standing::not_comparable, robust.why_not});
   else
-    out.push_back(judged(*moe, source, more, points(ours - theirs), ours - theirs >= 0.01));
-  out.push_back(judged(*moe, source, cheaper,
+    out.push_back(judged(*moe, robust.first.like, source, more, points(robust.difference()),
+                         robust.difference() >= 0.01));
+  out.push_back(judged(*moe, nullptr, source, cheaper,
                        text(fixed(100 * moe->macs / dense->macs, 0), " % of its MACs"),
                        moe->macs < dense->macs / 2));
 }
@@ -89,16 +115,24 @@ void about_rt_er(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const SameRuns* g = find(groups, [](const SameRuns& r) { return r.method == "rt-er"; });
   if (!g) return;
   const char* source = "RT-ER (arXiv 2502.06832, as quoted by Kaijie-liu/ACT)";
-  const auto number = [&](const std::string& says, double measured, double claimed) {
-    if (std::isnan(measured)) return;
-    out.push_back(
-        judged(*g, source, says, text(percent(measured, g->images()), " %"), measured >= claimed));
+  const auto number = [&](const std::string& says, const Measured& measured,
+                          const Evaluation* attacked, double claimed) {
+    if (!measured.differing.empty())
+      out.push_back({source, says, "–", Standing::not_comparable,
+                     text("the evaluations differ in ", measured.differing)});
+    if (!measured.like) return;
+    out.push_back(judged(*g, attacked, source, says,
+                         text(percent(mean(measured), g->images()), " %"),
+                         mean(measured) >= claimed));
   };
-  number("SA 77.81 %", mean(g->clean()), 0.7781);
-  number("RA by PGD-50 69.09 %", mean(g->robust("pgd-50@1")), 0.6909);
-  number("AutoAttack 54.36 %", mean(g->robust("aa-standard@1")), 0.5436);
-  number("experts alone (RA-E) 75.71 %", mean(g->alone("components@1", "experts (RA-E)")), 0.7571);
-  number("router alone (RA-R) 72.28 %", mean(g->alone("components@1", "router (RA-R)")), 0.7228);
+  const auto under_attack = [&](const std::string& says, const Measured& measured, double claimed) {
+    number(says, measured, measured.like, claimed);
+  };
+  number("SA 77.81 %", g->clean(), nullptr, 0.7781);
+  under_attack("RA by PGD-50 69.09 %", g->robust("pgd-50@1"), 0.6909);
+  under_attack("AutoAttack 54.36 %", g->robust("aa-standard@1"), 0.5436);
+  under_attack("experts alone (RA-E) 75.71 %", g->alone("components@1", "experts (RA-E)"), 0.7571);
+  under_attack("router alone (RA-R) 72.28 %", g->alone("components@1", "router (RA-R)"), 0.7228);
 }
 
 void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
@@ -111,27 +145,28 @@ void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
     out.push_back({source, says, "–", Standing::not_comparable, "no rt-er among the runs"});
     return;
   }
-  const auto [ours, theirs] = robust_of_both(*joint, *apart);
-  const double accuracy = mean(joint->clean()) - mean(apart->clean());
-  if (std::isnan(ours) || std::isnan(accuracy)) {
-    out.push_back({source, says, "–", Standing::not_comparable,
-                   "the two are not evaluated by the same protocol"});
-    return;
-  }
-  out.push_back(judged(*joint, source, says,
-                       text(points(ours - theirs), " robust, ", points(accuracy),
+  const Pair robust = robust_of_both(*joint, *apart),
+             clean = pair_of(joint->clean(), apart->clean(), clean_conditions_of);
+  for (const Pair* pair : {&robust, &clean})
+    if (!pair->why_not.empty()) {
+      out.push_back({source, says, "–", Standing::not_comparable, pair->why_not});
+      return;
+    }
+  out.push_back(judged(*joint, robust.first.like, source, says,
+                       text(points(robust.difference()), " robust, ", points(clean.difference()),
                             " accurate, against its robust half by rt-er"),
-                       ours > theirs && accuracy > 0));
+                       robust.difference() > 0 && clean.difference() > 0));
 }
 
 // A number far above what public logs have is a broken attack until shown otherwise.
 void about_dense(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const SameRuns* dense = find(groups, [](const SameRuns& g) {
-    return g.method == "at" && g.model == "resnet18" && !g.robust("aa-standard@1").empty();
+    return g.method == "at" && g.model == "resnet18" && g.robust("aa-standard@1").like;
   });
   if (!dense) return;
-  const double measured = mean(dense->robust("aa-standard@1"));
-  out.push_back(judged(*dense, "public logs of FastAT and MAIR",
+  const Measured attacked = dense->robust("aa-standard@1");
+  const double measured = mean(attacked);
+  out.push_back(judged(*dense, attacked.like, "public logs of FastAT and MAIR",
                        "AutoAttack on ResNet-18, adversarial training: 44.33 to 48.67 %",
                        text(percent(measured, dense->images()), " %"),
                        measured >= 0.4433 && measured <= 0.52));

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "cli/number_format.h"
+#include "cli/report/conditions.h"
 #include "engine/error.h"
 
 namespace moat::cli::report {
@@ -12,15 +13,12 @@ using engine::text;
 namespace {
 
 // What two evaluations must share to be compared image by image.
-std::string identity(const Evaluation& e) {
-  const JsonView root(e.report, e.folder / "report.json");
-  const auto entry = [&](const char* section, const char* key) {
-    const auto part = root.find(section);
-    const auto value = part ? part->find(key) : std::nullopt;
-    return value ? value->json().dump() : text("unknown in ", e.folder.string());
-  };
-  return text(entry("model", "sha256"), entry("data", "sha256"), entry("threat", "norm"),
-              entry("threat", "eps"));
+Conditions identity(const Evaluation& e) {
+  Conditions out = ball_and_images(e);
+  const auto model = JsonView(e.report, e.folder / "report.json").find("model");
+  const auto bytes = model ? model->find("sha256") : std::nullopt;
+  out.emplace_back("model", bytes ? bytes->json().dump() : text("unknown in ", e.folder.string()));
+  return out;
 }
 
 std::set<int64_t> robust_images(const Evaluation& e) {

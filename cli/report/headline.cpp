@@ -7,7 +7,6 @@
 #include "cli/number_format.h"
 #include "cli/report/checks.h"
 #include "engine/error.h"
-#include "train/numbers.h"
 
 namespace moat::cli::report {
 
@@ -24,15 +23,13 @@ bool is_routed(const std::vector<Run>& runs) {
   return false;
 }
 
-std::set<std::string> protocols(const std::vector<Run>& runs) {
-  std::set<std::string> out;
+// How many different answers the evaluations give.
+template <class Question>
+size_t count_different(const std::vector<Run>& runs, Question question) {
+  std::set<std::string> answers;
   for (const Run& run : runs)
-    for (const Evaluation& e : run.evaluations) out.insert(e.protocol);
-  return out;
-}
-
-std::string norm_name(const std::string& norm) {
-  return norm == "linf" ? "L∞" : norm == "l2" ? "L2" : norm;
+    for (const Evaluation& e : run.evaluations) answers.insert(question(e));
+  return answers.size();
 }
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
@@ -41,9 +38,12 @@ Json number(const std::optional<double>& value) { return value ? Json(*value) : 
 }  // namespace
 
 Table headline_table(const std::vector<Run>& runs) {
-  const bool several = protocols(runs).size() > 1, routed = is_routed(runs);
+  const bool protocols = count_different(runs, [](const Evaluation&e) { return e.protocol; }) > 1,
+             balls = count_different(runs, [](const Evaluation&e) { return e.ball(); }) > 1,
+             routed = is_routed(runs);
   std::vector<Column> columns{{"run"}, {"method"}, {"model"}};
-  if (several) columns.push_back({"protocol"});
+  if (protocols) columns.push_back({"protocol"});
+  if (balls) columns.push_back({"within"});
   for (const char* title : {"SA %", "RA %", "95 % interval"})
     columns.push_back({title, Align::right});
   if (routed) {
@@ -59,7 +59,8 @@ Table headline_table(const std::vector<Run>& runs) {
       return v && e ? percent(*v, e->n) : std::string(kNone);
     };
     std::vector<std::string> cells{run.name, run.method, run.model};
-    if (several) cells.push_back(e ? e->protocol : kNone);
+    if (protocols) cells.push_back(e ? e->protocol : kNone);
+    if (balls) cells.push_back(e ? e->ball() : kNone);
     cells.push_back(e ? percent(e->clean, e->n) : kNone);
     cells.push_back(e ? percent(e->robust, e->n) : kNone);
     cells.push_back(e ? percent(e->robust_interval.low, e->n) + " … " +
@@ -87,16 +88,9 @@ std::vector<std::string> headline_notes(const std::vector<Run>& runs) {
   std::set<std::string> seen;
   for (const Run& run : runs)
     for (const Evaluation& e : run.evaluations) {
-      const JsonView root(e.report, e.folder / "report.json"), data = root.at("data");
-      const auto threat = root.find("threat");
-      const std::string norm = threat ? threat->str_or("norm", "") : "";
-      const double eps = threat ? threat->number_or("eps", NAN) : NAN;
-      const std::string radius = std::isnan(eps) ? ""
-                                 : norm == "l2"  ? brief(eps)
-                                                 : train::print_eps(eps);
+      const JsonView data = JsonView(e.report, e.folder / "report.json").at("data");
       const std::string note =
-          text("RA is the accuracy under ", e.protocol, radius.empty() ? "" : " within ",
-               norm_name(norm), norm.empty() ? "" : " ", radius, " on ", e.n, " ",
+          text("RA is the accuracy under ", e.protocol, " within ", e.ball(), " on ", e.n, " ",
                data.str_or("split", ""), " images of ", data.str_or("name", "the data"),
                "; an image counts as robust when no attack of the protocol fools the model.");
       if (seen.insert(note).second) notes.push_back(note);
@@ -126,6 +120,8 @@ Json headline_json(const std::vector<Run>& runs) {
          {"method", run.method},
          {"model", run.model},
          {"protocol", e ? Json(e->protocol) : Json(nullptr)},
+         {"norm", e ? Json(e->norm) : Json(nullptr)},
+         {"eps", e ? number(e->eps) : Json(nullptr)},
          {"n", e ? Json(e->n) : Json(nullptr)},
          {"sa", e ? Json(e->clean) : Json(nullptr)},
          {"sa_ci", e ? interval(e->clean_interval) : Json(nullptr)},

@@ -5,6 +5,7 @@
 #include <limits>
 #include <numeric>
 
+#include "cli/number_format.h"
 #include "engine/error.h"
 
 namespace moat::cli::report {
@@ -91,6 +92,9 @@ Evaluation read_evaluation(const std::filesystem::path& folder) {
   const JsonView root(e.report, file), results = root.at("results");
   if (root.at("schema").count() != 1) root.at("schema").fail("1, which this moat reads");
   e.protocol = root.at("protocol").at("name").str();
+  const auto threat = root.find("threat");
+  e.norm = threat ? threat->str_or("norm", "") : "";
+  e.eps = threat ? threat->number_or("eps", kNan) : kNan;
   e.n = root.at("data").at("n").count();
   e.clean = results.at("clean").fraction();
   e.robust = results.at("robust").fraction();
@@ -125,6 +129,10 @@ std::string folder_name(const std::filesystem::path& folder) {
 }
 
 }  // namespace
+
+std::string Evaluation::ball() const {
+  return norm.empty() || std::isnan(eps) ? "–" : ball_text(norm, eps);
+}
 
 std::optional<double> Evaluation::gate_open() const { return with_suffix(*this, " through"); }
 std::optional<double> Evaluation::gate_blocked() const { return with_suffix(*this, " blocked"); }

@@ -38,7 +38,8 @@ struct Evaluation {
   std::filesystem::path folder;
   Json report;  // as in the file
 
-  std::string protocol;
+  std::string protocol, norm;  // "linf" or "l2"; empty: not in the file
+  double eps;                  // NaN: not in the file
   int64_t n;
   double clean, robust;
   train::Interval clean_interval, robust_interval;
@@ -48,6 +49,8 @@ struct Evaluation {
   std::optional<ExpertUse> experts;
   double seconds;                  // NaN: not in the file
   std::vector<SampleRow> samples;  // in the order of adversarial.safetensors
+
+  std::string ball() const;  // "L∞ 0.1 (25.5/255)"; "–" where it is not in the file
 
   // Accuracy under the attack that differentiates through the gate, or with the gate blocked.
   std::optional<double> gate_open() const;

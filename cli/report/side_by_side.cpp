@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <set>
 
 #include "cli/number_format.h"
+#include "cli/report/conditions.h"
+#include "cli/report/recipe.h"
 #include "engine/error.h"
 
 namespace moat::cli::report {
@@ -13,22 +16,43 @@ using engine::text;
 
 namespace {
 
-// The configuration without what may differ between seeds.
-std::string recipe(const Run& run) {
-  Json config = run.config;
-  for (const char* other : {"run", "eval", "tool", "machine"}) config.erase(other);
-  return config.dump();
-}
+struct Value {
+  const Evaluation* from;
+  double accuracy;
+};
 
-// The evaluation of the most images.
-const Evaluation& largest(const Run& run) {
-  return *std::max_element(run.evaluations.begin(), run.evaluations.end(),
-                           [](const Evaluation& a, const Evaluation& b) { return a.n < b.n; });
+// One value of each run that has some, under conditions that are the same for all. `values_of` a
+// run: those that would do.
+template <class ValuesOf, class ConditionsOf>
+Measured measured(const std::vector<const Run*>& runs, ValuesOf values_of,
+                  ConditionsOf conditions) {
+  std::vector<std::vector<Value>> of_run;
+  for (const Run* run : runs) {
+    std::vector<Value> values = values_of(*run);
+    std::ranges::stable_sort(values, std::greater{}, [](const Value& v) { return v.from->n; });
+    if (!values.empty()) of_run.push_back(std::move(values));
+  }
+  if (of_run.empty()) return {};
+  std::string why;
+  for (const Value& choice : of_run.front()) {
+    Measured all{{}, choice.from};
+    for (const std::vector<Value>& values : of_run) {
+      const auto alike = std::ranges::find_if(
+          values, [&](const Value& v) { return conditions(*v.from) == conditions(*choice.from); });
+      if (alike != values.end())
+        all.values.push_back(alike->accuracy);
+      else if (why.empty())
+        why = differing(conditions(*choice.from), conditions(*values.front().from));
+    }
+    if (all.values.size() == of_run.size()) return all;
+  }
+  return {{}, nullptr, why};
 }
 
 struct Measure {
   const char *title, *key;
-  std::function<std::vector<double>(const SameRuns&)> values;
+  bool is_attacked;
+  std::function<Measured(const SameRuns&)> of;
 };
 const std::vector<Measure>& measures() {
   const auto robust = [](const char* protocol) {
@@ -38,39 +62,57 @@ const std::vector<Measure>& measures() {
     return [attack](const SameRuns& g) { return g.alone("components@1", attack); };
   };
   static const std::vector<Measure> all = {
-      {"SA %", "sa", [](const SameRuns& g) { return g.clean(); }},
-      {"RA %, PGD-50", "ra_pgd_50", robust("pgd-50@1")},
-      {"AA %", "aa", robust("aa-standard@1")},
-      {"MoE-AA %", "moe_aa", robust("moe-aa@1")},
-      {"RA-E %", "ra_e", part("experts (RA-E)")},
-      {"RA-R %", "ra_r", part("router (RA-R)")}};
+      {"SA %", "sa", false, [](const SameRuns& g) { return g.clean(); }},
+      {"RA %, PGD-50", "ra_pgd_50", true, robust("pgd-50@1")},
+      {"AA %", "aa", true, robust("aa-standard@1")},
+      {"MoE-AA %", "moe_aa", true, robust("moe-aa@1")},
+      {"RA-E %", "ra_e", true, part("experts (RA-E)")},
+      {"RA-R %", "ra_r", true, part("router (RA-R)")}};
   return all;
+}
+
+// Those of the attacks in a row.
+std::string balls(const SameRuns& g) {
+  std::vector<std::string> all;
+  for (const Measure& m : measures()) {
+    const Evaluation* like = m.is_attacked ? m.of(g).like : nullptr;
+    if (like && std::ranges::find(all, like->ball()) == all.end()) all.push_back(like->ball());
+  }
+  std::string out;
+  for (const std::string& ball : all) out += (out.empty() ? "" : ", ") + ball;
+  return out.empty() ? "–" : out;
 }
 
 }  // namespace
 
-std::vector<double> SameRuns::clean() const {
-  std::vector<double> out;
-  for (const Run* run : runs)
-    if (!run->evaluations.empty()) out.push_back(largest(*run).clean);
-  return out;
+Measured SameRuns::clean() const {
+  const auto values = [](const Run& run) {
+    std::vector<Value> out;
+    for (const Evaluation& e : run.evaluations) out.push_back({&e, e.clean});
+    return out;
+  };
+  return measured(runs, values, clean_conditions_of);
 }
 
-std::vector<double> SameRuns::robust(const std::string& protocol) const {
-  std::vector<double> out;
-  for (const Run* run : runs)
-    for (const Evaluation& e : run->evaluations)
-      if (e.protocol == protocol) out.push_back(e.robust);
-  return out;
+Measured SameRuns::robust(const std::string& protocol) const {
+  const auto values = [&](const Run& run) {
+    std::vector<Value> out;
+    for (const Evaluation& e : run.evaluations)
+      if (e.protocol == protocol) out.push_back({&e, e.robust});
+    return out;
+  };
+  return measured(runs, values, conditions_of);
 }
 
-std::vector<double> SameRuns::alone(const std::string& protocol, const std::string& attack) const {
-  std::vector<double> out;
-  for (const Run* run : runs)
-    for (const Evaluation& e : run->evaluations)
+Measured SameRuns::alone(const std::string& protocol, const std::string& attack) const {
+  const auto values = [&](const Run& run) {
+    std::vector<Value> out;
+    for (const Evaluation& e : run.evaluations)
       for (const auto& [by, accuracy] : e.alone)
-        if (e.protocol == protocol && by == attack) out.push_back(accuracy);
-  return out;
+        if (e.protocol == protocol && by == attack) out.push_back({&e, accuracy});
+    return out;
+  };
+  return measured(runs, values, conditions_of);
 }
 
 std::vector<double> SameRuns::passes_per_second() const {
@@ -86,25 +128,29 @@ std::vector<double> SameRuns::passes_per_second() const {
 }
 
 int64_t SameRuns::images() const {
+  int64_t n = 0;
   for (const Run* run : runs)
-    if (!run->evaluations.empty()) return largest(*run).n;
-  return 0;
+    for (const Evaluation& e : run->evaluations) n = std::max(n, e.n);
+  return n;
 }
 
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs) {
   std::vector<SameRuns> groups;
+  std::vector<std::string> recipes;  // of the groups
   for (const Run& run : runs) {
-    const std::string mine = recipe(run);
-    const auto same = std::find_if(groups.begin(), groups.end(), [&](const SameRuns& g) {
-      return recipe(*g.runs.front()) == mine;
-    });
-    if (same != groups.end()) {
-      same->runs.push_back(&run);
-      same->name = text(same->method, " · ", same->model);
+    const std::string mine = recipe_of(run);
+    const auto same = std::ranges::find(recipes, mine);
+    if (same != recipes.end()) {
+      SameRuns& group = groups[static_cast<size_t>(same - recipes.begin())];
+      const bool is_there = std::ranges::any_of(
+          group.runs, [&](const Run* other) { return seed_of(*other) == seed_of(run); });
+      (is_there ? group.repeated : group.runs).push_back(&run);
+      if (!is_there) group.name = text(group.method, " · ", group.model);
       continue;
     }
     const JsonView config(run.config, run.folder / "config.json");
     const auto data = config.find("data"), train = config.find("train");
+    recipes.push_back(mine);
     groups.push_back({{&run},
                       run.name,
                       run.method,
@@ -120,17 +166,25 @@ std::vector<SameRuns> same_runs(const std::vector<Run>& runs) {
 Table side_by_side_table(const std::vector<SameRuns>& groups) {
   std::vector<const Measure*> shown;
   for (const Measure& m : measures())
-    if (std::any_of(groups.begin(), groups.end(),
-                    [&](const SameRuns& g) { return !m.values(g).empty(); }))
+    if (std::ranges::any_of(groups, [&](const SameRuns& g) {
+          const Measured measured = m.of(g);
+          return !measured.values.empty() || !measured.differing.empty();
+        }))
       shown.push_back(&m);
+  std::set<std::string> of_rows;
+  for (const SameRuns& g : groups) of_rows.insert(balls(g));
+  of_rows.erase("–");
+  const bool one_ball = of_rows.size() <= 1;
   std::vector<Column> columns{{"configuration"}, {"seeds", Align::right}};
+  if (!one_ball) columns.push_back({"within"});
   for (const Measure* m : shown) columns.push_back({m->title, Align::right});
   for (const char* title : {"parameters", "MACs/image", "passes/s"})
     columns.push_back({title, Align::right});
   Table table(columns);
   for (const SameRuns& g : groups) {
     std::vector<std::string> cells{g.name, std::to_string(g.runs.size())};
-    for (const Measure* m : shown) cells.push_back(with_spread(m->values(g), g.images()));
+    if (!one_ball) cells.push_back(balls(g));
+    for (const Measure* m : shown) cells.push_back(with_spread(m->of(g).values, g.images()));
     cells.push_back(count(g.parameters));
     cells.push_back(count(g.macs));
     cells.push_back(count(train::mean_deviation(g.passes_per_second()).mean));
@@ -139,15 +193,40 @@ Table side_by_side_table(const std::vector<SameRuns>& groups) {
   return table;
 }
 
+std::vector<std::string> side_by_side_notes(const std::vector<SameRuns>& groups) {
+  std::vector<std::string> notes;
+  for (const SameRuns& g : groups) {
+    for (const Run* run : g.repeated)
+      notes.push_back(text("'", run->folder.string(), "' is seed ", seed_of(*run), " of ", g.name,
+                           " once more and is not counted."));
+    for (const Measure& m : measures()) {
+      const Measured measured = m.of(g);
+      if (!measured.differing.empty())
+        notes.push_back(text("No ", m.title, " of ", g.name, ": its seeds' evaluations differ in ",
+                             measured.differing, "."));
+      else if (!measured.values.empty() && measured.values.size() < g.runs.size())
+        notes.push_back(text(m.title, " of ", g.name, " is of ", measured.values.size(), " of its ",
+                             g.runs.size(), " seeds; the others have none."));
+    }
+  }
+  return notes;
+}
+
 Json side_by_side_json(const std::vector<SameRuns>& groups) {
   Json list = Json::array();
   for (const SameRuns& g : groups) {
     Json row{{"name", g.name}, {"method", g.method}, {"model", g.model}, {"seeds", g.runs.size()}};
     for (const Measure& m : measures()) {
-      const std::vector<double> values = m.values(g);
-      if (values.empty()) continue;
-      const train::MeanDeviation all = train::mean_deviation(values);
-      row[m.key] = {{"values", values}, {"mean", all.mean}, {"deviation", all.deviation}};
+      const Measured measured = m.of(g);
+      if (measured.values.empty()) continue;
+      const train::MeanDeviation all = train::mean_deviation(measured.values);
+      const Evaluation& like = *measured.like;
+      row[m.key] = {{"values", measured.values},
+                    {"mean", all.mean},
+                    {"deviation", all.deviation},
+                    {"norm", like.norm},
+                    {"eps", std::isnan(like.eps) ? Json(nullptr) : Json(like.eps)},
+                    {"n", like.n}};
     }
     list.push_back(row);
   }

@@ -9,28 +9,38 @@
 
 namespace moat::cli::report {
 
+// One number of each seed that has it, all measured under the same conditions.
+struct Measured {
+  std::vector<double> values;
+  const Evaluation* like = nullptr;  // one of the evaluations; null without values
+  std::string differing = {};  // conditions that no choice of evaluations makes equal: no values
+};
+
 // Runs that differ in nothing but their seed, with what each of them measured.
 struct SameRuns {
-  std::vector<const Run*> runs;
+  std::vector<const Run*> runs;           // one of each seed
   std::string name, method, model, data;  // the name is the first run's where it is alone
   double eps;                             // of training
   double parameters, macs;                // NaN: not in the files
+  std::vector<const Run*> repeated = {};  // of a seed that is there already; not counted
 
-  // Of the runs that have it: clean accuracy, of the evaluation of the most images, accuracy under
-  // a protocol, and under one attack of a protocol by itself.
-  std::vector<double> clean() const;
-  std::vector<double> robust(const std::string& protocol) const;
-  std::vector<double> alone(const std::string& protocol, const std::string& attack) const;
+  // Clean accuracy, accuracy under a protocol, and under one attack of a protocol by itself; of
+  // several evaluations that would do the one of the most images.
+  Measured clean() const;
+  Measured robust(const std::string& protocol) const;
+  Measured alone(const std::string& protocol, const std::string& attack) const;
   // Passes of an attack per second, forward and backward, on the machine of the evaluation.
   std::vector<double> passes_per_second() const;
-  int64_t images() const;  // of that evaluation; 0 without any
+  int64_t images() const;  // of the largest evaluation; 0 without any
 };
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs);
 
 // A row per configuration, mean ± standard deviation over its seeds: SA, RA by PGD-50, AutoAttack
 // and MoE-AA, experts and router alone (RA-E, RA-R), and what it costs. Columns that nobody has are
-// left out.
+// left out; the balls are a column where the rows differ in them.
 Table side_by_side_table(const std::vector<SameRuns>& groups);
+// What is missing in the table and why, a sentence each.
+std::vector<std::string> side_by_side_notes(const std::vector<SameRuns>& groups);
 Json side_by_side_json(const std::vector<SameRuns>& groups);
 
 }  // namespace moat::cli::report

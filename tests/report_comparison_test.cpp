@@ -1,0 +1,220 @@
+#include <catch2/catch.hpp>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "cli/report/claims.h"
+#include "cli/report/differences.h"
+#include "cli/report/headline.h"
+#include "cli/report/page.h"
+#include "tests/report_fixture.h"
+#include "tests/temporary_folder.h"
+
+// Runs and evaluations beside each other.
+
+namespace moat::cli::report {
+
+using tests::report_document;
+using tests::TemporaryFolder;
+using tests::write_text;
+
+namespace {
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("report: evaluations of a run are told apart image by image") {
+  const TemporaryFolder folder;
+  auto other = report_document();
+  other["protocol"]["name"] = "aa-standard@1";
+  tests::write_run(folder.path());
+  const auto second = folder.path() / "eval" / "aa-standard@1";
+  tests::write_evaluation_folder(second, other);
+  std::string samples = tests::samples_text();  // image 4 is fooled in place of image 24
+  samples.replace(samples.find("4,0,0,0,,"), 9, "4,0,0,1,apgd,");
+  samples.replace(samples.find("pgd-50 through"), 14, "");
+  write_text(second / "per_sample.csv", samples);
+  const Run run = read_run(folder.path());
+  const auto found = differences_of(run);
+  REQUIRE(found.size() == 1);
+  CHECK(found[0].first->protocol == "aa-standard@1");
+  CHECK(found[0].by_first_alone == std::vector<int64_t>{4});
+  CHECK(found[0].by_second_alone == std::vector<int64_t>{24});
+  CHECK(differences_table(found).rows()[0][5] == "1: 24");
+  CHECK(differences_json(found)[0]["by_second_alone"] == Json{24});
+  CHECK(has(page({run}), "Evaluations against each other"));
+  other["threat"]["eps"] = 0.2;
+  tests::write_evaluation_folder(second, other);
+  CHECK(differences_of(read_run(folder.path())).empty());
+}
+
+namespace {
+
+// Three seeds of a dense net and of AdvMoE on CIFAR-10 within 8/255, with these robust accuracies.
+std::vector<Run> six_runs(const std::filesystem::path& root, std::vector<double> dense,
+                          std::vector<double> moe) {
+  std::vector<Run> runs;
+  for (size_t i = 0; i < 6; ++i) {
+    const bool is_moe = i >= 3;
+    const auto folder = root / std::to_string(i);
+    tests::write_config(folder);
+    Json config = read_json(folder / "config.json");
+    config["data"]["name"] = "cifar10";
+    config["train"]["eps"] = 8.0 / 255;
+    config["train"]["method"] = is_moe ? "advmoe" : "at";
+    config["model"]["name"] = is_moe ? "moe-resnet18" : "resnet18";
+    config["macs"]["executed"] = is_moe ? 2000 : 5000;
+    config["run"]["seed"] = i;
+    write_text(folder / "config.json", config.dump());
+    auto report = report_document();
+    report["threat"]["eps"] = 8.0 / 255;
+    report["protocol"]["name"] = is_moe ? "moe-aa@1" : "aa-standard@1";
+    report["results"]["robust"] = (is_moe ? moe : dense)[i % 3];
+    if (!is_moe) report["moe"] = nullptr;
+    tests::write_evaluation_folder(folder / "eval" / "aa", report);
+    runs.push_back(read_run(folder));
+  }
+  return runs;
+}
+
+}  // namespace
+
+TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
+  const TemporaryFolder folder;
+  const auto runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});
+  const auto groups = same_runs(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].runs.size() == 3);
+  const Table table = side_by_side_table(groups);
+  CHECK(table.rows()[0][3] == "50.0 ± 10.0");
+  CHECK(table.rows()[0][4] == "–");  // a dense net has no MoE-AA
+  CHECK(table.rows()[1][4] == "52.0 ± 2.0");
+  CHECK(side_by_side_json(groups)[1]["moe_aa"]["values"] == Json{0.5, 0.52, 0.54});
+
+  auto few = report_document();  // of the first folder by name, but of fewer images
+  few["protocol"]["name"] = "pgd-10@1";
+  few["data"]["n"] = 4;
+  few["results"]["clean"] = 0.25;
+  tests::write_evaluation_folder(folder.path() / "0" / "eval" / "a few", few);
+  const std::vector<Run> with_few{read_run(folder.path() / "0")};
+  REQUIRE(with_few[0].evaluations.front().clean == 0.25);
+  CHECK(same_runs(with_few)[0].clean().values == std::vector<double>{0.8});
+  CHECK(same_runs(with_few)[0].images() == 5);
+
+  const auto standings = [](const std::vector<Run>& all) {
+    std::string out;
+    for (const Claim& c : claims_about(same_runs(all)))
+      out += c.measured + " " + name_of(c.standing) + ", ";
+    return out;
+  };
+  CHECK(standings(runs) == "+2.0 points met, 40 % of its MACs met, 50.0 % met, ");
+  const TemporaryFolder other;
+  CHECK(standings(six_runs(other.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5})) ==
+        "−10.0 points not met, 40 % of its MACs met, 60.0 % not met, ");
+  CHECK(standings({runs[3]}) == "– not comparable, ");
+  auto digits = runs;
+  for (Run& run : digits) run.config["data"]["name"] = "digits";
+  CHECK(has(standings(digits), "+2.0 points not comparable"));
+  CHECK(has(page(runs), "What the papers say"));
+}
+
+TEST_CASE("report: numbers of other balls, images or checkpoints have no mean") {
+  const TemporaryFolder folder;
+  six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});
+  // Report of run 1 with another entry, and all six read anew.
+  const auto with = [&](const char* section, const char* key, const Json& value) {
+    auto report = read_json(folder.path() / "0" / "eval" / "aa" / "report.json");
+    report["results"]["robust"] = 0.5;
+    report[section][key] = value;
+    tests::write_evaluation_folder(folder.path() / "1" / "eval" / "aa", report);
+    std::vector<Run> runs;
+    for (int i = 0; i < 6; ++i) runs.push_back(read_run(folder.path() / std::to_string(i)));
+    return runs;
+  };
+  for (const auto& [section, key, value, what, has_clean] :
+       std::vector<std::tuple<const char*, const char*, Json, const char*, bool>>{
+           {"threat", "eps", 0.2, "eps", true},
+           {"threat", "norm", "l2", "norm", true},
+           {"data", "n", 4, "images", false},
+           {"data", "sha256", "22ff", "images", false},
+           {"model", "file", "last.safetensors", "checkpoints", false},
+           {"model", "selected_on", "none", "checkpoints", false}}) {
+    INFO(section << "." << key);
+    const std::vector<Run> runs = with(section, key, value);
+    const auto groups = same_runs(runs);
+    REQUIRE(groups.size() == 2);
+    CHECK(groups[0].robust("aa-standard@1").values.empty());
+    CHECK(groups[0].robust("aa-standard@1").differing == what);
+    CHECK(groups[0].clean().values.size() == (has_clean ? 3 : 0));
+    const std::string note =
+        std::string("No AA % of at · resnet18: its seeds' evaluations differ in ") + what + ".";
+    CHECK(has(side_by_side_notes(groups).back(), note));
+    CHECK(has(page(runs), "differ in " + std::string(what)));
+    CHECK(side_by_side_table(groups).rows()[0][3] == "–");
+    CHECK(claims_about(groups)[0].standing == Standing::not_comparable);
+    CHECK(claims_about(groups)[0].reason == std::string("the evaluations differ in ") + what);
+  }
+  // One that is like the others' is taken, whatever else is there.
+  with("threat", "eps", 0.2);
+  std::filesystem::copy(folder.path() / "0" / "eval" / "aa", folder.path() / "1" / "eval" / "b");
+  const std::vector<Run> pair{read_run(folder.path() / "0"), read_run(folder.path() / "1")};
+  CHECK(same_runs(pair)[0].robust("aa-standard@1").values == std::vector<double>{0.4, 0.4});
+  const Table headline = headline_table(pair);
+  REQUIRE(headline.columns()[3].title == "within");
+  CHECK(headline.rows()[1][3] == "L∞ 0.2 (51/255)");
+  CHECK(headline_json(pair)["runs"][1]["eps"] == 0.2);
+}
+
+TEST_CASE("report: claims are about one ball on both sides, and the papers'") {
+  const TemporaryFolder folder;
+  std::vector<Run> runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});
+  const auto reason = [&] { return claims_about(same_runs(runs))[0].reason; };
+  CHECK(reason().empty());
+  const auto attacked_within = [&](size_t from, size_t to, double eps) {
+    for (size_t i = from; i < to; ++i) {
+      runs[i].evaluations[0].report["threat"]["eps"] = eps;
+      runs[i].evaluations[0].eps = eps;
+    }
+  };
+  attacked_within(3, 6, 4.0 / 255);
+  CHECK(reason() == "the evaluations differ in eps");
+  CHECK(side_by_side_table(same_runs(runs)).columns()[2].title == "within");
+  attacked_within(0, 3, 4.0 / 255);
+  CHECK(reason() == "published within 8/255, attacked within L∞ 0.0157 (4/255)");
+  CHECK(side_by_side_table(same_runs(runs)).columns()[2].title == "SA %");
+}
+
+TEST_CASE("report: a seed counts once, whatever run its weights started with") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& name, const std::string& start, int seed) {
+    tests::write_run(folder.path() / name);
+    Json config = read_json(folder.path() / name / "config.json");
+    config["run"] = {{"seed", seed}, {"dir", "gone/" + name}};
+    config["train"]["start"] = start;
+    if (start.empty()) config["train"]["method"] = "natural";
+    write_text(folder.path() / name / "config.json", config.dump());
+    return read_run(folder.path() / name);
+  };
+  std::vector<Run> runs{write("start 0", "", 0), write("start 1", "", 1),
+                        write("run 0", "gone/start 0", 0), write("run 1", "gone/start 1", 1)};
+  CHECK(same_runs(runs).size() == 2);
+  CHECK(same_runs(runs)[1].runs.size() == 2);
+  runs.push_back(write("best", "gone/start 0/checkpoints/best.safetensors", 2));
+  CHECK(same_runs(runs).size() == 3);
+  runs.back() = write("absent", "gone/start 9", 2);
+  CHECK(same_runs(runs).size() == 3);
+  runs.back() = write("copy", "gone/start 1", 1);
+  const auto groups = same_runs(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[1].runs.size() == 2);
+  CHECK(groups[1].robust("pgd-50@1").values.size() == 2);
+  CHECK(has(side_by_side_notes(groups)[0], "copy' is seed 1 of advmoe · moe-digits-resnet"));
+
+  write("start 0", "gone/run 0", 0);  // a circle ends
+  CHECK(same_runs({read_run(folder.path() / "start 0")}).size() == 1);
+}
+
+}  // namespace moat::cli::report
