@@ -98,9 +98,9 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
 
 FinishedEvaluation evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
                                  const attacks::Protocol& protocol, const Globals& globals) {
+  const train::FolderLock lock(folder);
   require(!fs::exists(folder / "report.json"), [&] {
     return text("'", folder.string(),
-  const train::FolderLock lock(folder);
                 "' holds a finished evaluation, which is never overwritten; choose another folder");
   });
   const train::Evaluation evaluation =
@@ -124,6 +124,30 @@ FinishedEvaluation evaluate_into(const fs::path& folder, Subject& subject,
                         selected == subject.loaded.metadata.end() ? "unknown" : selected->second,
                         set, threat, config.eval.batch, config.eval.checks, config.run.seed},
                        protocol, globals);
+}
+
+void require_evaluation_of(const fs::path& folder, const Subject& subject,
+                           const train::Config& config) {
+  const fs::path file = folder / "report.json";
+  const auto report =
+      engine::parse_json<nlohmann::ordered_json>(engine::read_file(file), file.string());
+  const attacks::ThreatModel threat = evaluation_threat(config);
+  const data::ImageSet set =
+      load_for(subject.loaded.model, config, config.eval.split, config.eval.limit);
+  const nlohmann::ordered_json wanted{{"/protocol/name", config.eval.protocol},
+                                      {"/threat/norm", attacks::name_of(threat.norm)},
+                                      {"/threat/eps", threat.eps},
+                                      {"/data/n", set.size()},
+                                      {"/data/sha256", data::content_hash(set)},
+                                      {"/model/sha256", subject.sha256}};
+  for (const auto& [key, value] : wanted.items()) {
+    const nlohmann::ordered_json::json_pointer at(key);
+    require(report.contains(at) && report[at] == value, [&, &key = key, &value = value] {
+      return text("'", file.string(), "' is an evaluation with ", key, " = ",
+                  report.contains(at) ? report[at].dump() : "nothing", ", asked for is ",
+                  value.dump(), "; move it away to have it made anew");
+    });
+  }
 }
 
 }  // namespace moat::cli

@@ -34,4 +34,9 @@ FinishedEvaluation evaluate_into(const std::filesystem::path& folder,
 FinishedEvaluation evaluate_into(const std::filesystem::path& folder, Subject& subject,
                                  const train::Config& config, const Globals& globals);
 
+// Throws where the finished evaluation in the folder is not the one that this would make: of
+// another protocol, ball, checkpoint, or other images.
+void require_evaluation_of(const std::filesystem::path& folder, const Subject& subject,
+                           const train::Config& config);
+
 }  // namespace moat::cli

@@ -105,11 +105,13 @@ class StudyRun {
     for (std::string protocol : study_.protocols) {
       if (protocol == "moe-aa@1" && !is_routed) protocol = "aa-standard@1";
       const fs::path folder = train::RunFolder(config_.run.dir).evaluation(protocol);
-      if (fs::exists(folder / "report.json")) continue;
       train::Config config = config_;
       config.eval.protocol = protocol;
       if (is_autoattack(protocol)) config.eval.limit = options_.aa_limit;
-      evaluate_into(folder, subject, config, globals_);
+      if (fs::exists(folder / "report.json"))
+        require_evaluation_of(folder, subject, config);
+      else
+        evaluate_into(folder, subject, config, globals_);
     }
     if (study_.parts == train::Parts::measured && is_routed && !fs::exists(parts_file()))
       measure_parts(subject.loaded.model);
@@ -161,6 +163,7 @@ void study_command(const StudyOptions& options, const Globals& globals) {
     throw engine::UsageError(text("--jobs must be from 1 to the number of cores, ", engine::cores(),
                                   ", got ", options.jobs));
   const train::Study& study = train::find_study(options.name);
+  train::require_free(study, options.settings);
   const uint64_t first = globals.seed.value_or(0);
   const fs::path folder = options.out;
   const auto config_of = [&](const train::StudyRow& row, int s) {

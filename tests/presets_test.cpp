@@ -218,6 +218,33 @@ TEST_CASE("every study is of presets that exist, each start in a row before", "[
   CHECK(names.contains("cifar10-short"));
 }
 
+TEST_CASE("a study refuses settings that it chooses itself", "[presets]") {
+  const auto refused = [](const char* study, const std::string& setting) {
+    try {
+      require_free(find_study(study), {"train.epochs=1", setting});
+    } catch (const engine::UsageError& error) {
+      CHECK_THAT(error.what(), Catch::EndsWith("itself; leave out " + setting));
+      return true;
+    }
+    return false;
+  };
+  for (const Study& study : studies())
+    for (const char* setting :
+         {"run.seed=3", "run.dir=x", "eval.dir=x", "eval.protocol=pgd-10@1", "train.method=at"}) {
+      INFO(study.name << " " << setting);
+      CHECK(refused(study.name.c_str(), setting));
+    }
+  for (const char* setting : {"train.update=all", "train.start=x"})
+    CHECK(refused("pilot", setting));
+  for (const char* setting : {"model.gate=softmax", "train.gate=blocked"})
+    CHECK(refused("gates", setting));
+  for (const char* setting : {"model.name=digits-resnet", "model.ratio=1"})
+    CHECK(refused("methods", setting));
+  for (const char* setting : {"train.start=x", "data.name=imagefolder", "eval.limit=5",
+                              "train.batch=64", "train.eps=0.1", "run.device=cpu"})
+    CHECK_FALSE(refused("methods", setting));
+}
+
 TEST_CASE("an unknown preset is answered in a short line", "[presets]") {
   const auto message = [](const std::string& name) {
     try {

@@ -1,7 +1,11 @@
 #include "train/studies.h"
 
+#include <nlohmann/json.hpp>
+#include <set>
+
 #include "engine/error.h"
 #include "engine/names.h"
+#include "train/field.h"
 
 namespace moat::train {
 
@@ -92,6 +96,29 @@ const std::vector<Study>& studies() {
 const Study& find_study(const std::string& name) {
   return engine::find_named("the study", name, studies(),
                             [](const Study& study) { return study.name; });
+}
+
+void require_free(const Study& study, const std::vector<std::string>& settings) {
+  std::set<std::string> chosen{"run.seed", "run.dir", "eval.dir", "eval.protocol"};
+  const Config first = preset(study.rows.front().preset);
+  for (const StudyRow& row : study.rows) {
+    for (const std::string& setting : row.settings)
+      chosen.insert(setting.substr(0, setting.find('=')));
+    if (!row.start.empty()) chosen.insert("train.start");
+    // Of what presets differ in, the method and the model; how long they train is for all to say.
+    const Config config = preset(row.preset);
+    for (const Field& field : fields()) {
+      const std::string name = field.name();
+      const bool tells_apart =
+          field.section == "model" || name == "train.method" || name == "train.form";
+      if (tells_apart && value_of(field, config) != value_of(field, first)) chosen.insert(name);
+    }
+  }
+  for (const std::string& setting : settings)
+    if (chosen.contains(setting.substr(0, setting.find('='))))
+      throw engine::UsageError(text("the study ", study.name, " takes none of ",
+                                    engine::listed({chosen.begin(), chosen.end()}),
+                                    ", which it chooses itself; leave out ", setting));
 }
 
 std::filesystem::path folder_of(const std::string& row, uint64_t seed,

@@ -34,6 +34,10 @@ struct Study {
 const std::vector<Study>& studies();
 const Study& find_study(const std::string& name);  // throws UsageError that names the nearest one
 
+// Throws UsageError for a setting that the study chooses itself: what tells its rows apart, seeds,
+// folders and protocols.
+void require_free(const Study& study, const std::vector<std::string>& settings);
+
 // The run folder of a row and a seed.
 std::filesystem::path folder_of(const std::string& row, uint64_t seed,
                                 const std::filesystem::path& study_folder);

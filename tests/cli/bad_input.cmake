@@ -245,6 +245,8 @@ refuses(1 "must be a run folder or|a run folder or checkpoint must exist" train 
           train.start=nowhere "run.dir=${SCRATCH}/started")
 succeeds("pilot" study --list)
 
+refuses(2 "the study pilot takes none of .*train.update, which it chooses itself; leave out train.update=all" study pilot --out
+          "${SCRATCH}/study" train.update=all)
 set(mixed "${SCRATCH}/mixed")
 succeeds("exported" export --model resnet20 --out "${SCRATCH}/larger-theirs.safetensors")
 succeeds("imported" import "${SCRATCH}/larger-theirs.safetensors" --as resnet20 --out "${SCRATCH}/larger.safetensors")

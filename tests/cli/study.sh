@@ -40,6 +40,17 @@ pilot >"$scratch/third.json"
 # Times of an evaluation are no result.
 cmp "$scratch/first.json" "$scratch/third.json" || fail 'the part made anew is another one'
 
+report="$scratch/pilot/joint seed 0/eval/pgd-50@1/report.json"
+cp -- "$report" "$scratch/report.json"
+for change in 's/"eps": 0.1,/"eps": 0.2,/ /threat/eps = 0.2' 's/"n": 20,/"n": 19,/ /data/n = 19' \
+  's/"name": "pgd-50@1"/"name": "pgd-10@1"/ /protocol/name = "pgd-10@1"'; do
+  sed -i "${change%% /*}" "$report"
+  if pilot 2>"$scratch/refused" >/dev/null; then fail "an evaluation with another ${change##* /} was accepted"; fi
+  grep -q "is an evaluation with /${change##* /}, asked for is .* made anew" "$scratch/refused" ||
+    fail "it said: $(<"$scratch/refused")"
+  cp -- "$scratch/report.json" "$report"
+done
+
 if pilot train.batch=64 2>"$scratch/refused" >/dev/null; then fail 'another study was accepted'; fi
 grep -q 'is of a study with settings = ' "$scratch/refused" || fail "it said: $(<"$scratch/refused")"
 mv -- "$scratch/pilot" "$scratch/in turn"
