@@ -11,6 +11,7 @@
 #include "models/checkpoint.h"
 #include "models/zoo.h"
 #include "train/evaluate.h"
+#include "train/last_batch.h"
 #include "train/machine.h"
 #include "train/methods.h"
 #include "train/recorded_step.h"
@@ -75,6 +76,7 @@ class Run {
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {
+    require_batch_statistics(config.train, learner_.model.settings(), train_set_.size());
     const bool is_fresh =
         config.run.dir.empty() || !std::filesystem::exists(RunFolder(config.run.dir).state());
     if (is_fresh && !config.train.start.empty()) start_from(checkpoint_of(config.train.start));
