@@ -94,8 +94,8 @@ class StudyRun {
   void train() const {
     const train::TrainOutcome outcome = train_watched(config_, train::Resume::automatic, globals_);
     require(!outcome.interrupted, [&] {
-      return text("stopped in '", config_.run.dir, "' after epoch ", outcome.epochs, " of ",
-                  config_.train.epochs, "; the same command goes on from there");
+      return text("stopped in '", config_.run.dir, "' after ", outcome.epochs, " whole epochs of ",
+                  config_.train.epochs, ", which are kept; the same command goes on from there");
     });
   }
 

@@ -100,9 +100,12 @@ void train_command(const TrainOptions& options, const Globals& globals) {
   const train::TrainOutcome outcome = train_watched(
       config, options.resume == "auto" ? train::Resume::automatic : train::Resume::never, globals);
   if (outcome.interrupted)
-    throw engine::Error(text("stopped after epoch ", outcome.epochs, " of ", config.train.epochs,
-                             ", whose checkpoint is kept; continue with: moat train … run.dir=",
-                             outcome.folder.string(), " --resume auto"));
+    throw engine::Error(text(
+        outcome.epochs == 0 ? std::string("stopped in the first epoch, of which nothing is kept; "
+                                          "begin again")
+                            : text("stopped after epoch ", outcome.epochs, " of ",
+                                   config.train.epochs, ", whose checkpoint is kept; continue"),
+        " with: moat train … run.dir=", outcome.folder.string(), " --resume auto"));
   print(globals,
         {{"run", outcome.folder.string()},
          {"epochs", outcome.epochs},

@@ -19,6 +19,22 @@ fail() {
 }
 finished_epochs() { grep -c '"event":"epoch"' "$scratch/parts/events.jsonl" 2>/dev/null || true; }
 
+# The program, no longer the shell before it, has a handler for SIGINT: bit 1 of the caught signals.
+listens() {
+  [[ $(readlink -f "/proc/$1/exe") == "$(readlink -f "$moat")" ]] &&
+    (($(sed -n 's/^SigCgt:[[:space:]]*/0x/p' "/proc/$1/status") & 2))
+}
+# interrupted LOG PROCESS: by Ctrl-C as soon as it listens.
+interrupted() {
+  until listens "$2" 2>/dev/null; do
+    kill -0 "$2" 2>/dev/null || fail "it ended: $(<"$scratch/$1")"
+    sleep 0.02
+  done
+  kill -INT "$2"
+  wait "$2" && fail "what was interrupted ended well: $(<"$scratch/$1")"
+  return 0
+}
+
 # Kills the run once it has finished $1 epochs and is somewhere in the next.
 kill_after() {
   train parts --resume auto >/dev/null &
@@ -33,6 +49,11 @@ kill_after() {
   wait "$victim" 2>/dev/null && fail 'the killed run ended well'
   return 0
 }
+
+train early train.steps=50 >"$scratch/early.log" 2>&1 &
+interrupted early.log $!
+grep -q 'stopped in the first epoch, of which nothing is kept; begin again with' "$scratch/early.log" ||
+  fail "of a first epoch it said: $(<"$scratch/early.log")"
 
 (train whole) >/dev/null
 kill_after 1 0.03
@@ -60,20 +81,9 @@ evaluate() { # DIR
   exec "$moat" eval "$scratch/whole" --protocol pgd-50@1 --threads 1 --quiet eval.checks=0 \
     eval.limit=300 eval.batch=2 "eval.dir=$scratch/$1"
 }
-# The program, no longer the shell before it, has a handler for SIGINT: bit 1 of the caught signals.
-listens() {
-  [[ $(readlink -f "/proc/$1/exe") == "$(readlink -f "$moat")" ]] &&
-    (($(sed -n 's/^SigCgt:[[:space:]]*/0x/p' "/proc/$1/status") & 2))
-}
 (evaluate undisturbed) >/dev/null
 evaluate disturbed >"$scratch/disturbed.log" 2>&1 &
-victim=$!
-until listens "$victim" 2>/dev/null; do
-  kill -0 "$victim" 2>/dev/null || fail "the evaluation ended: $(<"$scratch/disturbed.log")"
-  sleep 0.02
-done
-kill -INT "$victim"
-wait "$victim" && fail 'the interrupted evaluation ended well'
+interrupted disturbed.log $!
 [[ -s $scratch/disturbed/state.safetensors ]] ||
   fail "no state of the evaluation was left: $(<"$scratch/disturbed.log")"
 evaluate disturbed >/dev/null 2>&1 &
