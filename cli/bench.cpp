@@ -106,8 +106,7 @@ void add_cases(CLI::App& command, Globals& globals, const CommandText& text,
 
 void add_bench(CLI::App& app, Globals& globals) {
   CLI::App& command =
-      *app.add_subcommand("bench", "how long things take: kernels, training steps, attacks, data");
-  command.require_subcommand(1);
+      add_group(app, "bench", "how long things take: kernels, training steps, attacks, data");
   add_bench_kernels(command, globals);
   add_bench_data(command, globals);
   add_cases(command, globals,

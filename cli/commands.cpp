@@ -79,16 +79,23 @@ void set_up(const train::RunSettings& run) {
   engine::set_threads(run.threads);
 }
 
+CLI::App& add_group(CLI::App& app, const char* name, const char* about) {
+  CLI::App& group = *app.add_subcommand(name, about);
+  group.footer("");  // not the program's examples
+  group.require_subcommand(1);
+  return group;
+}
+
 CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& text,
                       std::function<void()> run) {
   CLI::App& command = *app.add_subcommand(text.name, text.about);
   const std::string example = std::string("  ") + text.example;
   command.footer("Example:\n" + example);
   command.option_defaults()->always_capture_default();  // --help shows them
-  CLI::App* top = &app;
-  while (top->get_parent()) top = top->get_parent();
-  const std::string before = top->get_footer();
-  top->footer((before.empty() ? "Examples:" : before) + "\n" + example);
+  for (CLI::App* above = &app; above; above = above->get_parent()) {
+    const std::string before = above->get_footer();
+    above->footer((before.empty() ? "Examples:" : before) + "\n" + example);
+  }
   command.callback([&globals, run = std::move(run)] {
     set_up(with_globals({}, globals));
     run();

@@ -31,6 +31,9 @@ struct CommandText {
   const char *name, *about, *example;
 };
 
+// Adds a sub-command that only has others below it.
+CLI::App& add_group(CLI::App& app, const char* name, const char* about);
+
 // Adds a sub-command that runs `run` after the global options have been checked and set up.
 CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& text,
                       std::function<void()> run);

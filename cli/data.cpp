@@ -47,9 +47,7 @@ std::string names_of_data_sets() {
 }  // namespace
 
 void add_data(CLI::App& app, Globals& globals) {
-  CLI::App& data = *app.add_subcommand("data", "data sets");
-  data.footer("");  // not the program's examples
-  data.require_subcommand(1);
+  CLI::App& data = add_group(app, "data", "data sets");
   const auto config = std::make_shared<data::DataConfig>();
   const auto root = std::make_shared<std::string>();
   CLI::App& info = add_command(data, globals,

@@ -310,6 +310,9 @@ succeeds("resnet18" models resnet18 --quiet)
 succeeds("^{.*\"benchmark\": \"data\".*\"ratio\".*}\n$" bench data --images 5 --rounds 1 --json)
 
 if(failures)
+succeeds("Examples:\n  moat data info [^\n]*\n  moat data convert [^\n]*\n  moat data download [^\n]*\n$" data --help)
+succeeds("Examples:\n  moat bench kernels[^\n]*\n  moat bench data[^\n]*\n  moat bench train [^\n]*\n  moat bench attack [^\n]*\n$"
+         bench --help)
   message(FATAL_ERROR "bad input:\n${failures}")
 endif()
 message(STATUS "bad input: ${count} command lines")
