@@ -32,10 +32,8 @@ fs::path run_of(const fs::path& checkpoint) {
 train::Config config_of(const fs::path& run) {
   if (run.empty()) return {};
   const fs::path file = train::RunFolder(run).config();
-  nlohmann::json document = engine::parse_json(engine::read_file(file), file.string());
-  for (const char* key : {"tool", "machine", "architecture", "parameters", "macs"})
-    document.erase(key);
-  return train::overlay({}, document, file.string());
+  return train::overlay({}, engine::parse_json(engine::read_file(file), file.string()),
+                        file.string());
 }
 
 }  // namespace
@@ -55,6 +53,8 @@ Subject open_subject(const std::string& given, const Globals& globals) {
   const std::string warning = train::company_warning(subject.loaded.model.settings());
   if (!warning.empty() && !globals.quiet) std::cerr << "warning: " << warning << '\n';
   return subject;
+}
+
 void require_own_radius(const Subject& subject, const std::string& norm, const char* option) {
   if (subject.run.empty())
     throw engine::UsageError(text("'", subject.file.string(), "' is in no run folder, which would ",
@@ -63,8 +63,6 @@ void require_own_radius(const Subject& subject, const std::string& norm, const c
   if (norm != own)
     throw engine::UsageError(text("'", subject.run.string(), "' was trained within a radius in ",
                                   own, ", which says nothing in ", norm, ": give ", option));
-}
-
 }
 
 data::ImageSet load_for(const models::Classifier& model, const train::Config& config,

@@ -138,6 +138,13 @@ TEST_CASE("a written configuration reads back as itself", "[config]") {
         with(preset(row.name), {"run.seed=18446744073709551615", "run.dir=a b/ü"});
     const json document = json::parse(to_json(config).dump());
     CHECK(to_json(overlay(Config{}, document, "config.json")) == document);
+    json of_a_run = document;
+    of_a_run.update({{"tool", {{"git", "abc"}}},
+                     {"machine", {{"cpu", "a CPU"}}},
+                     {"architecture", json::object()},
+                     {"parameters", 1234},
+                     {"macs", {{"executed", 5000}}}});
+    CHECK(to_json(overlay(Config{}, of_a_run, "config.json")) == document);
     CHECK(document["preset"] == row.name);
   }
 }

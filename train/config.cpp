@@ -29,6 +29,12 @@ std::vector<std::string> section_names() {
   return names;
 }
 
+// What a run's config.json says besides its settings (resolved_json in trainer.cpp).
+bool is_of_a_run(const std::string& section) {
+  return section == "tool" || section == "machine" || section == "architecture" ||
+         section == "parameters" || section == "macs";
+}
+
 // `name` is "section.key".
 const Field& find_field(const std::string& name, const std::string& origin) {
   std::vector<std::string> names, same_key;
@@ -88,7 +94,7 @@ Config overlay(const Config& base, const json& document, const std::string& orig
     if (!start->get<std::string>().empty()) config = preset(*start);
   }
   for (const auto& [section, keys] : document.items()) {
-    if (section == "preset" || section == "tool") continue;
+    if (section == "preset" || is_of_a_run(section)) continue;
     const std::vector<std::string> known = section_names();
     if (std::find(known.begin(), known.end(), section) == known.end())
       throw UsageError(at + "there is no section '" + section + "', only " + engine::listed(known) +

@@ -126,10 +126,10 @@ const std::vector<PresetRow>& presets();
 Config preset(const std::string& name);  // throws UsageError that names the nearest ones
 
 // Lays a JSON document (sections of keys) over `base`, or over the preset that its entry "preset"
-// names; an entry "tool" (what wrote the document) is skipped. Numbers may be written as text like
-// "8/255". Unknown sections and keys, wrong types and values out of range throw a one-line
-// UsageError that names `origin`, the key, what must hold, what was given and the nearest known
-// key. Nothing is said yet about combinations: see validate().
+// names; what a run's config.json says besides its settings is skipped. Numbers may be written as
+// text like "8/255". Unknown sections and keys, wrong types and values out of range throw a
+// one-line UsageError that names `origin`, the key, what must hold, what was given and the nearest
+// known key. Nothing is said yet about combinations: see validate().
 Config overlay(const Config& base, const nlohmann::json& document, const std::string& origin);
 Config parse_config(const Config& base, const std::string& document, const std::string& origin);
 Config read_config(const Config& base, const std::filesystem::path& file);

@@ -141,6 +141,11 @@ refuses(2 "needs a mixture of experts" train --preset demo-dense train.method=ad
 refuses(2 "section.key=value" train --preset demo epochs)
 refuses(1 "tf32 needs an NVIDIA GPU" train --preset demo run.precision=tf32 run.device=cpu)
 
+# What the program writes it reads.
+execute_process(COMMAND ${MOAT} train --preset demo-moe train.beta=5 --dry-run --json
+  OUTPUT_FILE "${SCRATCH}/planned.json")
+succeeds("\"beta\": 5.0" train --config "${SCRATCH}/planned.json" --dry-run --json)
+
 # Export and import.
 set(theirs "${SCRATCH}/theirs.safetensors")
 set(checkpoint "${SCRATCH}/checkpoint.safetensors")
@@ -240,13 +245,13 @@ refuses(1 "must hold the published binary files" study pilot --out "${SCRATCH}/s
 if(EXISTS "${SCRATCH}/study")
   string(APPEND failures "  moat study left a folder behind\n")
 endif()
+refuses(2 "the study pilot takes none of .*train.update, which it chooses itself; leave out train.update=all" study pilot --out
+          "${SCRATCH}/study" train.update=all)
 refuses(2 "train.epochs must be" study pilot --out "${SCRATCH}/study" train.epochs=0)
 refuses(1 "must be a run folder or|a run folder or checkpoint must exist" train --preset digits-natural
           train.start=nowhere "run.dir=${SCRATCH}/started")
 succeeds("pilot" study --list)
 
-refuses(2 "the study pilot takes none of .*train.update, which it chooses itself; leave out train.update=all" study pilot --out
-          "${SCRATCH}/study" train.update=all)
 set(mixed "${SCRATCH}/mixed")
 succeeds("exported" export --model resnet20 --out "${SCRATCH}/larger-theirs.safetensors")
 succeeds("imported" import "${SCRATCH}/larger-theirs.safetensors" --as resnet20 --out "${SCRATCH}/larger.safetensors")
@@ -305,14 +310,14 @@ refuses(2 "model.alpha must be .* got .1.5" train --preset digits-jtdmoe model.a
 succeeds("^moat [0-9.]+ \\([^)]+\\)\n$" --version)
 succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18" models --help)
+succeeds("Examples:\n  moat data info [^\n]*\n  moat data convert [^\n]*\n  moat data download [^\n]*\n$" data --help)
+succeeds("Examples:\n  moat bench kernels[^\n]*\n  moat bench data[^\n]*\n  moat bench train [^\n]*\n  moat bench attack [^\n]*\n$"
+         bench --help)
 succeeds("^{.*\"splits\".*}\n$" data info digits --json)
 succeeds("resnet18" models resnet18 --quiet)
 succeeds("^{.*\"benchmark\": \"data\".*\"ratio\".*}\n$" bench data --images 5 --rounds 1 --json)
 
 if(failures)
-succeeds("Examples:\n  moat data info [^\n]*\n  moat data convert [^\n]*\n  moat data download [^\n]*\n$" data --help)
-succeeds("Examples:\n  moat bench kernels[^\n]*\n  moat bench data[^\n]*\n  moat bench train [^\n]*\n  moat bench attack [^\n]*\n$"
-         bench --help)
   message(FATAL_ERROR "bad input:\n${failures}")
 endif()
 message(STATUS "bad input: ${count} command lines")
