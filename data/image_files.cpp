@@ -28,6 +28,15 @@ bool is_image_name(const fs::path& path) {
   return end == ".jpg" || end == ".jpeg" || end == ".png";
 }
 
+// A link to nothing would be an image less in silence.
+void require_target(const fs::directory_entry& entry) {
+  std::error_code failed;
+  require(!entry.is_symlink() || entry.exists(failed), [&] {
+    return text("\"", entry.path().string(), "\" is a link to what is not there: put it back, or ",
+                "remove the link");
+  });
+}
+
 // body(i) for i < n, on the threads of the engine. Throws what the lowest failing i threw.
 template <class Body>
 void on_threads(size_t n, Body body) {
@@ -61,9 +70,11 @@ Image decoded(const ImageFile& file, int resize) {
 
 std::vector<std::string> class_folders(const fs::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.is_directory() && !is_hidden(entry.path()))
-      names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (is_hidden(entry.path())) continue;
+    require_target(entry);
+    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+  }
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -71,9 +82,12 @@ std::vector<std::string> class_folders(const fs::path& folder) {
 std::vector<fs::path> images_below(const fs::path& folder) {
   std::vector<std::string> names;
   for (auto it = fs::recursive_directory_iterator(folder); it != fs::end(it); ++it) {
-    if (is_hidden(it->path()))
+    if (is_hidden(it->path())) {
       it.disable_recursion_pending();
-    else if (is_image_name(it->path()) && it->is_regular_file())
+      continue;
+    }
+    require_target(*it);
+    if (is_image_name(it->path()) && it->is_regular_file())
       names.push_back(it->path().lexically_relative(folder).string());
   }
   std::sort(names.begin(), names.end());

@@ -128,6 +128,13 @@ TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]
   for (int repeat = 0; repeat < 10; ++repeat)
     CHECK_THROWS_WITH(load(config, Split::train), Contains("1150.png: neither"));
 
+  for (const char* link : {"train/a/2000.png", "train/moved"}) {
+    fs::create_symlink("nowhere", root / link);
+    CHECK_THROWS_WITH(load(config, Split::train),
+                      Contains(link) && Contains("is a link to what is not there"));
+    fs::remove(root / link);
+  }
+
   put_file(root / "test/stranger/1.png", png_of(ramp(3, 3, 3)));
   CHECK_THROWS_WITH(load(config, Split::test), Contains("stranger") && Contains("train/ lacks"));
 }
