@@ -9,6 +9,7 @@
 
 #include "engine/names.h"
 #include "engine/ops/elementwise.h"
+#include "engine/ops/finite.h"
 #include "engine/ops/shape.h"
 #include "models/name_layouts.h"
 #include "models/name_rules.h"
@@ -357,6 +358,13 @@ Imported import_model(const SafeTensors& file, const ClassifierSettings& setting
     if (t.name == kMean || t.name == kDeviation) tensors.tensors[t.name] = *t.value;
   tensors.tensors.merge(fit.file.tensors);
   restore(imported.model, "", tensors, origin);
+  for (const NamedTensor& t : state_of(imported.model))
+    require(count_nonfinite(*t.value) == 0, [&] {
+      const auto theirs = fit.file.origin.find(t.name);
+      return text(origin, ": '", shown(theirs == fit.file.origin.end() ? t.name : theirs->second),
+                  "' must be finite in float32, ", count_nonfinite(*t.value), " of its ",
+                  t.value->size(), " numbers are not");
+    });
   return imported;
 }
 

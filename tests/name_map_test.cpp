@@ -1,6 +1,7 @@
 #include "models/name_map.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 
 #include "engine/ops/elementwise.h"
 #include "engine/ops/shape.h"
@@ -255,6 +256,13 @@ TEST_CASE("import: one line says what does not fit", "[name-map]") {
   CHECK_THAT(error_of(file, s),
              Catch::Contains("'bn1.weight' must be float32 [8], got float32 [3]"));
 
+  for (const double value : {std::nan(""), 1e300}) {
+    file = exported(s, "robustbench");
+    file.tensors["module.bn1.running_var"] =
+        Tensor::full(file.tensors.extract("bn1.running_var").mapped().shape(), value, Dtype::f64);
+    CHECK_THAT(error_of(file, s),
+               Catch::Contains("'module.bn1.running_var' must be finite in float32, 8 of its 8"));
+  }
   CHECK_THAT(error_of(exported(s, "robustbench"), s, "torchvision"),
              Catch::Contains("by the names of torchvision"));
   CHECK_THROWS_WITH(import_all(file, s, "robustbenhc"),
