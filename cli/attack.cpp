@@ -22,20 +22,16 @@ struct AttackOptions {
   AttackSettings settings;
 };
 
-// Where a transfer attack takes its points from; nothing for others. What is returned must outlive
-// the attack.
-std::optional<Subject> give_source(attacks::Attack& attack, const AttackOptions& o,
+// Where a transfer attack takes its points from; nothing for others.
+std::optional<Subject> open_source(const attacks::Attack& attack, const AttackOptions& o,
                                    const Globals& globals) {
-  const auto transfer = std::get_if<attacks::Transfer>(&attack);
-  if ((transfer != nullptr) == o.source.empty())
+  const bool is_transfer = std::holds_alternative<attacks::Transfer>(attack);
+  if (is_transfer == o.source.empty())
     throw engine::UsageError(
         text("--attack transfer needs a --source, and no other attack takes one; got --attack ",
              o.attack, o.source.empty() ? " without one" : " with one"));
-  if (!transfer) return std::nullopt;
-  std::optional<Subject> source = open_subject(o.source, globals);
-  transfer->source = train::attack_model(source->loaded.model);
-  transfer->from = source->sha256;
-  return source;
+  if (!is_transfer) return std::nullopt;
+  return open_subject(o.source, globals);
 }
 
 void attack_command(const AttackOptions& options, const Globals& globals) {
@@ -43,10 +39,15 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   const train::Config config = set_up(subject, options.images, globals);
   const attacks::ThreatModel threat = threat_of(options.ball, subject);
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
-  const std::optional<Subject> source = give_source(attack, options, globals);
+  const std::optional<Subject> source = open_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
   const data::ImageSet set = load_for(model, config, options.images);
-  if (source) load_for(source->loaded.model, config, options.images.split, 1);  // of the same size
+  if (source) {
+    load_for(source->loaded.model, config, options.images.split, 1);  // of the same size
+    auto& transfer = std::get<attacks::Transfer>(attack);
+    transfer.source = train::attack_model(source->loaded.model);  // which refers to it
+    transfer.from = source->sha256;
+  }
   const FinishedEvaluation done =
       evaluate_into(options.out,
                     {model, subject.file.string(), subject.sha256, "unknown", set, threat,
