@@ -183,7 +183,7 @@ Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mo
   return as_f32(logits_along(normalized(images), experts, {}, mode));
 }
 
-Bounds Classifier::logit_differences(const Bounds& images, int expert) const {
+Differences Classifier::logit_differences(const Bounds& images, int expert) const {
   require(!dual_, "logit_differences: a dual model has those of its two models");
   require(expert >= 0 && expert < settings_.experts, [&] {
     return text("logit_differences: the expert must be below ", settings_.experts, ", got ",
@@ -194,7 +194,7 @@ Bounds Classifier::logit_differences(const Bounds& images, int expert) const {
   return linear_differences(features, head.weight, head.bias);
 }
 
-Bounds Classifier::score_differences(const Bounds& images) const {
+Differences Classifier::score_differences(const Bounds& images) const {
   require(router_.has_value(), "score_differences: the model must have a router of its own");
   return router_->score_differences(normalized(images));
 }

@@ -49,8 +49,8 @@ class Classifier : public engine::Module {
   // z_a - z_b of one expert's logits for every pair of classes, [n, classes, classes], and of
   // s_i - s_j of the router's scores for every pair of experts, [n, experts, experts]. Throw for a
   // dual model, whose two models have them, and for a vit.
-  engine::Bounds logit_differences(const engine::Bounds& images, int expert) const;
-  engine::Bounds score_differences(const engine::Bounds& images) const;
+  engine::Differences logit_differences(const engine::Bounds& images, int expert) const;
+  engine::Differences score_differences(const engine::Bounds& images) const;
   // The router as a function of the pixels, where it is a linear one: weight [experts, height ·
   // width · channels] and bias, float64 on the CPU, with normaliser and score norm folded in.
   std::optional<engine::Linear> linear_router() const;

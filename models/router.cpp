@@ -84,7 +84,7 @@ Linear Router::head() const {
   return head;
 }
 
-Bounds Router::score_differences(const Bounds& x) const {
+Differences Router::score_differences(const Bounds& x) const {
   const Bounds seen = net_ ? net_->features(pool_ > 1 ? avg_pool2d(x, pool_, pool_) : x, {})
                            : reshape(x, {x.dim(0), -1});
   const Linear last = head();

@@ -33,7 +33,7 @@ class Router : public engine::Module {
   engine::Tensor scores(const engine::Tensor& x, engine::Mode mode) const;
   // Bounds in evaluation of s_i - s_j for every pair of experts, [n, experts, experts]; exact, but
   // for rounding, of a router that is a linear map.
-  engine::Bounds score_differences(const engine::Bounds& x) const;
+  engine::Differences score_differences(const engine::Bounds& x) const;
   bool is_linear() const { return net_ == nullptr; }
   // What its last linear map is in evaluation, score norm folded in; float64 on the CPU. Of a
   // linear router, of the normalised pixels.

@@ -327,6 +327,27 @@ TEST_CASE("certify: a dual model below alpha 1/2 is not proven by the robust one
   CHECK_FALSE(proof_methods(dense, RouteRadius::none)[3].applies);
 }
 
+// 1e4 and a difference of 6e-4: float32 knows such a logit to 1e-3, and takes the other class where
+// the difference is smaller.
+TEST_CASE("certify: float32 is relative to logits, not to their differences", "[certify]") {
+  Classifier model = random_model(small_net(), 1);
+  const Tensor image = data::batch_of(random_set(model, 1, 1)).images;
+  for (const NamedTensor& t : state_of(model)) {
+    if (t.name == "fc.bias") t.value->copy_from(Tensor::from<float>({1e4f, 1e4f, 9997}, {3}));
+    if (t.name != "fc.weight") continue;
+    std::vector<float> weight(static_cast<size_t>(t.value->size()));
+    std::fill_n(weight.begin() + t.value->dim(1), t.value->dim(1), 1.0f);
+    t.value->copy_from(Tensor::from(weight, t.value->shape()));
+    const Bounds point = box_around(image, std::vector<double>{0.0});
+    const double lead = model.logit_differences(point, 0).low.data_as<double>()[1 * 3 + 0];
+    t.value->copy_from(scale(*t.value, 6e-4 / lead));
+  }
+  const data::ImageSet set = random_set(model, 1, 1);
+  CHECK(set.labels[0] == 1);
+  const double radius = certify(model, set, {.sampled_images = 1}).images[0].radius;
+  CHECK(radius < nearest_found(model, set, {std::max(radius, 1e-4)})[0]);
+}
+
 TEST_CASE("certify: a model of nothing but NaN is not certified", "[certify]") {
   Classifier model = random_model(small_net(), 1);
   const data::ImageSet set = random_set(model, 1);

@@ -137,7 +137,7 @@ Bounds linear(const Bounds& x, const Tensor& weight, const Tensor& bias) {
   return bias.defined() ? affine(y, Tensor::full(bias.shape(), 1, Dtype::f64), wide(bias)) : y;
 }
 
-Bounds linear_differences(const Bounds& x, const Tensor& weight, const Tensor& bias) {
+Differences linear_differences(const Bounds& x, const Tensor& weight, const Tensor& bias) {
   const Tensor w = wide(weight), b = wide(bias);
   std::vector<Bounds> rows;
   for (int64_t a = 0; a < w.dim(0); ++a) {
@@ -145,7 +145,7 @@ Bounds linear_differences(const Bounds& x, const Tensor& weight, const Tensor& b
     row.pixels = {};  // nobody asks behind the last layer
     rows.push_back(reshape(row, {x.dim(0), 1, w.dim(0)}));
   }
-  return stacked(rows, 1);
+  return {stacked(rows, 1), max(linear(largest_size(x.low, x.high), abs(w), abs(b)), 1)};
 }
 
 Bounds max_pool2d(const Bounds& x, int window, int stride, int padding) {

@@ -32,9 +32,14 @@ Bounds relu(const Bounds& x);
 Bounds conv2d(const Bounds& x, const Tensor& filter, const Conv2dOptions& options);
 // x [n, in], weight [out, in], bias [out] or undefined; any floating dtype.
 Bounds linear(const Bounds& x, const Tensor& weight, const Tensor& bias);
-// y_a - y_b of linear(x, weight, bias) for every a and b, [n, out, out], each bounded as one linear
-// map, which is what makes it tighter than the difference of two bounds.
-Bounds linear_differences(const Bounds& x, const Tensor& weight, const Tensor& bias);
+// y_a - y_b of y = linear(x, weight, bias) for every a and b, [n, out, out], each bounded as one
+// linear map, which is what makes it tighter than the difference of two bounds.
+struct Differences : Bounds {
+  // Σ |weight| |x| + |bias|, its largest on each box over all y, [n]: what the roundoff of y is
+  // relative to, however little they differ.
+  Tensor terms = {};
+};
+Differences linear_differences(const Bounds& x, const Tensor& weight, const Tensor& bias);
 
 Bounds max_pool2d(const Bounds& x, int window, int stride, int padding);
 Bounds avg_pool2d(const Bounds& x, int window, int stride);

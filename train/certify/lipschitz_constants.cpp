@@ -151,7 +151,7 @@ ModelConstants model_constants(const models::Classifier& model) {
   }
   const Bounds all = all_images(s);
   for (int e = 0; e < s.experts; ++e) {
-    const Bounds differences = model.logit_differences(all, e);
+    const Differences differences = model.logit_differences(all, e);
     out.experts.push_back(slopes_of(differences).front());
     out.largest.push_back(largest_sizes(pairs_of(differences).front()));
   }

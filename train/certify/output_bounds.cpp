@@ -78,13 +78,10 @@ Bounds all_images(const models::ClassifierSettings& s) {
   return {Tensor::zeros(shape, Dtype::f64), one, one};
 }
 
-std::vector<Pairs> pairs_of(const Bounds& differences) {
+std::vector<Pairs> pairs_of(const Differences& differences) {
   std::vector<Pairs> out = matrices(differences.low);
-  for (Pairs& pairs : out) {
-    double largest = 0;  // low and, by -at(b, a), high
-    for (double v : pairs.values) largest = std::max(largest, std::abs(v));
-    for (double& v : pairs.values) v -= kFloat32Share * largest;
-  }
+  for (size_t i = 0; i < out.size(); ++i)
+    for (double& v : out[i].values) v -= kFloat32Share * differences.terms.data_as<double>()[i];
   return out;
 }
 

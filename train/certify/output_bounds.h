@@ -12,9 +12,9 @@ namespace moat::train {
 // point of the box can meet: interval bound propagation, or affine forms where the boxes carry
 // them.
 
-// A model in float32 may differ from exact arithmetic, of which the bounds are, by this share of
-// the largest difference of two logits (or scores): every bound is wider by it. The largest that
-// tests see is a tenth of it.
+// Differences of logits (or scores) in float32 may differ from those in exact arithmetic, of which
+// the bounds are, by this share of the terms that logits are sums of (engine::Differences): every
+// bound is wider by it. The largest that tests see is a tenth of it.
 inline constexpr double kFloat32Share = 0x1p-14;
 // Half a unit in the last place of a float32 pixel: a point that an attack projected on the ball of
 // eps lies within eps + this.
@@ -30,7 +30,7 @@ engine::Bounds box_around(const engine::Tensor& images, std::span<const double> 
 engine::Bounds all_images(const models::ClassifierSettings& settings);  // one box, with slopes
 
 // Differences [n, k, k] of an interval as one Pairs per image, widened by kFloat32Share.
-std::vector<Pairs> pairs_of(const engine::Bounds& differences);
+std::vector<Pairs> pairs_of(const engine::Differences& differences);
 // Of the softmax of such logits, lower by kFloat32Share.
 Pairs float32_probabilities(const Pairs& logits);
 // The slopes of such differences, as they are.
