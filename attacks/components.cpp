@@ -19,6 +19,8 @@ namespace {
 void require_routes(const Model& model) {
   require(model.routes > 1 && model.along,
           "the parts of a mixture are attacked one at a time: the model must route whole images");
+  require(!model.is_soft,
+          "a part of a mixture is frozen at the image's own route: a soft gate has no one route");
 }
 
 Tensor constant_route(int route, const Tensor& images) {

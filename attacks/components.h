@@ -31,7 +31,7 @@ struct Resisted {
 // clean image: `settings` attacks the experts along each image's own route (RA-E), or the router:
 // an image resists when no route that the attack reaches has an expert that is wrong about the
 // clean image (RA-R); the router is climbed by its margin. Images that are wrong clean do not
-// resist. Throws for a model without routes.
+// resist. Throws for a model without routes, and for one with a soft gate.
 Resisted resist_with_frozen_router(const Model& model, const Victims& victims, const Pgd& settings);
 Resisted resist_with_frozen_experts(const Model& model, const Victims& victims,
                                     const Pgd& settings);

@@ -34,6 +34,7 @@ struct Model {
   // The ways an image can take as a whole, and the logits along a given one for each image, int32
   // [n] below `routes`; empty for a model without them.
   int routes = 1;
+  bool is_soft = false;  // an image's logits are those of several of them, weighed
   std::function<engine::Tensor(const engine::Tensor& images, const engine::Tensor& experts)> along =
       {};
 };

@@ -73,13 +73,15 @@ std::string experts_text(const train::ExpertTests& t, int64_t images) {
 }
 
 std::string components_text(const train::ComponentRobustness& r, int64_t images) {
-  const auto share = [&](int64_t n) { return percent(train::fraction(n, images), images); };
+  const auto share = [&](std::optional<int64_t> n) {
+    return n ? percent(train::fraction(*n, images), images) : "–";
+  };
   Table table({{"robust accuracy"}, {"frozen %", Align::right}, {"true %", Align::right}});
   table.row({"whole model", "–", share(r.whole)});
   table.row({"experts alone (RA-E)", share(r.experts), share(r.experts_true)});
   table.row({"router alone (RA-R)", share(r.router), share(r.router_true)});
   table.row({"router and experts jointly", "–", share(r.joint)});
-  return table.str();
+  return table.str() + (r.experts ? "" : "no part is frozen: a soft gate has no one route\n");
 }
 
 void routes_command(const RoutesOptions& o, const Globals& globals) {
@@ -113,7 +115,8 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
     people +=
         margins_text(routes.margins, settings.threat.eps) + "\n" + experts_text(tests, set.size()) +
         text("norm of the logits' Jacobian over ", norms.images, " images: ", brief(norms.free),
-             " through the gate, ", brief(norms.frozen), " along the frozen route\n\n") +
+             " through the gate",
+             norms.frozen ? ", " + brief(*norms.frozen) + " along the frozen route" : "", "\n\n") +
         components_text(parts, set.size());
   }
   print(globals, document, people);

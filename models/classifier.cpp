@@ -232,6 +232,11 @@ void Classifier::visit(Visitor& v) {
 
 bool Classifier::is_routed() const { return routes() > 1; }
 
+bool Classifier::has_soft_gate() const {
+  return dual_ ? dual_->standard.has_soft_gate() || dual_->robust.has_soft_gate()
+               : settings_.active > 1;
+}
+
 bool Classifier::has_gates() const {
   if (dual_) return dual_->standard.has_gates() || dual_->robust.has_gates();
   return is_routed() || has_token_gates();

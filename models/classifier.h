@@ -62,6 +62,8 @@ class Classifier : public engine::Module {
   void visit(engine::Visitor& v) override;
   const ClassifierSettings& settings() const { return settings_; }
   bool is_routed() const;
+  // Whether an image's logits are those of several routes, weighed, so that it has no one route.
+  bool has_soft_gate() const;
   bool has_token_gates() const;
   bool has_auxiliary_losses() const;  // of token gates, in evaluation
   // Whether a gate chooses experts anywhere, for images or for tokens.

@@ -8,6 +8,7 @@
 #include "attacks/checks/subject.h"
 #include "engine/ops/reduce.h"
 #include "tests/broken_models.h"
+#include "tests/linear_moe.h"
 
 namespace moat::tests {
 
@@ -155,6 +156,17 @@ TEST_CASE("checks: a value is judged by the criterion's limits", "[checks]") {
   CHECK_THROWS_WITH(criterion("G99"), Catch::Contains("G99"));
   CHECK(skipped("M2", "why").status == CheckStatus::skip);
   CHECK(skipped("M2", "why").meaning == "why");
+}
+
+TEST_CASE("checks: a soft gate keeps no image on its own route", "[checks]") {
+  const LinearMoe moe = random_linear_moe(6, 2, 2);
+  Model soft = moe.model();
+  soft.is_soft = true;
+  const Victims v{
+      Tensor::full({2, 1, 1, 6}, 0.5), Tensor::zeros({2}, Dtype::i32), row_numbers(2), {}};
+  const auto checks = check_experts({soft, v, v, kThreat});
+  CHECK(status_of(checks, "M12") != CheckStatus::skip);
+  CHECK(status_of(checks, "M13") == CheckStatus::skip);
 }
 
 TEST_CASE("checks: what cannot be checked is refused or skipped", "[checks]") {

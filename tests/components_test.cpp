@@ -106,7 +106,7 @@ TEST_CASE("components: a router fails where it can reach an expert that is wrong
   CHECK(moved > 10);
 }
 
-TEST_CASE("components: a dense model has no parts", "[attacks][components]") {
+TEST_CASE("components: a dense model has no parts, a soft gate no route", "[attacks][components]") {
   const Scene s(2);
   Model dense = s.moe.model();
   dense.routes = 1;
@@ -114,6 +114,12 @@ TEST_CASE("components: a dense model has no parts", "[attacks][components]") {
                     Catch::Contains("route whole images"));
   CHECK_THROWS_WITH(resist_with_frozen_experts(dense, s.victims, kAttack),
                     Catch::Contains("route whole images"));
+  Model soft = s.moe.model();
+  soft.is_soft = true;
+  CHECK_THROWS_WITH(resist_with_frozen_router(soft, s.victims, kAttack),
+                    Catch::Contains("a soft gate has no one route"));
+  CHECK_THROWS_WITH(resist_with_frozen_experts(soft, s.victims, kAttack),
+                    Catch::Contains("a soft gate has no one route"));
 }
 
 TEST_CASE("transfer: the model judges what its twin's attack came to", "[attacks][components]") {

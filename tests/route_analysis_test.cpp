@@ -104,13 +104,13 @@ TEST_CASE("route analysis: a frozen route takes the router out of the Jacobian",
   const Scene s(tiny_moe(2));
   const JacobianNorms n = jacobian_norms(s.model, s.set, kSettings);
   CHECK(n.images == 5);
-  CHECK(n.frozen > 0);
-  CHECK(n.free != Approx(n.frozen).epsilon(1e-3));
+  CHECK(n.frozen.value() > 0);
+  CHECK(n.free != Approx(n.frozen.value()).epsilon(1e-3));
   // Along the frozen route it is the change of logits: a short step into a random direction.
   const data::ImageSet one = data::first_rows(s.set, 1);
   AnalysisSettings single = kSettings;
   single.jacobian = 1;
-  const double norm = jacobian_norms(s.model, one, single).frozen;
+  const double norm = jacobian_norms(s.model, one, single).frozen.value();
   const Tensor x = data::batch_of(one).images;
   const Tensor route = s.model.forward(x, Mode::eval).experts;
   double squares = 0;
@@ -133,7 +133,7 @@ TEST_CASE("route analysis: parts withstand no less than they are, and no more th
   none.threat.eps = 0;
   const ComponentRobustness clean = component_robustness(s.model, s.set, none);
   for (int64_t count :
-       {clean.whole, clean.experts, clean.experts_true, clean.router_true, clean.joint})
+       {clean.whole, clean.experts.value(), clean.experts_true, clean.router_true, clean.joint})
     CHECK(count == 24);
   const ComponentRobustness r = component_robustness(s.model, s.set, kSettings);
   CHECK(r.whole < 24);
@@ -146,9 +146,35 @@ TEST_CASE("route analysis: parts withstand no less than they are, and no more th
   const auto first = along(0), second = along(1);
   for (size_t i = 0; i < 24; ++i)
     agreed += first[i] == s.set.labels[i] && second[i] == s.set.labels[i];
-  CHECK(r.router >= agreed);
-  CHECK(r.experts <= 24);
+  CHECK(r.router.value() >= agreed);
+  CHECK(r.experts.value() <= 24);
   CHECK(to_json(r, 24)["whole"] == double(r.whole) / 24);
+}
+
+// Along the top expert alone it would be another model, that is wrong about images of its own.
+TEST_CASE("route analysis: nothing is frozen of a soft gate", "[routes][analysis]") {
+  models::ClassifierSettings soft = tiny_moe(3);
+  soft.active = 2;
+  const models::ClassifierSettings dual = models::dual_of(
+      "dual", {.standard = soft, .robust = tiny_moe(2), .alpha = 0.5, .average = {}});
+  for (const models::ClassifierSettings& settings : {soft, dual}) {
+    INFO(settings.name);
+    models::Classifier model(settings, 3);
+    stir(model);
+    const data::ImageSet set = noise_for(model, 6);
+    const JacobianNorms n = jacobian_norms(model, set, kSettings);
+    CHECK(n.free > 0);
+    CHECK_FALSE(n.frozen);
+    CHECK(to_json(n)["frozen"].is_null());
+    AnalysisSettings none = kSettings;
+    none.threat.eps = 0;
+    const ComponentRobustness r = component_robustness(model, set, none);
+    CHECK(r.whole == 6);
+    CHECK_FALSE(r.experts);
+    CHECK_FALSE(r.router);
+    CHECK(to_json(r, 6)["experts"].is_null());
+    CHECK(to_json(r, 6)["router"].is_null());
+  }
 }
 
 TEST_CASE("route analysis: gates of tokens, and models without", "[routes][analysis]") {

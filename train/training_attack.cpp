@@ -25,6 +25,7 @@ attacks::Model attacked(const models::Classifier& model, Forward forward) {
     seen.auxiliary = [&model](const Tensor& images) { return model.auxiliary_losses(images); };
   if (model.is_routed()) {
     seen.routes = model.routes();
+    seen.is_soft = model.has_soft_gate();
     seen.along = [&model](const Tensor& images, const Tensor& experts) {
       return model.forward_along(images, experts, Mode::eval);
     };

@@ -42,10 +42,11 @@ std::vector<Check> check_experts(const Subject& s) {
     best = std::max(best, count_robust(pgd(expert, s.all, attack),
                                        ask(expert, s.all.images).predicted, labels));
   }
+  const Check alone = judged("M12", static_cast<double>(best - robust) / n);
+  if (s.model.is_soft) return {alone, skipped("M13", "a soft gate has no one route")};
   const std::vector<bool> kept = resist_with_frozen_router(s.model, s.right, attack).images;
   const int64_t on_own_route = std::count(kept.begin(), kept.end(), true);
-  return {judged("M12", static_cast<double>(best - robust) / n),
-          judged("M13", static_cast<double>(robust - on_own_route) / n)};
+  return {alone, judged("M13", static_cast<double>(robust - on_own_route) / n)};
 }
 
 }  // namespace moat::attacks

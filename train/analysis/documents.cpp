@@ -22,6 +22,14 @@ ordered_json quantiles(const std::vector<double>& values) {
   return out;
 }
 
+// null where there is nothing.
+ordered_json or_null(const std::optional<double>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+ordered_json share(const std::optional<int64_t>& count, int64_t images) {
+  return count ? ordered_json(fraction(*count, images)) : ordered_json(nullptr);
+}
+
 ordered_json shares(const std::vector<int64_t>& counts, int64_t images) {
   ordered_json out = ordered_json::array();
   for (int64_t count : counts) out.push_back(fraction(count, images));
@@ -62,13 +70,13 @@ ordered_json to_json(const ExpertTests& t, int64_t images) {
 }
 
 ordered_json to_json(const JacobianNorms& n) {
-  return {{"images", n.images}, {"free", n.free}, {"frozen", n.frozen}};
+  return {{"images", n.images}, {"free", n.free}, {"frozen", or_null(n.frozen)}};
 }
 
 ordered_json to_json(const ComponentRobustness& r, int64_t images) {
   return {{"whole", fraction(r.whole, images)},
-          {"experts", fraction(r.experts, images)},
-          {"router", fraction(r.router, images)},
+          {"experts", share(r.experts, images)},
+          {"router", share(r.router, images)},
           {"experts_true", fraction(r.experts_true, images)},
           {"router_true", fraction(r.router_true, images)},
           {"joint", fraction(r.joint, images)}};

@@ -95,7 +95,8 @@ JacobianNorms jacobian_norms(const models::Classifier& model, const data::ImageS
                              const AnalysisSettings& on) {
   require_routes(model);
   const data::ImageSet set = data::first_rows(all, on.jacobian);
-  JacobianNorms out{.images = set.size()};
+  JacobianNorms out{.images = set.size(), .frozen = {}};
+  if (!model.has_soft_gate()) out.frozen = 0;
   each_batch(model, set, on.batch, [&](const attacks::Victims& v) {
     const Tensor routes = model.forward(v.images, Mode::eval).experts;
     const size_t n = static_cast<size_t>(v.size()),
@@ -117,10 +118,11 @@ JacobianNorms jacobian_norms(const models::Classifier& model, const data::ImageS
       }
     };
     add(free, [&](const Tensor& x) { return model.forward(x, Mode::eval).logits; });
-    add(frozen, [&](const Tensor& x) { return model.forward_along(x, routes, Mode::eval); });
+    if (out.frozen)
+      add(frozen, [&](const Tensor& x) { return model.forward_along(x, routes, Mode::eval); });
     for (size_t i = 0; i < n; ++i) {
       out.free += std::sqrt(free[i]) / static_cast<double>(set.size());
-      out.frozen += std::sqrt(frozen[i]) / static_cast<double>(set.size());
+      if (out.frozen) *out.frozen += std::sqrt(frozen[i]) / static_cast<double>(set.size());
     }
   });
   return out;
@@ -133,6 +135,7 @@ ComponentRobustness component_robustness(const models::Classifier& model, const 
   const attacks::Model attacked = attack_model(model);
   const attacks::Pgd attack = pgd_of(on);
   ComponentRobustness out;
+  if (!model.has_soft_gate()) out.experts = out.router = 0;
   each_batch(model, set, on.batch, [&](const attacks::Victims& v) {
     const std::vector<int32_t> labels = v.labels.to_vector<int32_t>(),
                                predicted =
@@ -149,8 +152,9 @@ ComponentRobustness component_robustness(const models::Classifier& model, const 
     out.experts_true += count_resisting(predicted, labels, along(attacks::frozen_route(attack)));
     out.router_true += count_resisting(predicted, labels, along(attacks::router_only(attack)));
     out.joint += count_resisting(predicted, labels, along(attacks::joint(blocked, 1)));
-    out.experts += count_true(attacks::resist_with_frozen_router(attacked, v, attack).images);
-    out.router += count_true(attacks::resist_with_frozen_experts(attacked, v, attack).images);
+    if (model.has_soft_gate()) return;
+    *out.experts += count_true(attacks::resist_with_frozen_router(attacked, v, attack).images);
+    *out.router += count_true(attacks::resist_with_frozen_experts(attacked, v, attack).images);
   });
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -77,15 +78,17 @@ ExpertTests test_experts(const models::Classifier& model, const data::ImageSet& 
 // through the gate, and along the frozen route.
 struct JacobianNorms {
   int64_t images = 0;
-  double free = 0, frozen = 0;
+  double free = 0;
+  std::optional<double> frozen;  // nothing of a soft gate, which has no one route
 };
 JacobianNorms jacobian_norms(const models::Classifier& model, const data::ImageSet& set,
                              const AnalysisSettings& settings);
 
 // The robust accuracy of the whole and of its parts, correct images under PGD of the settings.
 struct ComponentRobustness {
-  int64_t whole = 0;                // attacked through the gate and with it blocked
-  int64_t experts = 0, router = 0;  // RA-E and RA-R with the other part frozen at the clean image
+  int64_t whole = 0;  // attacked through the gate and with it blocked
+  // RA-E and RA-R with the other part frozen at the clean image; nothing of a soft gate.
+  std::optional<int64_t> experts, router;
   int64_t experts_true = 0, router_true = 0;  // the same attacks, judged by the model as it is
   int64_t joint = 0;                          // loss and router's margin climbed together
 };
