@@ -195,10 +195,10 @@ nlohmann::ordered_json constants_of(const Fab& a) {
               {"eta", a.overshoot},
               {"beta", a.retreat},
               {"bisections", a.bisections},
-              {"flat gradient", kFlatGradient},
               {"goal", name_of(a.goal)},
               {"gate", name_of(a.gate)},
               {"seed", a.seed}});
+  if (a.threat.norm == Norm::l2) all["flat gradient"] = kFlatGradient;
   return all;
 }
 

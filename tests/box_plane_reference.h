@@ -16,6 +16,11 @@ struct LeastMove {
   bool meets_box = false;
 };
 
+// Of a gradient that is not 0; the codes of AutoAttack have no such limit in L∞.
+inline bool counts(double w, kernels::Norm norm) {
+  return norm == kernels::Norm::l2 ? std::abs(w) >= 1e-8 : w != 0;
+}
+
 // The move of least norm from v in [0,1]^d that takes `excess` away from <w, v>.
 inline LeastMove least_move(const std::vector<double>& v, const std::vector<double>& w,
                             double excess, kernels::Norm norm) {
@@ -25,7 +30,7 @@ inline LeastMove least_move(const std::vector<double>& v, const std::vector<doub
     out.meets_box = false;
     for (size_t i = 0; i < v.size(); ++i) {
       out.move[i] = 0;
-      if (!(std::abs(w[i]) >= 1e-8)) continue;
+      if (!counts(w[i], norm)) continue;
       const double downhill = (w[i] > 0) == (excess > 0) ? -1 : 1;
       const double far = lambda * (norm == kernels::Norm::l2 ? std::abs(w[i]) : 1);
       const double stays = std::clamp(v[i] + downhill * far, 0.0, 1.0) - v[i];
@@ -62,7 +67,7 @@ inline std::vector<double> fab_reference(const std::vector<double>& x,
                                          kernels::Norm norm, double pull, double overshoot) {
   double at_center = difference;
   for (size_t i = 0; i < x.size(); ++i)
-    if (std::abs(w[i]) >= 1e-8) at_center += w[i] * (center[i] - x[i]);
+    if (counts(w[i], norm)) at_center += w[i] * (center[i] - x[i]);
   const std::vector<double> one = least_move(x, w, difference, norm).move,
                             two = least_move(center, w, at_center, norm).move;
   const double n1 = std::max(norm_of(one, norm), 1e-8), n2 = std::max(norm_of(two, norm), 1e-8),

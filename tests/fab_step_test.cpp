@@ -33,7 +33,7 @@ struct Batch {
     const auto kind = integers<int>(n * d, seed + 3, 0, 8);
     for (size_t i = 0; i < n * d; ++i) {
       if (kind[i] == 0) gradient[i] = 0;
-      if (kind[i] == 1) gradient[i] = 9e-9;  // counts as 0
+      if (kind[i] == 1) gradient[i] = 9e-9;  // counts as 0 in L2
       if (std::abs(gradient[i]) > 1e-8 && std::abs(gradient[i]) < 1e-3) gradient[i] = 0.5;
     }
     difference = normals(n, seed + 4, 0.6 * std::sqrt(double(d)));
@@ -121,6 +121,17 @@ TEST_CASE("fab_step: of exact numbers", "[fab_step]") {
   CHECK(projected(9, Norm::linf) == std::vector<float>{0, 0, .5f});           // both
   CHECK(projected(.3125, Norm::l2) == std::vector<float>{.4375f, .125f, .5f});
   CHECK(projected(0, Norm::l2) == x.to_vector<float>());
+}
+
+// Exact in powers of two; 2^-40 is about 1e-12.
+TEST_CASE("fab_step: logits of another scale have the same steps in Linf", "[fab_step]") {
+  for (double size : {0x1p-40, 0x1p40}) {
+    Batch b(100, 23, 7);
+    const std::vector<double> as_is = stepped(b, Norm::linf, 0.1, 1.05);
+    for (std::vector<double>* v : {&b.gradient, &b.difference})
+      for (double& x : *v) x *= size;
+    CHECK(stepped(b, Norm::linf, 0.1, 1.05) == as_is);
+  }
 }
 
 TEST_CASE("fab_step: NaN counts as nothing, infinity as the largest float32", "[fab_step]") {

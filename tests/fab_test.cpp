@@ -56,6 +56,17 @@ TEST_CASE("fab: finds the nearest boundary of a linear model, away from the wall
     }
 }
 
+// Exact in powers of two; 2^-30 is about 1e-9.
+TEST_CASE("fab: logits of another scale have the same boundaries in Linf", "[fab]") {
+  LinearScene scene(10, 5, 0.1, 0.9, 0.1);
+  const Fab a = thorough(Norm::linf, 0, 5);
+  const Nearest as_is = fab_nearest(scene.model(), scene.victims, a);
+  scene.weight = scale(scene.weight, 0x1p-30);
+  scene.bias = scale(scene.bias, 0x1p-30);
+  CHECK(fab_nearest(scene.model(), scene.victims, a).distance == as_is.distance);
+  CHECK(*std::max_element(as_is.distance.begin(), as_is.distance.end()) < 1);
+}
+
 // Where the step ends on the plane and not beyond it, the first one is the answer.
 TEST_CASE("fab: finds the nearest boundary of a linear model at the walls", "[fab]") {
   const LinearScene scene(20, 3, 0, 1, 0.1);
@@ -279,8 +290,8 @@ TEST_CASE("fab: as one of the attacks, with all its constants", "[fab]") {
   CHECK(constants_of(Fab{}).dump() ==
         R"({"steps":100,"targets":9,"restarts":1,"first start":"the image",)"
         R"("other starts":"eps / 2 from the image","alpha max":0.1,"eta":1.05,"beta":0.9,)"
-        R"("bisections":0,"flat gradient":1e-08,"goal":"a point within eps","gate":"through",)"
-        R"("seed":0})");
+        R"("bisections":0,"goal":"a point within eps","gate":"through","seed":0})");
+  CHECK(constants_of(Fab{.threat = {Norm::l2}})["flat gradient"] == 1e-8);
   CHECK(constants_of(Fab{.targets = 0})["targets"] == "none: the nearest of all boundaries");
 }
 

@@ -10,12 +10,6 @@ namespace moat::kernels {
 
 namespace {
 
-template <class T>
-double usable(T g) {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  return std::abs(g) >= kFlatGradient ? std::clamp(double{g}, -kLargest, kLargest) : 0;
-}
-
 // The way onto the plane from one point.
 struct Move {
   double side = 1;    // of the plane: 1 where the difference is to fall
@@ -36,11 +30,12 @@ template <class T>
 struct Image {
   const T *x, *center, *gradient;
   T* y;
-  double difference;
+  double difference, least;  // of the gradients that count
   int pixels;
   Norm norm;
 
-  Image(const FabStep& a, int64_t image) : pixels(a.pixels), norm(a.norm) {
+  Image(const FabStep& a, int64_t image)
+      : least(a.norm == Norm::l2 ? kFlatGradient : 0), pixels(a.pixels), norm(a.norm) {
     const int64_t at = image * a.pixels;
     x = static_cast<const T*>(a.x) + at;
     center = static_cast<const T*>(a.center) + at;
@@ -48,6 +43,11 @@ struct Image {
     y = static_cast<T*>(a.y) + at;
     const T d = static_cast<const T*>(a.difference)[image];
     difference = std::isnan(d) ? 0 : double{d};
+  }
+
+  double usable(T g) const {
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    return std::abs(g) >= least ? std::clamp(double{g}, -kLargest, kLargest) : 0;
   }
 
   // Size of pixel i's move against w, and the room that it has.

@@ -16,14 +16,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <class T>
-__device__ double usable(T g) {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  const double size = fabs(double{g});
-  if (!(size >= kFlatGradient)) return 0;
-  return g > 0 ? fmin(double{g}, kLargest) : fmax(double{g}, -kLargest);
-}
-
 struct Move {
   double side, lambda, norm;
 };
@@ -34,6 +26,12 @@ struct Image {
   int64_t pixels;
   bool is_linf;
   double* scratch;  // shared, a value per warp
+
+  __device__ double usable(T g) const {
+    constexpr double kLargest = std::numeric_limits<float>::max();
+    if (!(fabs(double{g}) >= (is_linf ? 0 : kFlatGradient))) return 0;
+    return g > 0 ? fmin(double{g}, kLargest) : fmax(double{g}, -kLargest);
+  }
 
   __device__ double wanted(double lambda, double w) const {
     return is_linf ? lambda : lambda * fabs(w);
@@ -95,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) fab_step_kernel(FabStep a) {
   const double d = static_cast<const T*>(a.difference)[blockIdx.x], difference = d != d ? 0 : d;
   double between = 0;  // <gradient, center - x>
   for (int64_t i = threadIdx.x; i < a.pixels; i += kThreads)
-    between += usable(image.gradient[i]) * (double{image.center[i]} - image.x[i]);
+    between += image.usable(image.gradient[i]) * (double{image.center[i]} - image.x[i]);
   between = image.reduce(between, Sum());
   const Move from_x = image.onto_plane(image.x, difference),
              back = image.onto_plane(image.center, difference + between);

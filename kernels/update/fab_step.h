@@ -18,8 +18,9 @@ namespace moat::kernels {
 // meets the solution after as many steps as sets of exhausted pixels are passed. Sums run in
 // float64 over one image at a time.
 //
-// A gradient below 1e-8 or NaN counts as 0, an infinite one as the largest float32, a NaN
-// difference as 0. pull = 0, overshoot = 1 is the projection x + m(x). x and center lie in [0, 1].
+// A NaN gradient counts as 0, and in L2 one below 1e-8, as in AutoAttack's projections; an infinite
+// one as the largest float32, a NaN difference as 0. pull = 0, overshoot = 1 is the projection
+// x + m(x). x and center lie in [0, 1].
 struct FabStep {
   const void* x;           // [images, pixels]
   const void* center;      // [images, pixels]
@@ -34,7 +35,7 @@ struct FabStep {
 Status fab_step(Cpu, const FabStep&);
 Status fab_step(Cuda, const FabStep&);
 
-inline constexpr double kFlatGradient = 1e-8;  // smaller ones count as 0
+inline constexpr double kFlatGradient = 1e-8;  // smaller ones count as 0 in L2
 inline constexpr double kSmallestMove = 1e-8;
 
 }  // namespace moat::kernels
