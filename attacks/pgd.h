@@ -22,8 +22,8 @@ enum class Keep {
   worst,  // the first misclassified iterate, else the one of highest loss; the start counts too
 };
 
-// Projected gradient descent (Madry et al. 2018). FGSM is one step from the center, BIM many;
-// momentum makes it MIM (Dong et al. 2018).
+// Projected gradient descent (Madry et al. 2018). FGSM is one step from the center, BIM many, and
+// with momentum MIM (Dong et al. 2018).
 struct Pgd {
   ThreatModel threat;
   int steps = 10;

@@ -6,14 +6,15 @@
 
 namespace moat::attacks {
 
-// Points that fool another model, shown to this one (Papernot et al. 2016): PGD with momentum
-// climbs the margin of `source` to its last step, as the first misclassified point would lie too
-// close to the boundary to fool anyone else (Dong et al. 2018).
+// Points that fool another model, shown to this one (Papernot et al. 2016): MIM climbs the
+// margin of `source` to its last step, as the first misclassified point would lie too close to the
+// boundary to fool anyone else (Dong et al. 2018).
 struct Transfer {
   Model source = {};
   std::string from = {};  // what a report calls it
   Pgd climb = {.threat = {},
                .steps = 50,
+               .start = Start::center,
                .objective = {.loss = Loss::margin, .gate = Gate::blocked},
                .keep = Keep::last,
                .momentum = 1};

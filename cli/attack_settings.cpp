@@ -23,6 +23,7 @@ Pgd pgd_attack(Loss loss = Loss::cross_entropy) {
 }
 Pgd momentum_attack() {
   Pgd a = pgd_attack();
+  a.start = Start::center;
   a.momentum = 1;
   return a;
 }
@@ -96,10 +97,7 @@ class Filler {
       set(a.steps, said_.steps, 1, "--steps");
     else
       refuse(said_.steps.has_value(), "--steps");
-    if constexpr (requires { a.restarts; })
-      set(a.restarts, said_.restarts, 1, "--restarts");
-    else
-      refuse(said_.restarts.has_value(), "--restarts");
+    fill_restarts(a);
     if constexpr (requires { a.queries; })
       set(a.queries, said_.queries, 1, "--queries");
     else
@@ -121,7 +119,11 @@ class Filler {
   void operator()(RouteAttack& a) const {
     const auto fill = [&](auto& climb) { (*this)(climb); };
     std::visit(fill, a.strike);
-    if (a.steer) std::visit(fill, *a.steer);
+    if (!a.steer) return;
+    AttackSettings without_loss = said_;
+    without_loss.loss.reset();  // the strike's affair
+    const Filler steering(name_, threat_, without_loss, seed_);
+    std::visit([&](auto& climb) { steering(climb); }, *a.steer);
   }
 
  private:
@@ -137,6 +139,15 @@ class Filler {
     a.step = train::parse_number(*said_.step, "--step");
     if (!(a.step >= 0)) throw UsageError(text("--step must be at least 0, got ", *said_.step));
   }
+  template <class Settings>
+  void fill_restarts(Settings& a) const {
+    if constexpr (requires { a.restarts; }) {
+      bool has_draws = true;
+      if constexpr (requires { a.start; }) has_draws = a.start != Start::center;
+      if (has_draws) return set(a.restarts, said_.restarts, 1, "--restarts");
+    }
+    refuse(said_.restarts.has_value(), "--restarts");
+  }
   void fill_momentum(double& to) const {
     if (!said_.momentum) return;
     to = *said_.momentum;
@@ -149,9 +160,14 @@ class Filler {
     }
     refuse(said_.targets.has_value(), "--targets");
   }
+  // Not where the router alone is climbed, or a loss towards a target.
+  static bool takes_loss(const Objective& o) {
+    return o.climbed != Climbed::router && o.loss != Loss::dlr_targeted;
+  }
   template <class Settings>
   void fill_objective(Settings& a) const {
     if constexpr (requires { a.objective; }) {
+      refuse(said_.loss && !takes_loss(a.objective), "--loss");
       if (said_.loss) a.objective.loss = loss_named(*said_.loss);
       if (said_.gate) a.objective.gate = gate_named(*said_.gate);
     } else if constexpr (requires { a.gate; }) {

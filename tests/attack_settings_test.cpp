@@ -1,0 +1,50 @@
+#include "cli/attack_settings.h"
+
+#include <catch2/catch.hpp>
+
+namespace moat::tests {
+
+using namespace attacks;
+using Catch::Matchers::Contains;
+using cli::AttackSettings;
+
+namespace {
+
+Attack found(const std::string& name, const AttackSettings& said = {}) {
+  return cli::find_attack(name, {.eps = 0.1}, said, 0);
+}
+
+}  // namespace
+
+// Dong et al. 2018, algorithm 1.
+TEST_CASE("attack settings: MIM starts at the image, also of a transfer", "[cli][attacks]") {
+  CHECK(std::get<Pgd>(found("mim")).start == Start::center);
+  CHECK(std::get<Transfer>(found("transfer")).climb.start == Start::center);
+  CHECK(std::get<Pgd>(found("pgd")).start == Start::uniform);
+}
+
+TEST_CASE("attack settings: what changes nothing is refused", "[cli][attacks]") {
+  for (const char* name : {"fgsm", "mim", "transfer"})
+    CHECK_THROWS_WITH(found(name, {.restarts = 2}),
+                      Contains("--restarts is no setting of --attack"));
+  for (const char* name : {"router-only", "apgd-t", "square"})
+    for (const char* loss : {"margin", "dlr"})
+      CHECK_THROWS_WITH(found(name, {.loss = loss}), Contains("--loss is no setting of --attack"));
+}
+
+TEST_CASE("attack settings: a loss is that of the strike", "[cli][attacks]") {
+  const auto strike = [](const Attack& attack) {
+    return std::get<Pgd>(std::get<RouteAttack>(attack).strike).objective;
+  };
+  for (const char* name : {"frozen-route", "joint", "steer-then-strike"})
+    CHECK(strike(found(name, {.loss = "dlr"})).loss == Loss::dlr);
+  CHECK(std::get<Apgd>(found("apgd-ce", {.loss = "margin"})).objective.loss == Loss::margin);
+  const auto steered = std::get<RouteAttack>(
+      found("steer-then-strike", {.steps = 3, .loss = "dlr", .gate = "blocked"}));
+  const Pgd& steer = std::get<Pgd>(*steered.steer);
+  CHECK(steer.steps == 3);
+  CHECK(steer.objective.gate == Gate::blocked);
+  CHECK(steer.objective.loss == Loss::cross_entropy);
+}
+
+}  // namespace moat::tests
