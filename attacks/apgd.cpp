@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <utility>
 
+#include "attacks/logit_slopes.h"
 #include "attacks/look_cost.h"
 #include "engine/ops/apgd.h"
 #include "engine/ops/elementwise.h"
@@ -116,22 +116,15 @@ void climb(const Model& model, const Victims& victims, const Apgd& a, int run,
 }
 
 // For each of the `targets` largest logits of wrong classes, first the largest: the class of each
-// image, int32 [n]. Equal logits in the order of their classes.
+// image, int32 [n].
 Tensors target_classes(const Tensor& logits, const Tensor& labels, int targets) {
-  const int64_t n = logits.dim(0), classes = logits.dim(1);
-  const auto z = logits.to(Dtype::f64).to_vector<double>();
+  const auto classes = static_cast<size_t>(logits.dim(1));
+  const auto z = logits.to(Dtype::f32).to_vector<float>();
   const auto right = labels.to_vector<int32_t>();
-  const size_t count = static_cast<size_t>(std::min<int64_t>(targets, classes - 1));
-  std::vector<std::vector<int32_t>> by_rank(count);
-  std::vector<int32_t> order(static_cast<size_t>(classes));
-  for (int64_t i = 0; i < n; ++i) {
-    const double* row = z.data() + i * classes;
-    std::iota(order.begin(), order.end(), 0);
-    const int32_t y = right[static_cast<size_t>(i)];
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return a != y && (b == y || row[a] > row[b]);  // the label last
-    });
-    for (size_t rank = 0; rank < count; ++rank) by_rank[rank].push_back(order[rank]);
+  std::vector<std::vector<int32_t>> by_rank(std::min(static_cast<size_t>(targets), classes - 1));
+  for (size_t i = 0; i < right.size(); ++i) {
+    const std::vector<int32_t> order = ranking({z.data() + i * classes, classes}, right[i]);
+    for (size_t rank = 0; rank < by_rank.size(); ++rank) by_rank[rank].push_back(order[rank]);
   }
   Tensors targets_of;
   for (const auto& ranked : by_rank) targets_of.push_back(index_of(ranked, logits.device()));

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 #include "engine/ops/elementwise.h"
 #include "engine/ops/reduce.h"
@@ -13,6 +12,19 @@ namespace moat::attacks {
 
 using namespace engine;
 
+std::vector<int32_t> ranking(std::span<const float> logits, int32_t label) {
+  std::vector<int32_t> order;
+  for (int32_t c = 0; c < std::ssize(logits); ++c)
+    if (c != label) order.push_back(c);
+  const auto value = [&](int32_t c) {  // an order needs one of NaN
+    const float z = logits[static_cast<size_t>(c)];
+    return std::isnan(z) ? -std::numeric_limits<float>::infinity() : z;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return value(a) > value(b); });
+  return order;
+}
+
 LogitSlopes::LogitSlopes(const Model& model, const Tensor& points, Gate gate)
     : pixels_(tape_.watch(points)), logits_(model.forward(pixels_, gate).logits) {
   values_ = logits_.detached().to_vector<float>();
@@ -20,16 +32,8 @@ LogitSlopes::LogitSlopes(const Model& model, const Tensor& points, Gate gate)
 }
 
 std::vector<int32_t> LogitSlopes::ranking(size_t image, int32_t label) const {
-  const float* z = values_.data() + image * static_cast<size_t>(classes());
-  std::vector<int32_t> order;
-  for (int32_t c = 0; c < classes(); ++c)
-    if (c != label) order.push_back(c);
-  const auto value = [&](int32_t c) {  // NaN last: an order needs one
-    return std::isnan(z[c]) ? -std::numeric_limits<float>::infinity() : z[c];
-  };
-  std::stable_sort(order.begin(), order.end(),
-                   [&](int32_t a, int32_t b) { return value(a) > value(b); });
-  return order;
+  const auto count = static_cast<size_t>(classes());
+  return attacks::ranking({values_.data() + image * count, count}, label);
 }
 
 Planes LogitSlopes::planes(const std::vector<int32_t>& to, const std::vector<int32_t>& labels,
@@ -83,22 +87,6 @@ Planes LogitSlopes::nearest_planes(const std::vector<std::vector<int32_t>>& to,
           nearest.gradient, gather_rows(p.gradient, index_of(closer, p.gradient.device())), closer);
   }
   return nearest;
-}
-
-Tensor replaced_rows(const Tensor& rows, const Tensor& instead,
-                     const std::vector<int32_t>& position) {
-  std::vector<int32_t> from(static_cast<size_t>(rows.dim(0)));
-  std::iota(from.begin(), from.end(), 0);
-  for (size_t k = 0; k < position.size(); ++k)
-    from[static_cast<size_t>(position[k])] =
-        static_cast<int32_t>(rows.dim(0)) + static_cast<int32_t>(k);
-  return gather_rows(concat({rows, instead}, 0), index_of(from, rows.device()));
-}
-
-Tensor per_image(const std::vector<float>& values, const Tensor& images) {
-  Shape shape = Shape::of_rank(images.rank(), 1);
-  shape[0] = images.dim(0);
-  return Tensor::from(values, shape, images.device());
 }
 
 }  // namespace moat::attacks

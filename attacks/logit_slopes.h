@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "attacks/model.h"
@@ -18,13 +19,16 @@ struct Planes {
       dual_norms;  // ‖gradient‖₁ for L∞, ‖gradient‖₂ for L2; of nearest_planes alone
 };
 
+// The classes of one image by its logits, from the best to the worst without its label; ties in
+// ascending order, NaN last.
+std::vector<int32_t> ranking(std::span<const float> logits, int32_t label);
+
 // A forward pass whose logits can be differentiated, one pair of classes after the other.
 class LogitSlopes {
  public:
   LogitSlopes(const Model& model, const engine::Tensor& points, Gate gate);
 
   const std::vector<int32_t>& predicted() const { return predicted_; }
-  // The classes of image i from the best to the worst without its label; ties in ascending order.
   std::vector<int32_t> ranking(size_t image, int32_t label) const;
   int classes() const { return static_cast<int>(logits_.dim(1)); }
 
@@ -50,12 +54,5 @@ std::vector<T> rows_of(const std::vector<T>& values, const std::vector<int32_t>&
   for (int32_t row : rows) out.push_back(values[static_cast<size_t>(row)]);
   return out;
 }
-
-// Row i of the result: row i of `rows`, or where position[k] = i, row k of `instead`.
-engine::Tensor replaced_rows(const engine::Tensor& rows, const engine::Tensor& instead,
-                             const std::vector<int32_t>& position);
-
-// [n] -> [n, 1, …] of the images' rank, to be broadcast over their pixels.
-engine::Tensor per_image(const std::vector<float>& values, const engine::Tensor& images);
 
 }  // namespace moat::attacks

@@ -86,16 +86,6 @@ std::vector<int32_t> ranked(const Tensor& scores) {
   return order;
 }
 
-// `points` with the rows `at` from the rows `taken` of others.
-Tensor replaced(const Tensor& points, const std::vector<int32_t>& at, const Tensor& others,
-                const std::vector<int32_t>& taken) {
-  std::vector<int32_t> rows(static_cast<size_t>(points.dim(0)));
-  std::iota(rows.begin(), rows.end(), 0);
-  for (size_t i = 0; i < at.size(); ++i)
-    rows[static_cast<size_t>(at[i])] = to_int(points.dim(0)) + taken[i];
-  return gather_rows(concat({points, others}, 0), index_of(rows, points.device()));
-}
-
 // What climbs of the same images find, one after another.
 class Findings {
  public:
@@ -126,7 +116,10 @@ class Findings {
       at.push_back(rows[i]);
     }
     is_first_ = false;
-    result_.adversarial = replaced(result_.adversarial, at, found.adversarial, taken);
+    if (taken.empty()) return;
+    const Tensor index = index_of(taken, found.adversarial.device());
+    result_.adversarial =
+        replaced_rows(result_.adversarial, gather_rows(found.adversarial, index), at);
   }
 
   AttackResult& result() { return result_; }
@@ -194,7 +187,7 @@ AttackResult route_attack(const Model& model, const Victims& all, const RouteAtt
     const std::vector<int32_t> rows = findings.resisting();
     if (rows.empty()) return;
     Victims v = all.rows(rows);
-    std::vector<int32_t> routes, found_at(rows.size());
+    std::vector<int32_t> routes;
     for (int32_t row : rows)
       routes.push_back(order[static_cast<size_t>(row) * static_cast<size_t>(model.routes) +
                              static_cast<size_t>(rank)]);
@@ -203,8 +196,7 @@ AttackResult route_attack(const Model& model, const Victims& all, const RouteAtt
     const AttackResult found = run(model, v, stage);
     findings.add(found, rows, number);
     number += looks_of(stage);
-    std::iota(found_at.begin(), found_at.end(), 0);
-    start = replaced(start.defined() ? start : all.images, rows, found.adversarial, found_at);
+    start = replaced_rows(start.defined() ? start : all.images, found.adversarial, rows);
   };
   const Ranks ranks = ranks_of(a.routes, model.routes);
   for (int rank = ranks.from; rank < ranks.to; ++rank) {

@@ -9,12 +9,6 @@ using namespace engine;
 
 namespace {
 
-Tensor per_image(const Tensor& values, const Tensor& images) {  // [n] -> [n, 1, 1, 1]
-  Shape s = Shape::of_rank(images.rank(), 1);
-  s[0] = values.dim(0);
-  return values.reshaped(s);
-}
-
 // A normal direction of length `radius` [n] on top of each image.
 Tensor on_spheres(const Victims& v, const Tensor& radius, const RandomKey& key) {
   const Shape& shape = v.images.shape();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <numeric>
 
 #include "attacks/model.h"
 #include "attacks/threat_model.h"
@@ -40,6 +41,26 @@ std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all, D
 
 Tensor index_of(const std::vector<int32_t>& rows, Device device) {
   return Tensor::from(rows, {static_cast<int64_t>(rows.size())}, device);
+}
+
+Tensor replaced_rows(const Tensor& rows, const Tensor& instead,
+                     const std::vector<int32_t>& position) {
+  std::vector<int32_t> from(static_cast<size_t>(rows.dim(0)));
+  std::iota(from.begin(), from.end(), 0);
+  for (size_t k = 0; k < position.size(); ++k)
+    from[static_cast<size_t>(position[k])] =
+        static_cast<int32_t>(rows.dim(0)) + static_cast<int32_t>(k);
+  return gather_rows(concat({rows, instead}, 0), index_of(from, rows.device()));
+}
+
+Tensor per_image(const Tensor& values, const Tensor& images) {
+  Shape shape = Shape::of_rank(images.rank(), 1);
+  shape[0] = images.dim(0);
+  return values.reshaped(shape);
+}
+
+Tensor per_image(const std::vector<float>& values, const Tensor& images) {
+  return per_image(Tensor::from(values, {images.dim(0)}, images.device()), images);
 }
 
 Victims Victims::rows(const std::vector<int32_t>& index) const {

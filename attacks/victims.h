@@ -33,4 +33,12 @@ std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all,
 // int32 tensor of row numbers.
 engine::Tensor index_of(const std::vector<int32_t>& rows, engine::Device device = {});
 
+// Row i of the result: row i of `rows`, or where position[k] = i, row k of `instead`.
+engine::Tensor replaced_rows(const engine::Tensor& rows, const engine::Tensor& instead,
+                             const std::vector<int32_t>& position);
+
+// [n] -> [n, 1, …] of the images' rank, to be broadcast over their pixels.
+engine::Tensor per_image(const engine::Tensor& values, const engine::Tensor& images);
+engine::Tensor per_image(const std::vector<float>& values, const engine::Tensor& images);
+
 }  // namespace moat::attacks
