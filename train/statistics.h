@@ -17,7 +17,7 @@ struct Interval {
 Interval wilson_interval(int64_t successes, int64_t trials, double z = 1.959963984540054);
 
 struct MeanDeviation {
-  double mean, deviation;  // sample standard deviation (n - 1); 0 for fewer than two values
+  double mean, deviation;  // sample standard deviation (n - 1); 0 of one value
 };
 
 // Of no values: mean and deviation are NaN.

@@ -38,7 +38,7 @@ std::vector<int> first_fooled(const std::vector<AttackResult>& results);
 // A part of n images; that of a single one is 0, because a small subset resolves no less.
 double part_of(int64_t count, size_t n);
 
-// The families of checks, each in a file of its own. `deterministic`: G1 has passed.
+// The families of checks, each in a file of its own.
 std::vector<Check> check_forward(const Subject& subject);
 std::vector<Check> check_gradients(const Subject& subject);
 std::vector<Check> check_routing(const Subject& subject);
