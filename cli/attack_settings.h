@@ -10,9 +10,9 @@ namespace moat::cli {
 
 // What a person may say about an attack; what is not said keeps the attack's own default.
 struct AttackSettings {
-  std::optional<int> steps, restarts, targets, queries, draws;
-  std::optional<std::string> step, loss, gate;
-  std::optional<double> momentum;
+  std::optional<int> steps = {}, restarts = {}, targets = {}, queries = {}, draws = {};
+  std::optional<std::string> step = {}, loss = {}, gate = {};
+  std::optional<double> momentum = {};
 };
 
 // "pgd", "apgd-ce", … as `moat attack --attack` takes them.
