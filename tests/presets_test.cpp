@@ -20,9 +20,9 @@ const std::string kShort = "-short";
 
 // As users name them behind data set and net, and where train.method and train.form stand.
 const std::vector<std::string> kMethods = {
-    "at",     "at-s-dense",      "at-sparse",      "at-moe",      "at-auxiliary",
-    "advmoe", "advmoe-released", "rt-er",          "rt-er-paper", "rt-er-released",
-    "jtdmoe", "jtdmoe-paper",    "jtdmoe-released"};
+    "at",          "at-s-dense",     "at-sparse", "at-moe",          "at-auxiliary",
+    "trades",      "trades-moe",     "advmoe",    "advmoe-released", "rt-er",
+    "rt-er-paper", "rt-er-released", "jtdmoe",    "jtdmoe-paper",    "jtdmoe-released"};
 
 // The longest that a name ends in.
 std::string method_of(const std::string& name) {
@@ -91,6 +91,7 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
   is("cifar10-at-s-dense", "cifar10-at", {"model.ratio=0.5"});
   is("cifar10-at-sparse", "cifar10-at", {"model.kept=0.5"});
   is("cifar10-at-moe", "cifar10-at", {"model.name=moe-resnet18"});
+  is("cifar10-trades", "cifar10-at", {"train.method=trades"});
   is("cifar10-advmoe", "cifar10-at-moe", {"train.method=advmoe"});
   is("cifar10-advmoe-released", "cifar10-advmoe",
      {"model.name=moe-resnet18-released", "train.form=released", "train.steps=2",
@@ -130,7 +131,8 @@ TEST_CASE("there is a preset for each row of the papers", "[presets]") {
     CHECK(all.contains(name));
     CHECK(all.contains(name + kShort));
   };
-  for (const char* method : {"-at", "-at-s-dense", "-at-sparse", "-at-moe", "-advmoe"}) {
+  for (const char* method :
+       {"-at", "-at-s-dense", "-at-sparse", "-at-moe", "-trades", "-trades-moe", "-advmoe"}) {
     for (const char* data : {"cifar10", "cifar100", "tiny-imagenet"})
       for (const char* net : {"", "-wrn", "-vgg", "-densenet"})
         exists(std::string(data) + net + method);
@@ -150,6 +152,21 @@ TEST_CASE("there is a preset for each row of the papers", "[presets]") {
     exists(std::string("imagenet-v-moe-") + size + "-at");
     exists(std::string("imagenet-v-moe-") + size + "-at-auxiliary");
   }
+}
+
+TEST_CASE("AdvMoE differs from TRADES of the mixture in nothing but its levels", "[presets]") {
+  int found = 0;
+  for (const std::string& name : names()) {
+    const std::string method = "trades-moe";
+    const size_t at = name.find(method);
+    if (at == name.npos) continue;
+    INFO(name);
+    ++found;
+    Config advmoe = preset(std::string(name).replace(at, method.size(), "advmoe"));
+    advmoe.train.method = "trades";
+    CHECK(settings_of(preset(name)) == settings_of(advmoe));
+  }
+  CHECK(found > 30);
 }
 
 TEST_CASE("a short run differs in length and learning rate alone", "[presets]") {

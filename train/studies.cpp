@@ -28,6 +28,7 @@ Study pilot() {
            {"robust both", "AT of the experts, then AT of the router", "digits-at-moe", router,
             "robust experts"},
            {"joint", "AT of both at once, AT(MoE)", "digits-at-moe", {}, ""},
+           {"joint trades", "TRADES of both at once", "digits-trades-moe", {}, ""},
            {"advmoe", "AdvMoE: both in turns", "digits-advmoe", {}, ""}},
           {"pgd-50@1"},
           Parts::measured};
@@ -36,7 +37,7 @@ Study pilot() {
 // What the gradient through the gate does to adversarial training of a mixture.
 Study gates() {
   Study study{"gates",
-              "AT(MoE) by the gradient through the gate, and AdvMoE",
+              "AT(MoE) by the gradient through the gate, TRADES(MoE) and AdvMoE",
               {},
               {"pgd-50@1"},
               Parts::measured};
@@ -47,17 +48,22 @@ Study gates() {
                             "digits-at-moe",
                             {text("model.gate=", gate), text("train.gate=", attack)},
                             ""});
+  study.rows.push_back({"trades-moe", "TRADES of all weights", "digits-trades-moe", {}, ""});
   study.rows.push_back({"advmoe", "AdvMoE", "digits-advmoe", {}, ""});
   return study;
 }
 
+// AdvMoE's objective is that of TRADES: what it gains over AT(MoE) is its own only as far as it is
+// more than TRADES(MoE) gains.
 Study methods() {
   const std::vector<std::string> half{"model.ratio=0.5"};  // as wide as the other mixtures' experts
   return {"methods",
           "the methods beside each other on the digits",
           {{"natural", "dense net without an attack", "digits-natural", {}, ""},
            {"at", "dense net, adversarial training", "digits-at", {}, ""},
+           {"trades", "dense net, TRADES", "digits-trades", {}, ""},
            {"at-moe", "mixture, adversarial training of all weights", "digits-at-moe", {}, ""},
+           {"trades-moe", "mixture, TRADES of all weights", "digits-trades-moe", {}, ""},
            {"advmoe", "mixture, AdvMoE", "digits-advmoe", {}, ""},
            {"rt-er", "2 networks as wide as an expert, RT-ER", "digits-rt-er", half, ""},
            {"jtdmoe", "two such mixtures, JTDMoE", "digits-jtdmoe", half, ""}},
@@ -73,7 +79,9 @@ Study cifar10(const std::string& name, const std::string& about, const std::stri
   return {name,
           about,
           {{"at", "dense net, adversarial training", preset_of("at"), {}, ""},
+           {"trades", "dense net, TRADES", preset_of("trades"), {}, ""},
            {"at-moe", "mixture, adversarial training of all weights", preset_of("at-moe"), {}, ""},
+           {"trades-moe", "mixture, TRADES of all weights", preset_of("trades-moe"), {}, ""},
            {"advmoe", "mixture, AdvMoE", preset_of("advmoe"), {}, ""}},
           {"pgd-50@1", "moe-aa@1"},
           Parts::not_measured};

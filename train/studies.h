@@ -29,8 +29,8 @@ struct Study {
 };
 
 // The pilot study of AdvMoE (router and experts trained robustly one by one), the gradients
-// through the gate in AT(MoE), the methods beside each other on the digits, and AT, AT(MoE) and
-// AdvMoE on CIFAR-10 in three sizes.
+// through the gate in AT(MoE), the methods beside each other on the digits, and AT, TRADES, both of
+// a mixture, and AdvMoE on CIFAR-10 in three sizes.
 const std::vector<Study>& studies();
 const Study& find_study(const std::string& name);  // throws UsageError that names the nearest one
 

@@ -35,6 +35,8 @@ const std::vector<Method> kMethods = {
      "half of its filters by learned scores, adversarial training",
      {"model.kept=0.5"}},
     {"at-moe", "moe-", "", "adversarial training of all weights jointly", {}},
+    {"trades", "", "", "TRADES, the objective of AdvMoE", {"train.method=trades"}},
+    {"trades-moe", "moe-", "", "TRADES of all weights jointly", {"train.method=trades"}},
     {"advmoe", "moe-", "", "AdvMoE: router and experts in turns", {"train.method=advmoe"}},
     {"advmoe-released",
      "moe-",
@@ -49,8 +51,9 @@ ShortLength length(int epochs, int64_t limit = 0) {
 }
 
 // The dearest method decides: microseconds of an image = passes x executed G x us / G (recipe.h);
-// AT takes 23 passes, AdvMoE 54, its released form 22. DenseNets move more activations than their
-// multiply-accumulates tell: the small one is counted as a ResNet-18, the large one three times.
+// AT takes 23 passes, TRADES 27, AdvMoE 54, its released form 22. DenseNets move more activations
+// than their multiply-accumulates tell: the small one is counted as a ResNet-18, the large one
+// three times.
 struct Nets {
   std::string data;
   std::vector<Net> nets;
@@ -100,6 +103,10 @@ std::vector<Recipe> narrow() {
               "train.step=5/255", "eval.validation_every=8"}),
       recipe("cifar10-narrow-at-moe", "MoE-ResNet-14, adversarial training of all weights jointly",
              "cifar10-narrow-at", {"model.name=moe-resnet14"}),
+      recipe("cifar10-narrow-trades", "ResNet-14, TRADES, the objective of AdvMoE",
+             "cifar10-narrow-at", {"train.method=trades"}),
+      recipe("cifar10-narrow-trades-moe", "MoE-ResNet-14, TRADES of all weights jointly",
+             "cifar10-narrow-at-moe", {"train.method=trades"}),
       recipe("cifar10-narrow-advmoe", "MoE-ResNet-14, AdvMoE: router and experts in turns",
              "cifar10-narrow-at-moe", {"train.method=advmoe"}),
   };
