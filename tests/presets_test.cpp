@@ -170,9 +170,14 @@ TEST_CASE("AdvMoE differs from TRADES of the mixture in nothing but its levels",
 }
 
 TEST_CASE("a short run differs in length and learning rate alone", "[presets]") {
-  const std::set<std::string> may_differ = {
-      "train.epochs",        "train.batch",         "data.limit", "eval.validation_every",
-      "train.learning_rate", "train.warmup_epochs", "train.cycle"};
+  const std::set<std::string> may_differ = {"train.epochs",
+                                            "train.batch",
+                                            "data.limit",
+                                            "eval.validation_every",
+                                            "eval.validation_limit",
+                                            "train.learning_rate",
+                                            "train.warmup_epochs",
+                                            "train.cycle"};
   int found = 0;
   for (const std::string& name : names()) {
     if (!name.ends_with(kShort)) continue;

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "engine/io/file.h"
@@ -73,6 +74,22 @@ TEST_CASE("training: the same seed gives the same bytes", "[training]") {
   other.run.seed = 1;
   train::train(other, Resume::never, {});
   CHECK(bytes_of(folder.path() / "a", kFiles[0]) != bytes_of(folder.path() / "c", kFiles[0]));
+}
+
+TEST_CASE("training: data.limit cuts the training images alone", "[training]") {
+  const TemporaryFolder folder;
+  Config config = short_run(folder.path() / "run", "natural");
+  config.data.limit = 7;
+  config.train.epochs = 1;
+  // An accuracy tells of how many images it is a share; 359 and 11 are prime.
+  const auto is_of = [&](int images) {
+    fs::remove_all(config.run.dir);
+    const double right = train::train(config, Resume::never, {}).last * images;
+    return right > 0 && right < images && std::abs(right - std::round(right)) < 1e-9;
+  };
+  CHECK(is_of(359));
+  config.eval.validation_limit = 11;
+  CHECK(is_of(11));
 }
 
 TEST_CASE("training: every kind of augmentation changes the run and is in its folder",

@@ -94,10 +94,11 @@ struct EvalSettings {
   std::string split = "test";  // train | validation | test
   int64_t limit = 0;           // first n images, 0 = all
   int batch = 256;
-  std::string dir;            // where the report goes; empty: <run>/eval/<protocol>
-  int checks = 100;           // images that checks of an evaluation look at; 0: none
-  int validation_steps = 10;  // PGD steps of the per-epoch check on the validation split
-  int validation_every = 1;   // epochs between such checks
+  std::string dir;               // where the report goes; empty: <run>/eval/<protocol>
+  int checks = 100;              // images that checks of an evaluation look at; 0: none
+  int validation_steps = 10;     // PGD steps of the per-epoch check on the validation split
+  int validation_every = 1;      // epochs between such checks
+  int64_t validation_limit = 0;  // first n images of that split, 0 = all
 };
 
 struct RunSettings {

@@ -207,6 +207,8 @@ std::vector<Field> eval_fields() {
        "PGD steps of the check on the validation split while training"},
       {"eval", "validation_every", in<kSection, &S::validation_every>, between(1, 1e6),
        "epochs between such checks"},
+      {"eval", "validation_limit", in<kSection, &S::validation_limit>, between(0, kMany),
+       "use the first n validation images; 0: all"},
   };
 }
 

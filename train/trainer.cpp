@@ -36,8 +36,9 @@ constexpr int kOverfitChecks = 3;
 
 double ratio(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
 
-data::DataConfig data_config(const DataSettings& s) {
-  return {.name = s.name, .path = s.path, .resize = s.resize, .limit = s.limit};
+// The first `limit` images of the split; 0: all.
+data::ImageSet load(const DataSettings& s, data::Split split, int64_t limit) {
+  return data::load({.name = s.name, .path = s.path, .resize = s.resize, .limit = limit}, split);
 }
 
 data::Augmentation augmentation(const DataSettings& s, const data::ImageSet& set) {
@@ -71,8 +72,8 @@ class Run {
   Run(const Config& config, const TrainWatcher& watcher)
       : config_(config),
         watcher_(watcher),
-        train_set_(data::load(data_config(config.data), data::Split::train)),
-        validation_set_(data::load(data_config(config.data), data::Split::validation)),
+        train_set_(load(config.data, data::Split::train, config.data.limit)),
+        validation_set_(load(config.data, data::Split::validation, config.eval.validation_limit)),
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {

@@ -52,7 +52,8 @@ void add_with_short(std::vector<Recipe>& to, const Recipe& full, const ShortLeng
               {text("train.epochs=", length.epochs), "train.batch=512", "eval.validation_every=5"}};
   less.row.about += text("; ", length.epochs, " epochs");
   if (length.limit > 0) {
-    less.settings.push_back(text("data.limit=", length.limit));
+    for (const char* images : {"data.limit=", "eval.validation_limit="})
+      less.settings.push_back(text(images, length.limit));
     less.row.about += text(" of ", length.limit, " images");
   }
   less.settings = together({less.settings, length.learning_rate});

@@ -39,7 +39,7 @@ std::vector<std::string> together(std::initializer_list<std::vector<std::string>
 // run.
 struct ShortLength {
   int epochs;
-  int64_t limit;  // training images, 0 = all
+  int64_t limit;  // training images, and validation images, 0 = all
   std::vector<std::string> learning_rate;
 };
 
