@@ -177,10 +177,12 @@ Tensor Classifier::averaged_along(const Tensor& images, const Tensor& experts, M
   return average(along(dual_->standard, first), along(dual_->robust, second));
 }
 
-Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mode mode) const {
+Tensor Classifier::forward_along(const Tensor& images, const Tensor& experts, Mode mode,
+                                 const Tensor& gate) const {
   require(is_routed(), "forward_along: a dense model has no routes");
+  require(!dual_ || !gate.defined(), "forward_along: a dual model has the gates of its two models");
   if (dual_) return averaged_along(images, experts, mode);
-  return as_f32(logits_along(normalized(images), experts, {}, mode));
+  return as_f32(logits_along(normalized(images), experts, gate, mode));
 }
 
 Differences Classifier::logit_differences(const Bounds& images, int expert) const {

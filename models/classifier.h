@@ -41,9 +41,10 @@ class Classifier : public engine::Module {
   // What the router alone says to images, [n, experts]. Throws without one.
   engine::Tensor scores(const engine::Tensor& images, engine::Mode mode) const;
   // As forward() along a given route, int32 [n] below routes(): one expert per image, or one of
-  // each of a dual model's mixtures. Throws for a dense model.
+  // each of a dual model's mixtures; with `gate`, [n], as a factor of what each chosen expert
+  // gives. Throws for a dense model, and for a dual one with a gate.
   engine::Tensor forward_along(const engine::Tensor& images, const engine::Tensor& experts,
-                               engine::Mode mode) const;
+                               engine::Mode mode, const engine::Tensor& gate = {}) const;
 
   // Bounds in evaluation over boxes of pixels, float64 [n, height, width, channels] on the CPU: of
   // z_a - z_b of one expert's logits for every pair of classes, [n, classes, classes], and of

@@ -46,32 +46,34 @@ struct Passes {
   std::vector<std::pair<Tensor, Tensor>> along;  // logits of the images, and of them attacked
 };
 
-// All in one pass, so that the norms of an expert have one population: its batches of the mixture
-// and of the KL terms hold other images, and with statistics for each the expert learns what it
-// cannot do with the running ones. The gate of a network is a factor of its logits.
+// All in one pass, so that norms have one population: the batches of the mixture and of the KL
+// terms hold other images, and with statistics for each a net learns what it cannot do with the
+// running ones. The gate is open for the mixture and 1 for the others.
 Passes passes_together(const models::Classifier& model, const data::Batch& batch,
                        const RtErExamples& examples, Mode mode) {
   Passes out;
   models::Prediction& p = out.mixture;
   p.scores = model.scores(examples.mixture, mode);
   p.experts = argmax(p.scores.detached(), 1);
-  Tensors images{examples.mixture}, experts{p.experts};
+  const Tensor gate = straight_through_gate(p.scores, p.experts, model.settings().gate);
+  const Tensor ones = Tensor::full(gate.shape(), 1, gate.dtype(), gate.device());
+  Tensors images{examples.mixture}, experts{p.experts}, gates{gate};
   for (size_t i = 0; i < examples.experts.size(); ++i)
     for (const Tensor& seen : {batch.images, examples.along[i]}) {
       images.push_back(seen);
       experts.push_back(examples.experts[i]);
+      gates.push_back(ones);
     }
-  const Tensor logits = model.forward_along(concat(images, 0), concat(experts, 0), mode);
+  const Tensor logits =
+      model.forward_along(concat(images, 0), concat(experts, 0), mode, concat(gates, 0));
   const int64_t n = batch.size();
   const auto part = [&](int64_t k) { return slice(logits, 0, k * n, (k + 1) * n); };
-  const Tensor gate = straight_through_gate(p.scores, p.experts, model.settings().gate);
-  p.logits = mul(part(0), reshape(gate, {n, 1}));
+  p.logits = part(0);
   for (int64_t k = 1; k < std::ssize(images); k += 2) out.along.emplace_back(part(k), part(k + 1));
   return out;
 }
 
-// The gates of convolutions, and weights of several experts, are inside the net; its norms are
-// shared by the experts.
+// The weights of several experts an image are those of its whole pass.
 Passes passes_apart(const Learner& learner, const data::Batch& batch, const RtErExamples& examples,
                     const StepSettings& step) {
   const Mode mode = loss_mode(step.train);
@@ -87,9 +89,7 @@ Passes passes_apart(const Learner& learner, const data::Batch& batch, const RtEr
 
 Terms rt_er_terms(const Learner& learner, const data::Batch& batch, const RtErExamples& examples,
                   const StepSettings& step) {
-  const models::ClassifierSettings& s = learner.model.settings();
-  const bool are_networks = s.experts_are == models::Experts::networks && s.active == 1;
-  const Passes passes = are_networks
+  const Passes passes = learner.model.settings().active == 1
                             ? passes_together(learner.model, batch, examples, loss_mode(step.train))
                             : passes_apart(learner, batch, examples, step);
   Terms terms;
