@@ -48,8 +48,9 @@ std::optional<std::string> renamed(std::string_view name, std::string_view from,
 }
 
 const std::vector<std::string_view>& name_prefixes() {
-  static const std::vector<std::string_view> prefixes = {"module",     "model",  "_orig_mod",
-                                                         "state_dict", "params", "target"};
+  // The last two are the halves of a dual model of RT-ER's release, each a file by itself.
+  static const std::vector<std::string_view> prefixes = {
+      "module", "model", "_orig_mod", "state_dict", "params", "target", "Smoe", "Rmoe"};
   return prefixes;
 }
 
@@ -85,11 +86,12 @@ const std::vector<NameRule>& name_rules() {
        .refusal = "fc_norm normalises the mean of the tokens, and the transformers here classify "
                   "the class token; take a model with global_pool='token'"},
 
-      {kRtEr, "experts.#.linear.*", "experts.#.fc.*", same, both, kWhole, Family::resnet},
-      {kRtEr, "experts.#.layer#.#.shortcut.*", "experts.#.layer#.#.downsample.*"},
-      {kRtEr, "router.weight", "router.weight", image_row},
-      {kRtEr, "router.1.weight", "router.weight", image_row, reading},
-      {kRtEr, "router.1.bias", "router.bias", same, reading},
+      {kRtEr, "experts.#.net.linear.*", "experts.#.fc.*", same, both, kWhole, Family::resnet},
+      {kRtEr, "experts.#.net.layer#.#.shortcut.*", "experts.#.layer#.#.downsample.*"},
+      {kRtEr, "experts.#.net.*", "experts.#.*", same, both, kWhole, Family::resnet},
+      {kRtEr, "experts.#.vit.*", "experts.#.*", same, both, kWhole, Family::vit},
+      {kRtEr, "router.gate.weight", "router.weight", image_row},
+      {kRtEr, "router.gate.bias", "router.bias"},
 
       // A tree of Flax, '.' or '/' between its keys.
       {kVMoe, "embedding.kernel", "patch_embed.proj.weight", filter_hwio},

@@ -156,8 +156,25 @@ TEST_CASE("export: names and layouts of other projects", "[name-map]") {
   mixture.experts_are = Experts::networks;
   mixture.router.blocks = mixture.router.widths = {};
   const SafeTensors rt_er = exported(mixture, "rt-er");
-  CHECK(shape(rt_er, "router.weight") == Shape{3, 3 * 8 * 8});
-  CHECK(shape(rt_er, "experts.2.linear.bias") == Shape{5});
+  CHECK(shape(rt_er, "router.gate.weight") == Shape{3, 3 * 8 * 8});
+  CHECK(shape(rt_er, "router.gate.bias") == Shape{3});
+  CHECK(shape(rt_er, "experts.2.net.linear.bias") == Shape{5});
+  CHECK(rt_er.tensors.contains("experts.0.net.conv1.weight"));
+  CHECK(rt_er.tensors.contains("experts.1.net.layer2.0.shortcut.1.running_var"));
+  for (const auto& [name, t] : rt_er.tensors) {
+    INFO(name);
+    CHECK(name.starts_with("experts.") == (name.find(".net.") != name.npos));
+  }
+  ClassifierSettings transformers = tiny(Family::vit);
+  transformers.experts = 3;
+  transformers.experts_are = Experts::networks;
+  const SafeTensors of_vits = exported(transformers, "rt-er");
+  CHECK(shape(of_vits, "experts.2.vit.blocks.0.attn.qkv.weight") == Shape{36, 12});
+  CHECK(shape(of_vits, "experts.0.vit.head.bias") == Shape{5});
+  // A half of a dual model.
+  SafeTensors half;
+  for (const auto& [name, t] : of_vits.tensors) half.tensors["module.Rmoe." + name] = t;
+  CHECK(import_all(half, transformers).project == "rt-er");
 }
 
 // The layouts by their elements, in plain loops.
