@@ -197,6 +197,7 @@ std::vector<ZooRow> make_zoo() {
       {token_moe(vit("small", 384, 6, 4, 32)), "V-MoE-S for images of 32 x 32"},
       {token_moe(vit("small", 384, 6, 8, 64)), "V-MoE-S for images of 64 x 64"},
       {token_moe(vit_small_224), "V-MoE-S/16 for images of 224 x 224"},
+      {token_moe(vit_base_224), "V-MoE-B/16 for images of 224 x 224"},
       {token_moe(vit_base_32_224), "V-MoE-B/32 for images of 224 x 224"},
   };
 }
