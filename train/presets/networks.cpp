@@ -48,7 +48,7 @@ const std::vector<Mixture>& mixtures() {
        length(30, 0, "880"),
        length(12, 0, "1056")},
       {"tiny-imagenet",
-       "4 ViT-S/16 at 224 x 224",
+       "4 ViT-S/16 at 224 x 224 from random weights (the paper fine-tunes)",
        {"model.name=networks-vit-small-patch16-224", "data.resize=224", "train.eps=2/255",
         "train.epochs=10"},
        {"train.epochs=200"},
