@@ -172,8 +172,8 @@ safetensors "{$(tensor cls F32 '[1]' 4),\"module/cls\":{\"dtype\":\"F32\",\"shap
   >theirs.safetensors
 refuses "'module/cls' and 'cls' are both the tensor|'cls' and 'module/cls' are both" \
   import theirs.safetensors --as digits-vit --out imported.safetensors
-safetensors "{$(tensor router.weight F32 '[4,2,5]' 160)}" 160 >theirs.safetensors
-refuses "'router.weight' must have 2 axes, got \[4, 2, 5\]" \
+safetensors "{$(tensor router.gate.weight F32 '[4,2,5]' 160)}" 160 >theirs.safetensors
+refuses "'router.gate.weight' must have 2 axes, got \[4, 2, 5\]" \
   import theirs.safetensors --as digits-networks-resnet --map rt-er --out imported.safetensors
 "$moat" export --model digits-resnet --out whole.safetensors >out 2>err
 sed 's/fc.bias":{"dtype":"F32/fc.bias":{"dtype":"I32/' whole.safetensors >theirs.safetensors
