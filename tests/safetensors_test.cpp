@@ -1,10 +1,7 @@
 #include "engine/io/safetensors.h"
 
-#include <sys/resource.h>
-
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -235,53 +232,6 @@ TEST_CASE("safetensors: the writer refuses what the format cannot hold", "[safet
                     Catch::Contains("__metadata__"));
   CHECK_THROWS_WITH(write_safetensors(path, {{{"x", Tensor{}}}, {}}), Catch::Contains("defined"));
   CHECK(files_in(folder.path()) == 0);
-}
-
-TEST_CASE("files appear whole or not at all", "[file]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path() / "a";
-  write_file(path, [](std::ostream& out) { out << "old"; });
-  CHECK_THROWS_WITH(write_file(path,
-                               [](std::ostream& out) {
-                                 out << "half of the";
-                                 throw Error("stopped");
-                               }),
-                    "stopped");
-  CHECK_THROWS_WITH(write_file(path, [](std::ostream& out) { out.setstate(std::ios::failbit); }),
-                    Catch::Contains("cannot write"));
-  CHECK(read_file(path) == "old");
-  CHECK(files_in(folder.path()) == 1);
-  const std::string large(300000, 'x');
-  write_file(path, [&](std::ostream& out) { out << 'y' << large << 'z'; });
-  CHECK(read_file(path) == "y" + large + "z");
-  CHECK_THROWS_WITH(read_file(path, 10), Catch::Contains("at most 10 bytes, it has 300002"));
-  CHECK_THROWS_WITH(write_file(folder.path() / "no" / "a", [](std::ostream&) {}),
-                    Catch::Contains("No such file or directory"));
-  CHECK_THROWS_WITH(write_file(folder.path(), [](std::ostream&) {}), Catch::Contains("directory"));
-  CHECK_THROWS_WITH(read_file(folder.path() / "b"), Catch::Contains("No such file or directory"));
-  CHECK_THROWS_WITH(read_file(folder.path()), Catch::Contains("not a regular file"));
-}
-
-TEST_CASE("a write that the system refuses leaves nothing behind", "[file]") {
-  const TemporaryFolder folder;
-  const fs::path path = folder.path() / "a";
-  write_file(path, [](std::ostream& out) { out << "old"; });
-  rlimit before;
-  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
-  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  const rlimit small{100000, before.rlim_max};
-  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
-  std::string message;
-  try {
-    write_file(path, [](std::ostream& out) { out << std::string(500000, 'x'); });
-  } catch (const Error& error) {
-    message = error.what();
-  }
-  ::setrlimit(RLIMIT_FSIZE, &before);
-  std::signal(SIGXFSZ, handler);
-  CHECK_THAT(message, Catch::Contains(path.string()) && Catch::Contains("File too large"));
-  CHECK(read_file(path) == "old");
-  CHECK(files_in(folder.path()) == 1);
 }
 
 }  // namespace moat::tests

@@ -95,10 +95,30 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : ".";
 }
 
+// Where the bytes of `given` belong: what its symbolic links lead to, there or not.
+std::filesystem::path target_of(const std::filesystem::path& given) {
+  constexpr int kMostLinks = 40;
+  std::error_code reason;
+  const std::filesystem::file_status found = std::filesystem::status(given, reason);
+  require(!std::filesystem::exists(found) || std::filesystem::is_regular_file(found), [&] {
+    return text("cannot write ", given, ": it must be a regular file, it is a ",
+                std::filesystem::is_directory(found) ? "directory" : "device, pipe or socket",
+                "; choose another name");
+  });
+  std::filesystem::path path = given;
+  for (int links = 0; std::filesystem::is_symlink(std::filesystem::symlink_status(path, reason));
+       ++links) {
+    if (links == kMostLinks) fail("cannot write", given, ELOOP);
+    path = folder_of(path) / std::filesystem::read_symlink(path, reason);
+  }
+  return path;
+}
+
 }  // namespace
 
-void write_file(const std::filesystem::path& path,
+void write_file(const std::filesystem::path& given,
                 const std::function<void(std::ostream&)>& write) {
+  const std::filesystem::path path = target_of(given);
   std::filesystem::path name;
   int fd = -1;
   for (int attempt = 0; fd < 0; ++attempt) {
