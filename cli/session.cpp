@@ -7,6 +7,7 @@
 #include "engine/hardware.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
+#include "engine/io/mapped_file.h"
 #include "engine/io/sha256.h"
 #include "train/model_settings.h"
 #include "train/run_folder.h"
@@ -40,11 +41,9 @@ train::Config config_of(const fs::path& run) {
 
 Subject open_subject(const std::string& given, const Globals& globals) {
   const fs::path file = train::checkpoint_of(given);
-  const std::string bytes = engine::read_file(file);
   const fs::path run = run_of(file);
   const std::string device = globals.device.value_or("auto");
-  Subject subject{file, run,
-                  engine::sha256({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}),
+  Subject subject{file, run, engine::sha256(engine::MappedFile(file).bytes()),
                   models::load_model(file, engine::parse_device(device)), config_of(run)};
   subject.config.run.device = device;
   subject.config.run.precision = globals.precision.value_or("fp32");

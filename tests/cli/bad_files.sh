@@ -76,6 +76,10 @@ for size in 0 7 100 9000; do
   refuses 'short.safetensors' attack short.safetensors --out attacked
   refuses 'short.safetensors' predict short.safetensors --input x --out y
 done
+# Of any size: its digest and its tensors are read as they are needed.
+safetensors '{}' >large.safetensors && truncate -s 1100M large.safetensors
+refuses 'safetensors .*tensors must cover all' eval large.safetensors eval.dir=evaluated
+rm large.safetensors
 edited classes.safetensors 'classes\\": 5' 'classes\\": 0'
 refuses 'classes must be a whole number from 2' eval classes.safetensors eval.dir=evaluated
 edited classes.safetensors 'classes\\": 5' 'classes\\": 6'
