@@ -71,6 +71,10 @@ Gradients Tape::gradients(const Tensor& output, const Tensor& seed, BackwardPass
     return text("Tape::gradients: an output of shape ", output.shape().str(),
                 " needs a seed of its shape");
   });
+  require(!seed.defined() || seed.dtype() == output.dtype(), [&] {
+    return text("Tape::gradients: the seed of a ", name_of(output.dtype()),
+                " output must have its type, got ", name_of(seed.dtype()), "; see Tensor::to");
+  });
   common_device({output, seed});
   const NoTapeScope not_recorded;
   Gradients grads;

@@ -65,8 +65,8 @@ class Tape {
   bool sees(const Tensor& x) const { return x.var() > first_var_; }
 
   // Vector-Jacobian product: gradients of sum(output * seed) for every variable reached. The seed
-  // is 1 for a one-element output. The last pass consumes the tape: saved tensors are freed on the
-  // way.
+  // has the output's shape and type, which is checked; it is 1 for a one-element output unless
+  // given. The last pass consumes the tape: saved tensors are freed on the way.
   Gradients gradients(const Tensor& output, const Tensor& seed = {},
                       BackwardPass pass = BackwardPass::last);
 

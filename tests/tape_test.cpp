@@ -70,12 +70,14 @@ TEST_CASE("what the output does not depend on has no gradient") {
   CHECK_FALSE(other.gradients(value(1)).of(x).defined());
 }
 
-TEST_CASE("the seed must have the output's shape; a single value needs none") {
+TEST_CASE("the seed must have the output's shape and type; a single value needs none") {
   Tape tape;
   const Tensor x = tape.watch(Tensor::full({2, 3}, 1));
   const Tensor y = scale(x, 3);
   CHECK_THROWS_WITH(tape.gradients(y), Contains("[2, 3]"));
   CHECK_THROWS_WITH(tape.gradients(y, Tensor::zeros({3, 2})), Contains("[2, 3]"));
+  CHECK_THROWS_WITH(tape.gradients(y, Tensor::full({2, 3}, 2, Dtype::f64)),
+                    Contains("float32 output") && Contains("got float64"));
   const auto d = tape.gradients(y, Tensor::full({2, 3}, 2)).of(x).to_vector<float>();
   CHECK(d == std::vector<float>(6, 6.0f));
 }
