@@ -239,4 +239,25 @@ TEST_CASE("awp: the update by hand", "[train][awp]") {
     REQUIRE(got[i] == Approx(start[i] - 0.5 * g[i]).epsilon(1e-6).margin(1e-7));
 }
 
+TEST_CASE("a gradient too long to be clipped in float32 is no healthy one", "[training]") {
+  for (double slope : {1e18, 1e20}) {  // 4e36 fits into float32, 4e40 does not
+    CAPTURE(slope);
+    Tensor w = Tensor::full({4}, 1);
+    FlatParameters group({{"w", &w, Role::parameter}});
+    FiniteChecks checks;
+    Tape tape;
+    group.watch(tape);
+    const Tensor loss = sum(scale(w, slope));
+    const auto update = [&] {
+      descend(tape, loss, {&group}, {0.5}, {.momentum = 0, .weight_decay = 0, .clip_norm = 1},
+              checks);
+    };
+    if (slope == 1e18)
+      CHECK_NOTHROW(update());
+    else
+      CHECK_THROWS_WITH(update(), "the gradient's norm is not finite in float32");
+    CHECK(w.to_vector<float>() == std::vector<float>(4, slope == 1e18 ? 0.75f : 1.0f));
+  }
+}
+
 }  // namespace moat::tests

@@ -84,7 +84,9 @@ void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>&
     checks.require_finite(*group, group->gradients(), [](const std::string& name) {
       return text("the gradient of ", name, " is not finite");
     });
-    if (settings.clip_norm > 0) group->clip_gradient(settings.clip_norm);
+    if (settings.clip_norm > 0)
+      checks.require_finite(group->clip_gradient(settings.clip_norm),
+                            "the gradient's norm is not finite in float32");
   }
   const Tensor failures = checks.failures();
   if (perturbed) perturbed->restore();

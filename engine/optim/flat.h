@@ -31,11 +31,12 @@ class FlatParameters {
   void set_lr_factor(double factor) { lr_factor_.fill(factor); }
 
   // Adds gamma ‖w‖ / ‖g‖ · g to each tensor w of more than one axis, g its gradient; nothing where
-  // the gradient is zero.
+  // the gradient is zero, and less where it is below 1e-19, whose square float32 does not hold.
   void climb(double gamma);
 
   // Scales the gradients so that their Euclidean norm is at most `limit`; returns the norm before,
-  // one element.
+  // one element. It is infinite, and the gradients become zeros, where the sum of their squares is
+  // more than float32 holds (a norm of 1.8e19): whoever goes on must check it.
   Tensor clip_gradient(double limit);
   // The member that element `place` of a flat buffer belongs to.
   const std::string& name_at(int64_t place) const;
