@@ -80,13 +80,6 @@ TEST_CASE("a radius is printed both ways", "[config]") {
   CHECK(print_eps(0) == "0 (0/255)");
 }
 
-TEST_CASE("a radius close to a usual one earns a note", "[config]") {
-  CHECK_THAT(eps_note(0.031).value(), Contains("write 8/255 if that is meant"));
-  CHECK_THAT(eps_note(0.0157).value(), Contains("4/255"));
-  for (double plain : {0.0, 0.1, 0.3, 8.0 / 255, 16.0 / 255, 0.05, 0.03, 1.0})
-    CHECK_FALSE(eps_note(plain).has_value());
-}
-
 TEST_CASE("edit distance counts a swap of neighbours once", "[config]") {
   CHECK(edit_distance("", "") == 0);
   CHECK(edit_distance("", "abc") == 3);

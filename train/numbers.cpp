@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <sstream>
 #include <string_view>
 
@@ -87,16 +88,6 @@ double parse_eps(const std::string& given, const std::string& what, const std::s
 
 std::string print_eps(double eps) {
   return short_number(eps) + " (" + short_number(eps * 255) + "/255)";
-}
-
-std::optional<std::string> eps_note(double eps) {
-  for (int k = 1; k <= 32; k *= 2) {
-    const double radius = k / 255.0, gap = std::abs(eps - radius) / radius;
-    if (gap > 1e-6 && gap <= 0.02)
-      return text("eps ", eps, " is ", short_number(100 * gap), " % from ", k, "/255 = ", radius,
-                  "; write ", k, "/255 if that is meant");
-  }
-  return std::nullopt;
 }
 
 }  // namespace moat::train

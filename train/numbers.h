@@ -1,6 +1,5 @@
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,9 +22,5 @@ double parse_eps(const std::string& text, const std::string& what,
 std::vector<double> parse_numbers(const std::string& text, const std::string& what);
 
 std::string print_eps(double eps);  // "0.0314 (8/255)"
-
-// A remark when eps is within 2 % of a radius of the literature (k/255, k a power of two) and not
-// that radius: 0.031 is most likely 8/255.
-std::optional<std::string> eps_note(double eps);
 
 }  // namespace moat::train
