@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/data_commands.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/session.h"
 #include "data/catalog.h"
@@ -19,7 +20,9 @@ void data_convert(const Globals& globals, const data::DataConfig& config,
   for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
     splits.push_back(data::open(config, split));
   Progress progress(progress_style(globals), 0);
+  catch_interrupts();
   data::write_converted(file, splits, [&](int64_t done, int64_t total) {
+    engine::require(!is_interrupted(), "interrupted; nothing was written");
     progress.set_total(total);
     progress.update(done, "convert");
   });

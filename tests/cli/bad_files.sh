@@ -218,6 +218,18 @@ must test ! -e other
 rm folder/train/cat/1.jpg
 imagefolder 'validation.*empty|empty.*validation'
 
+# Told to end while it writes, it leaves nothing.
+mkdir -p folder/val folder/test
+cp -r folder/train/cat folder/val && cp -r folder/train/cat folder/test
+for i in {1..20}; do ln folder/train/cat/2.png "folder/train/cat/more-$i.png"; done
+command='moat data convert imagefolder, ended'
+"$moat" data convert imagefolder --root folder --resize 4000 --out cut.moatset --quiet >out 2>err &
+until compgen -G 'cut.moatset*' >files || [[ -z $(jobs -r) ]]; do sleep 0.01; done
+kill -TERM $!
+wait $!
+check 'interrupted; nothing was written' $?
+must test -z "$(compgen -G 'cut.moatset*')"
+
 # Converted sets.
 "$moat" data convert digits --out digits.moatset --quiet >out 2>err || { cat err && exit 1; }
 "$moat" train "${tiny[@]}" data.name=converted data.path=digits.moatset train.epochs=1 \
