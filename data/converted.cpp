@@ -5,11 +5,11 @@
 #include <bit>
 #include <cstring>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "data/image.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "engine/io/mapped_file.h"
 #include "engine/io/sha256.h"
 
@@ -160,18 +160,9 @@ class Reader {
   }
 
   void read_header(std::string_view json) {
-    const auto flat = [&](int depth, ordered_json::parse_event_t, ordered_json&) {
-      if (depth > 3) fail("the header must not nest more than 3 levels");
-      return true;
-    };
-    ordered_json header;
-    try {
-      header = ordered_json::parse(json, flat);
-    } catch (const ordered_json::exception&) {
-      fail("the header must be JSON");
-    }
+    constexpr int kDeepest = 3;  // header, splits, split
+    auto header = engine::parse_json<ordered_json>(json, origin_ + ": the header", kDeepest);
     const auto refuse = [&](const std::string& what) { fail("the header's " + what); };
-    if (!header.is_object()) fail("the header must be a JSON object");
     if (const int64_t format = whole(header, "format", 1'000'000, refuse); format != kFormat)
       fail(text("has format ", format, ", this program reads ", kFormat, "; convert it again"));
     set_.height = static_cast<int>(whole(header, "height", kMaxImageSide, refuse));

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "engine/io/json.h"
 #include "engine/names.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/finite.h"
@@ -200,21 +199,22 @@ std::string list_of(const Tensor& t) {
 }
 
 // What an export of moat wrote of the normaliser.
-std::vector<double> listed_in(const SafeTensors& file, const char* key) {
+std::vector<double> listed_in(const SafeTensors& file, const char* key, const std::string& origin) {
   const auto it = file.metadata.find(key);
-  const auto json = it == file.metadata.end() ? nlohmann::json()
-                                              : nlohmann::json::parse(it->second, nullptr, false);
-  std::vector<double> values;
-  if (json.is_array())
-    for (const auto& value : json) values.push_back(value.is_number() ? value.get<double>() : NAN);
-  return values;
+  if (it == file.metadata.end()) return {};
+  const std::string at = text(origin, ": ", key);
+  const auto json = parse_json_value(it->second, at);
+  require(
+      json.is_array() && std::ranges::all_of(json, [](const auto& v) { return v.is_number(); }),
+      [&] { return text(at, ": must be a list of numbers, got ", it->second.substr(0, kShown)); });
+  return json.get<std::vector<double>>();
 }
 
 std::vector<double> known_or(const std::vector<double>& given, const char* key, const Renamed& file,
-                             const SafeTensors& raw) {
+                             const SafeTensors& raw, const std::string& origin) {
   if (!given.empty()) return given;
   const auto it = file.tensors.find(key);
-  return it == file.tensors.end() ? listed_in(raw, key)
+  return it == file.tensors.end() ? listed_in(raw, key, origin)
                                   : it->second.to(Dtype::f64).to_vector<double>();
 }
 
@@ -344,8 +344,8 @@ Imported import_model(const SafeTensors& file, const ClassifierSettings& setting
           [&] { return message(fit.differences, s, *fit.project, origin); });
   follow(s, fit.file);
   s.transformer.activation = fit.project->activation.value_or(s.transformer.activation);
-  s.mean = known_or(s.mean, kMean, fit.file, file);
-  s.deviation = known_or(s.deviation, kDeviation, fit.file, file);
+  s.mean = known_or(s.mean, kMean, fit.file, file, origin);
+  s.deviation = known_or(s.deviation, kDeviation, fit.file, file, origin);
   parse_architecture(architecture_json(s), origin);  // refuses what no checkpoint can hold
   for (const std::vector<double>* values : {&s.mean, &s.deviation})
     require(values->empty() || values->size() == static_cast<size_t>(s.channels), [&] {

@@ -194,11 +194,13 @@ TEST_CASE("converted refuses damaged and hostile files in one line", "[data][con
   with("\"images\":3", "\"images\":2147483648", "'images' must be");
   with("\"split\":\"test\"", "\"split\":\"rest\"", "'splits' must be train, validation and test");
   with("\"splits\":", "\"slips\":", "'splits' must be train, validation and test");
-  with("{", "[", "the header must be JSON");
+  with("\"height\":2", "\"height\":2,\"height\":2", "the key \"height\" stands there twice");
+  with("\"images\":3", "\"images\":3,\"images\":1", "the key \"images\" stands there twice");
+  with("{", "[", "the header: must be a JSON document");
   put_header(file, bytes, "[1]");
-  fails("the header must be a JSON object");
+  fails("the header: must be a JSON object");
   put_header(file, bytes, std::string(3000, '['));
-  fails("the header must");
+  fails("the header: must not nest more than 3 levels");
 }
 
 }  // namespace moat::tests

@@ -233,6 +233,14 @@ TEST_CASE("import: wrappers, counters, halves and normalisers", "[name-map]") {
   given.mean = {0.7, 0.7, 0.7};
   given.deviation = {0.9, 0.9, 0.9};
   CHECK(import_all(wrapped, given).model.settings().mean.at(1) == 0.7);
+  wrapped.tensors.erase("normalize.std");
+  given.deviation = {};
+  for (const char* torn : {"[0.4, 0.5", "0.4", "[0.4, \"0.5\", 0.6]"}) {  // was no deviation at all
+    wrapped.metadata["normalize.std"] = torn;
+    CHECK_THAT(error_of(wrapped, given),
+               Catch::StartsWith("theirs.safetensors: normalize.std: must"));
+  }
+  given.deviation = {0.9, 0.9, 0.9};
   given.mean = {0.7};
   CHECK_THAT(error_of(wrapped, given), Catch::Contains("for each of 3 channels, got 1"));
 }

@@ -7,6 +7,7 @@
 #include "cli/number_format.h"
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/io/json.h"
 #include "train/numbers.h"
 
 namespace moat::cli::report {
@@ -25,6 +26,15 @@ struct Warned {
   int times;
   std::string last;
 };
+
+// Nothing where the line is torn: the run was killed while it wrote.
+Json event_of(const std::string& line, const std::string& origin) {
+  try {
+    return engine::parse_json<Json>(line, origin);
+  } catch (const engine::Error&) {
+    return Json::object();
+  }
+}
 
 Verdict parse_verdict(const JsonView& status) {
   const std::string word = status.str();
@@ -138,9 +148,9 @@ std::vector<Check> training_warnings(const Run& run) {
   if (!std::filesystem::exists(file)) return {};
   std::istringstream lines(engine::read_file(file, int64_t{256} << 20));
   for (std::string line; std::getline(lines, line);) {
-    const Json event = Json::parse(line, nullptr, false);
+    const Json event = event_of(line, file.string());
     const auto is_text = [&](const char* key) {
-      return event.is_object() && event.contains(key) && event[key].is_string();
+      return event.contains(key) && event[key].is_string();
     };
     if (!is_text("event") || !is_text("what")) continue;  // a torn line, or not a warning
     const std::string kind = event["event"], what = event["what"];

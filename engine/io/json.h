@@ -11,11 +11,11 @@
 
 namespace moat::engine {
 
-// The object that a JSON text of a file holds. The text may be hostile: throws one line that begins
-// with `origin` when it is not JSON, not an object, holds a key twice (the second would win without
-// a word), a number out of range, or levels beyond `deepest` (whatever prints it recurses).
+// What a JSON text of a file holds. The text may be hostile: throws one line that begins with
+// `origin` when it is not JSON, holds a key twice (the second would win without a word), a number
+// out of range, or levels beyond `deepest` (whatever prints it recurses).
 template <class Json = nlohmann::json>
-Json parse_json(std::string_view text_of_file, const std::string& origin, int deepest = 64) {
+Json parse_json_value(std::string_view text_of_file, const std::string& origin, int deepest = 64) {
   std::vector<std::set<std::string>> open_objects;
   const auto watch = [&](int depth, typename Json::parse_event_t event, Json& value) {
     require(depth <= deepest,
@@ -38,6 +38,13 @@ Json parse_json(std::string_view text_of_file, const std::string& origin, int de
   } catch (const typename Json::exception&) {
     throw Error(text(origin, ": must not hold a number out of range"));
   }
+  return json;
+}
+
+// The same, which must be an object.
+template <class Json = nlohmann::json>
+Json parse_json(std::string_view text_of_file, const std::string& origin, int deepest = 64) {
+  Json json = parse_json_value<Json>(text_of_file, origin, deepest);
   require(json.is_object(), [&] {
     return text(origin, ": must be a JSON object, got ", json.dump(-1, ' ', true).substr(0, 80));
   });
