@@ -79,6 +79,7 @@ class MemoryPool {
   void* take(size_t bytes) {
     const size_t size = size_class(bytes, alignment(device_));
     if (void* block = take_cached(size)) return block;
+    if (device_.is_cpu() && keeps_too_much()) release();
     void* block = ask_system(device_, size);
     if (!block && !records_graph(device_)) {
       release();
@@ -119,6 +120,14 @@ class MemoryPool {
     account_.use.cached -= size;
     count_live(size);
     return block;
+  }
+
+  // More than was ever needed at once: blocks of sizes that do not come again, as of an attack
+  // whose batch shrinks. On a GPU batches have few sizes (attacks::rounded_up), and freeing waits
+  // for it.
+  bool keeps_too_much() {
+    const std::lock_guard lock(account_.mutex);
+    return account_.use.cached > account_.use.peak;
   }
 
   void count_live(size_t size) {

@@ -11,9 +11,9 @@ namespace moat::engine {
 class MemoryPool;
 
 // A block of memory on one device. Blocks come from a pool: freed ones are kept by size class and
-// handed out again, so that a steady training loop asks the system for nothing. On a GPU all work
-// runs in the order of one stream, so that a block may be handed out while the work of its last
-// owner is still to come.
+// handed out again, so that a steady training loop asks the system for nothing; on a CPU they go
+// back once they are more than was ever live. On a GPU all work runs in the order of one stream, so
+// that a block may be handed out while the work of its last owner is still to come.
 class Storage {
  public:
   Storage(size_t bytes, Device device);

@@ -1,5 +1,6 @@
 #include "engine/memory.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstdint>
@@ -45,6 +46,18 @@ TEST_CASE("live and peak bytes follow the blocks") {
   CHECK(memory_use().peak == live + (2 << 20));
   reset_peak_memory();
   CHECK(memory_use().peak == live);
+}
+
+TEST_CASE("blocks of sizes that do not come again are given back", "[memory]") {
+  release_cached_memory();
+  reset_peak_memory();
+  size_t most = 0;
+  for (size_t mib = 128; mib > 0; --mib) {  // 128 MiB live at most, 1,536 in all size classes
+    { const Storage block(mib << 20, {}); }
+    most = std::max(most, memory_use().cached);
+  }
+  CHECK(most <= 2 * memory_use().peak);
+  release_cached_memory();
 }
 
 TEST_CASE("a size class wastes at most an eighth") {
