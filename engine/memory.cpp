@@ -136,9 +136,9 @@ class MemoryPool {
   }
 
   std::string out_of_memory(size_t size) const {
-    const std::string asked =
-        text("out of memory on ", name_of(device_), ": asked for ", in_words(size), " with ",
-             in_words(account_.use.live), " in use");
+    const std::string asked = text("out of memory on ", name_of(device_), ": asked for ",
+                                   in_words(size), " with ", in_words(account_.use.live),
+                                   " in use, ", in_words(account_.use.cached), " kept for reuse");
     const char* remedy =
         "; half the batch (train.batch, eval.batch) needs half, --precision bf16 nearly half";
     if constexpr (kCudaBuilt)
@@ -206,6 +206,7 @@ void reset_peak_memory(Device device) {
   of.use.peak = of.use.live;
 }
 void release_cached_memory(Device device) { general_pool(device)->release(); }
+void release_cached_memory(MemoryPool& pool) { pool.release(); }
 
 std::shared_ptr<MemoryPool> make_memory_pool(Device device) {
   return std::make_shared<MemoryPool>(device);

@@ -45,8 +45,10 @@ struct MemoryUse {
 MemoryUse memory_use(Device device = {});
 void reset_peak_memory(Device device = {});
 
-// Gives cached blocks back to the system.
+// Gives cached blocks back to the system: those of no graph, or of one graph's pool, which no graph
+// may use any more.
 void release_cached_memory(Device device = {});
+void release_cached_memory(MemoryPool& pool);
 
 // A pool of its own for what lives only in a recorded graph: its blocks keep their addresses, and
 // nothing else gets them, until the last owner of the pool is gone. While a PoolScope is alive,

@@ -21,8 +21,7 @@ StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& s
   if (!can_record_graphs(batch.images.device()) || !learner_.model.can_be_recorded())
     return read(step_(learner_, batch, settings));
   const Key key = key_of(batch, settings);
-  const auto old = [&](const auto& recording) { return recording->key.epoch != key.epoch; };
-  std::erase_if(recordings_, old);
+  if (!recordings_.empty() && recordings_[0]->key.epoch != key.epoch) forget();
   auto found = std::find_if(recordings_.begin(), recordings_.end(),
                             [&](const auto& recording) { return recording->key == key; });
   if (found == recordings_.end() && std::find(seen_.begin(), seen_.end(), key) == seen_.end()) {
@@ -56,6 +55,12 @@ RecordedStep::Recording& RecordedStep::record(const Key& key, const data::Batch&
   mark_model_written();  // nothing has run yet
   recordings_.push_back(std::move(recording));
   return *recordings_.back();
+}
+
+// What the model keeps of a recording (packed weights) may hold blocks of the pool for longer.
+void RecordedStep::forget() {
+  recordings_.clear();
+  if (pool_) release_cached_memory(*pool_);
 }
 
 void RecordedStep::mark_model_written() {

@@ -20,6 +20,10 @@ class RecordedStep {
   // Waits for the step; throws Diverged as read() does.
   StepStatistics run(const data::Batch& batch, const StepSettings& settings);
 
+  // Gives back the memory of what is recorded. At the end of an epoch: the next one's random keys
+  // make graphs of its own.
+  void forget();
+
   int64_t nodes() const;  // kernels and copies of the graph used last; 0: none is recorded
 
  private:
@@ -46,7 +50,7 @@ class RecordedStep {
   Step step_;
   std::vector<Key> seen_;                     // run once, not recorded yet
   std::shared_ptr<engine::MemoryPool> pool_;  // of all recordings: they never run at the same time
-  std::vector<std::unique_ptr<Recording>> recordings_;
+  std::vector<std::unique_ptr<Recording>> recordings_;  // of one epoch
   int64_t nodes_ = 0;
 };
 

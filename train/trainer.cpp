@@ -184,6 +184,7 @@ class Run {
     } catch (const NotFinite& diverged) {
       return {.statistics = {}, .diverged = told(step, diverged.what())};
     }
+    step_.forget();  // before validation, which needs memory as well
     state_.iteration = step.iteration;
     return {sum};
   }

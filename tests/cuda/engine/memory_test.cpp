@@ -87,7 +87,8 @@ TEST_CASE("gpu: too little memory is said with what would help", "[gpu][memory]"
   const cuda::FreeMemory memory = cuda::free_memory(0);
   const auto too_much = static_cast<int64_t>(memory.total);
   CHECK_THROWS_WITH(Tensor::empty({too_much}, Dtype::f64, kGpu),
-                    Contains("out of memory on cuda:0: asked for ") && Contains(" free; ") &&
+                    Contains("out of memory on cuda:0: asked for ") && Contains(" in use, ") &&
+                        Contains(" kept for reuse and ") && Contains(" free; ") &&
                         Contains("train.batch"));
   CHECK(Tensor::zeros({4}, Dtype::f32, kGpu).to_vector<float>().size() == 4);  // and all goes on
 }

@@ -4,6 +4,7 @@
 
 #include "attacks/pgd.h"
 #include "data/augment.h"
+#include "engine/cuda/runtime.h"
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
@@ -199,6 +200,30 @@ TEST_CASE("gpu: recorded steps leave the bits of steps launched one by one", "[g
     CHECK(recorded.gpu.model.forward(x, Mode::eval).logits.to_vector<float>() ==
           one_by_one.gpu.model.forward(x, Mode::eval).logits.to_vector<float>());
   }
+}
+
+TEST_CASE("gpu: an epoch is recorded in the memory of the one before", "[gpu][graph]") {
+  const models::ClassifierSettings s = tiny_dense();
+  Learner learner(s, 2, kGpu);
+  RecordedStep runner(learner, natural_step);
+  const data::Batch batch = batch_for(s, 64).to(kGpu);
+  const TrainSettings settings = short_attack();
+  const auto used = [] {
+    const cuda::FreeMemory memory = cuda::free_memory(0);
+    return memory.total - memory.free;
+  };
+  size_t most[3] = {};
+  for (int epoch = 0; epoch < 3; ++epoch)
+    for (int64_t i = 0; i < 3; ++i) {
+      StepSettings step = step_of(settings, 3 * epoch + i);
+      step.epoch = epoch;
+      runner.run(batch, step);
+      most[epoch] = std::max(most[epoch], used());
+    }
+  CHECK(most[1] <= most[0]);
+  CHECK(most[2] <= most[0]);
+  runner.forget();
+  CHECK(used() < most[0] / 2);
 }
 
 TEST_CASE("gpu: what is not finite stops a step and leaves the model alone", "[gpu][train]") {
