@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +12,7 @@
 #include "cli/session.h"
 #include "engine/error.h"
 #include "engine/hardware.h"
+#include "engine/io/json.h"
 #include "kernels/library/libraries.h"
 #include "train/machine.h"
 
@@ -49,13 +49,6 @@ ordered_json document_of(const std::vector<bench::KernelMeasurement>& rows,
           {"rows", all}};
 }
 
-void write_file(const std::string& path, const ordered_json& document) {
-  std::ofstream out(path);
-  out << document.dump(1) << '\n';
-  out.close();
-  engine::require(out.good(), "--out: '" + path + "' could not be written");
-}
-
 void bench_kernels(const Asked& asked, const Globals& globals) {
   if (globals.device && !engine::parse_device(*globals.device).is_cpu())
     throw engine::Error(
@@ -83,7 +76,7 @@ void bench_kernels(const Asked& asked, const Globals& globals) {
   progress.clear();
   if (rows.empty()) throw engine::UsageError("--only: no row's name has '" + asked.only + "'");
   const ordered_json document = document_of(rows, ceilings, asked);
-  if (!asked.file.empty()) write_file(asked.file, document);
+  if (!asked.file.empty()) engine::write_json(asked.file, document);
   print(globals, document, bench::kernel_table(document));
 }
 

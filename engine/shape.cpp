@@ -39,6 +39,13 @@ std::string Shape::str() const {
   return s + "]";
 }
 
+std::array<int64_t, Shape::kMaxRank> Shape::padded(int64_t front) const {
+  std::array<int64_t, kMaxRank> out;
+  out.fill(front);
+  std::copy(begin(), end(), out.end() - rank_);
+  return out;
+}
+
 bool operator==(const Shape& a, const Shape& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end());
 }

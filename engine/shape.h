@@ -28,6 +28,8 @@ class Shape {
   int64_t count() const;             // product of the extents; 1 for rank 0
   Shape contiguous_strides() const;  // row-major, in elements
   std::string str() const;           // "[2, 3]"
+  // All six axes of a kernel: `front` for those this has not, then its own.
+  std::array<int64_t, kMaxRank> padded(int64_t front) const;
 
   friend bool operator==(const Shape& a, const Shape& b);
 

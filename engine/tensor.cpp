@@ -28,15 +28,6 @@ bool is_floating(Dtype dtype) {
   return dtype == Dtype::f64 || dtype == Dtype::f32 || dtype == Dtype::bf16;
 }
 
-namespace {
-std::array<int64_t, 6> padded(const Shape& s, int64_t front) {
-  std::array<int64_t, 6> out;
-  out.fill(front);
-  for (int i = 0; i < s.rank(); ++i) out[out.size() - static_cast<size_t>(s.rank() - i)] = s[i];
-  return out;
-}
-}  // namespace
-
 Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
   for (int64_t extent : shape)
     require(extent >= 0,
@@ -184,9 +175,9 @@ void Tensor::copy_from(const Tensor& source) const {
   dispatch(device_, [&](auto on) {
     return kernels::copy(on, {.from = source.data(),
                               .to = data(),
-                              .extents = padded(shape_, 1),
-                              .from_strides = padded(source.strides(), 0),
-                              .to_strides = padded(strides_, 0),
+                              .extents = shape_.padded(1),
+                              .from_strides = source.strides().padded(0),
+                              .to_strides = strides_.padded(0),
                               .from_dtype = source.dtype(),
                               .to_dtype = dtype_});
   });

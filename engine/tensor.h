@@ -19,6 +19,9 @@ using VarId = uint64_t;
 
 const char* name_of(Dtype dtype);  // "float32", …
 bool is_floating(Dtype dtype);
+// What weights, statistics and sums are kept in beside floating values of `dtype`: float32 beside
+// bfloat16, else the same.
+constexpr Dtype master_of(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
 
 template <class T>
 constexpr Dtype dtype_of();
@@ -109,9 +112,6 @@ class Tensor {
   VarId var() const { return var_; }
   Tensor as_variable(VarId var) const;
   Tensor detached() const { return as_variable(0); }
-
-  // True when no other tensor shares the bytes.
-  bool is_unique() const { return storage_.use_count() == 1; }
 
  private:
   std::shared_ptr<Storage> storage_;

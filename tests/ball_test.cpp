@@ -136,7 +136,7 @@ TEST_CASE("an image's step does not depend on the batch", "[ball]") {
 TEST_CASE("ball_step says what must hold", "[ball]") {
   const Tensor x = Tensor::zeros({1, 2});
   CHECK_THROWS_WITH(ball_step(x, Tensor::zeros({2, 2}), x, {}),
-                    "ball_step: gradient must be float32 [1, 2] like x, got float32 [2, 2]");
+                    "ball_step: gradient must be float32 [1, 2], got float32 [2, 2]");
   CHECK_THROWS_WITH(ball_project(x, x, Norm::linf, -1),
                     "ball_project: eps must be finite and not negative, got -1");
   const Tensor wide = Tensor::zeros({2, 2});

@@ -149,7 +149,7 @@ TEST_CASE("batch norm: bad input is named") {
   CHECK_THROWS_WITH(batch_norm_train(x, Tensor::zeros({2}), {}, {}, {}, {}, Activation::none),
                     Contains("gamma must be float32 [3], got float32 [2]"));
   CHECK_THROWS_WITH(batch_norm_train(x, {}, {}, {}, {}, Tensor::zeros({3}), Activation::none),
-                    Contains("residual must be like x"));
+                    Contains("residual must be float32"));
   CHECK_THROWS_WITH(batch_norm_eval(x, {}, {}, Tensor::zeros({3}), Tensor{}, {}, Activation::none),
                     Contains("running_var must be"));
 }

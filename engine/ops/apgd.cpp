@@ -9,16 +9,6 @@
 
 namespace moat::engine {
 
-namespace {
-
-int64_t pixels_of(const Tensor& images) {
-  int64_t pixels = 1;
-  for (int axis = 1; axis < images.rank(); ++axis) pixels *= images.dim(axis);
-  return pixels;
-}
-
-}  // namespace
-
 Tensor apgd_step(const Tensor& x, const Tensor& previous, const Tensor& gradient,
                  const Tensor& center, const Tensor& steps, const ApgdStep& step) {
   require(x.defined() && x.rank() >= 1 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),

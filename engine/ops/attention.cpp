@@ -52,8 +52,8 @@ Tensor attention(const Tensor& qkv_any, int heads) {
           });
   const Tensor qkv = qkv_any.contiguous();
   const Tensor y = Tensor::empty({batch, tokens, heads * head_width}, qkv.dtype(), qkv.device());
-  const Tensor log_sum_exp = Tensor::empty(
-      {batch, heads, tokens}, qkv.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, qkv.device());
+  const Tensor log_sum_exp =
+      Tensor::empty({batch, heads, tokens}, master_of(qkv.dtype()), qkv.device());
   const kernels::Attention args{.qkv = qkv.data(),
                                 .y = y.data(),
                                 .log_sum_exp = log_sum_exp.data(),

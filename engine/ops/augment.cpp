@@ -33,7 +33,7 @@ Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Aug
   if (how.cutout_fill.defined())
     require_operand("augment", "cutout_fill", how.cutout_fill, {images.dim(3)}, Dtype::f32);
   const Tensor bytes = images.contiguous(), samples = ids.contiguous(),
-               fill = how.cutout_fill.defined() ? how.cutout_fill.contiguous() : Tensor{},
+               fill = how.cutout_fill.contiguous(),
                y = Tensor::empty(images.shape(), Dtype::f32, images.device());
   dispatch(common_device({images, ids, fill}), [&](auto on) {
     return kernels::augment(on, {.images = bytes.data_as<uint8_t>(),

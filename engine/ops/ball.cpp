@@ -3,42 +3,32 @@
 #include <cmath>
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 
 namespace moat::engine {
 
 namespace {
-
-void require_images(const char* op, const char* what, const Tensor& t, const Tensor& x) {
-  require(t.defined() && t.shape() == x.shape() && t.dtype() == x.dtype(), [&] {
-    return text(
-        op, ": ", what, " must be ", name_of(x.dtype()), " ", x.shape().str(), " like x, ",
-        t.defined() ? text("got ", name_of(t.dtype()), " ", t.shape().str()) : "got nothing");
-  });
-}
 
 // gradient and velocity may be undefined.
 Tensor stepped(const char* op, const Tensor& x, const Tensor& gradient, const Tensor& center,
                const BallStep& step, const Tensor& velocity) {
   require(x.defined() && x.rank() >= 1 && (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64),
           [&] { return text(op, ": x must be float32 or float64 [n, …]"); });
-  require_images(op, "center", center, x);
+  require_operand(op, "center", center, x.shape(), x.dtype());
   require(std::isfinite(step.eps) && step.eps >= 0,
           [&] { return text(op, ": eps must be finite and not negative, got ", step.eps); });
   require(std::isfinite(step.step) && std::isfinite(step.momentum), [&] {
     return text(op, ": step and momentum must be finite, got ", step.step, " and ", step.momentum);
   });
-  const Tensor from = x.contiguous(), around = center.contiguous(),
-               g = gradient.defined() ? gradient.contiguous() : gradient,
+  const Tensor from = x.contiguous(), around = center.contiguous(), g = gradient.contiguous(),
                y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  int64_t pixels = 1;
-  for (int axis = 1; axis < x.rank(); ++axis) pixels *= x.dim(axis);
   const kernels::BallStep args{.x = from.data(),
                                .gradient = g.data(),
                                .center = around.data(),
                                .velocity = velocity.data(),
                                .y = y.data(),
                                .images = to_int(x.dim(0)),
-                               .pixels = to_int(pixels),
+                               .pixels = to_int(pixels_of(x)),
                                .norm = step.norm,
                                .eps = step.eps,
                                .step = step.step,
@@ -54,9 +44,9 @@ Tensor stepped(const char* op, const Tensor& x, const Tensor& gradient, const Te
 
 Tensor ball_step(const Tensor& x, const Tensor& gradient, const Tensor& center,
                  const BallStep& step, const Tensor& velocity) {
-  require_images("ball_step", "gradient", gradient, x);
+  require_operand("ball_step", "gradient", gradient, x.shape(), x.dtype());
   if (velocity.defined()) {
-    require_images("ball_step", "velocity", velocity, x);
+    require_operand("ball_step", "velocity", velocity, x.shape(), x.dtype());
     require(velocity.is_contiguous(),
             "ball_step: velocity is updated in place and must be contiguous, got a strided view");
   }

@@ -15,7 +15,7 @@ Conv2dGeometry conv_geometry(const char* op, const Tensor& x, const Tensor& filt
     return text(op, ": x must be [n, h, w, c_in] and filter [c_out, r, s, c_in], got ",
                 x.shape().str(), " and ", filter.shape().str());
   });
-  const Dtype master = x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Dtype master = master_of(x.dtype());
   require(is_floating(x.dtype()) && filter.dtype() == master, [&] {
     return text(op, ": a ", name_of(x.dtype()), " x needs a ", name_of(master), " filter, got ",
                 name_of(filter.dtype()));
@@ -81,13 +81,10 @@ kernels::ConvActivation conv_activation(Activation activation) {
                                         : kernels::ConvActivation::none;
 }
 
-Tensor contiguous_or_undefined(const Tensor& x) { return x.defined() ? x.contiguous() : x; }
-
 Tensor conv_gate_grad(const Tensor& d_pre, const Tensor& y, const Tensor& residual,
                       const Tensor& bias, const Tensor& offsets) {
-  const Tensor d = d_pre.contiguous(), added = contiguous_or_undefined(residual);
-  const Tensor d_gate =
-      Tensor::empty({y.dim(0)}, y.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32, y.device());
+  const Tensor d = d_pre.contiguous(), added = residual.contiguous();
+  const Tensor d_gate = Tensor::empty({y.dim(0)}, master_of(y.dtype()), y.device());
   dispatch(y.device(), [&](auto on) {
     return kernels::conv_gate_grad(
         on, {.d_pre = d.data(),

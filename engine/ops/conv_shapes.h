@@ -21,7 +21,6 @@ kernels::FilterForm packed_form(const PackedConv2d& packed);
 const Tensor& packed_filter(const PackedConv2d& packed, kernels::FilterUse use);
 
 kernels::ConvActivation conv_activation(Activation activation);
-Tensor contiguous_or_undefined(const Tensor& x);
 
 // The gradient of the gate [n] in y = activation(convolution · gate + bias + residual), d_pre being
 // that of what the activation sees; see conv_gate_grad.h. bias: [segments, c_out] or undefined.

@@ -65,14 +65,6 @@ Tensor unary(const char* name, UnaryOp op, const Tensor& x_any, double p = 0, do
   });
 }
 
-// Strides of the kernel's six axes; the shape's axes are the last ones.
-std::array<int64_t, 6> padded(const Shape& s, int64_t front) {
-  std::array<int64_t, 6> out;
-  out.fill(front);
-  for (int i = 0; i < s.rank(); ++i) out[out.size() - static_cast<size_t>(s.rank() - i)] = s[i];
-  return out;
-}
-
 // The map alone, without a tape; operands may be views.
 Tensor binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b,
               Where where = Where::here()) {
@@ -91,9 +83,9 @@ Tensor binary(const char* name, BinaryOp op, const Tensor& a, const Tensor& b,
     return kernels::binary(on, {.a = a.data(),
                                 .b = b.data(),
                                 .y = y.data(),
-                                .extents = padded(shape, 1),
-                                .a_strides = padded(a.expanded(shape).strides(), 0),
-                                .b_strides = padded(b.expanded(shape).strides(), 0),
+                                .extents = shape.padded(1),
+                                .a_strides = a.expanded(shape).strides().padded(0),
+                                .b_strides = b.expanded(shape).strides().padded(0),
                                 .op = op,
                                 .dtype = y.dtype()});
   });

@@ -11,9 +11,6 @@ namespace {
 
 using kernels::Transpose;
 
-// What weights are kept in beside rows of `dtype`.
-Dtype master_of(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
-
 const int32_t* gather_index(const Routing& routing, Rows rows) {
   return rows == Rows::gathered ? routing.row_token.data_as<int32_t>() : nullptr;
 }
@@ -78,12 +75,12 @@ void require_operands(const Tensor& x, const Tensor& w, const Tensor& bias, cons
   const Shape shape{routing.offsets.size() - 1, w.rank() == 3 ? w.dim(1) : 0, x.dim(1)};
   require(w.defined() && w.shape() == shape && w.dtype() == dtype, [&] {
     return text("grouped_gemm: w must be ", name_of(dtype), " [", shape[0], ", n, ", shape[2],
-                "], got ", name_of(w.dtype()), " ", w.shape().str());
+                "], got ", described(w));
   });
   require(!bias.defined() || (bias.shape() == Shape{shape[0], shape[1]} && bias.dtype() == dtype),
           [&] {
             return text("grouped_gemm: bias must be ", name_of(dtype), " [", shape[0], ", ",
-                        shape[1], "], got ", name_of(bias.dtype()), " ", bias.shape().str());
+                        shape[1], "], got ", described(bias));
           });
 }
 
@@ -93,7 +90,7 @@ Tensor grouped_gemm(const Tensor& x, const Tensor& w, const Tensor& bias, const 
                     Rows rows) {
   require_operands(x, w, bias, routing, rows);
   const Tensor input = x.contiguous(), weights = w.detached().to(x.dtype()).contiguous(),
-               offset = bias.defined() ? bias.contiguous() : bias;
+               offset = bias.contiguous();
   const Tensor y = product(input, weights, Transpose::yes, offset, routing, rows);
   const Tensor saved_x = is_differentiated(w) || is_differentiated(bias) ? input : Tensor{},
                saved_w = is_differentiated(x) ? weights : Tensor{};

@@ -23,15 +23,13 @@ Tensor fab_step(const Tensor& x, const Tensor& center, const Tensor& gradient,
           });
   const Tensor from = x.contiguous(), around = center.contiguous(), g = gradient.contiguous(),
                d = difference.contiguous(), y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  int64_t pixels = 1;
-  for (int axis = 1; axis < x.rank(); ++axis) pixels *= x.dim(axis);
   const kernels::FabStep args{.x = from.data(),
                               .center = around.data(),
                               .gradient = g.data(),
                               .difference = d.data(),
                               .y = y.data(),
                               .images = to_int(x.dim(0)),
-                              .pixels = to_int(pixels),
+                              .pixels = to_int(pixels_of(x)),
                               .norm = step.norm,
                               .pull = step.pull,
                               .overshoot = step.overshoot,

@@ -22,9 +22,4 @@ Tensor find_nonfinite(const Tensor& x) {
 
 int64_t count_nonfinite(const Tensor& x) { return find_nonfinite(x).to_vector<int64_t>()[0]; }
 
-int64_t first_nonfinite(const Tensor& x) {
-  const auto found = find_nonfinite(x).to_vector<int64_t>();
-  return found[0] > 0 ? found[1] : -1;
-}
-
 }  // namespace moat::engine

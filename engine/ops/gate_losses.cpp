@@ -27,8 +27,7 @@ Args common(const Tensor& x, const Gate& gate) {
 Tensor gate_losses(const Tensor& logits, const Gate& gate) {
   require(logits.defined() && logits.rank() == 2 && gate.experts.defined() &&
               gate.experts.dim(0) == logits.dim(0) &&
-              gate.log_sum_exp.dtype() ==
-                  (logits.dtype() == Dtype::bf16 ? Dtype::f32 : logits.dtype()) &&
+              gate.log_sum_exp.dtype() == master_of(logits.dtype()) &&
               (!gate.noisy_logits.defined() || gate.noisy_logits.shape() == logits.shape()),
           "gate_losses: the gate must come from topk_gate of these logits");
   const Tensor x = logits.contiguous();

@@ -27,7 +27,7 @@ void require_segments(const char* op, const Tensor& x, const Segments& segments,
   require(end == x.dim(0), [&] {
     return text(op, ": the segments must cover the batch of ", x.dim(0), ", they end at ", end);
   });
-  const Dtype gate_dtype = x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Dtype gate_dtype = master_of(x.dtype());
   require(!gate.defined() || (gate.shape() == Shape{x.dim(0)} && gate.dtype() == gate_dtype), [&] {
     return text(op, ": gate must be ", name_of(gate_dtype), " [", x.dim(0), "], got ",
                 name_of(gate.dtype()), " ", gate.shape().str());
@@ -37,7 +37,7 @@ void require_segments(const char* op, const Tensor& x, const Segments& segments,
 Tensor convolved(const Tensor& x, const Tensor& filters, FilterForm form, const Tensor& bias,
                  const Tensor& residual, const Segments& segments, const Conv2dGeometry& g,
                  Activation activation) {
-  const Tensor input = x.contiguous(), added = contiguous_or_undefined(residual);
+  const Tensor input = x.contiguous(), added = residual.contiguous();
   const Tensor y = Tensor::empty(conv_output_shape(x.dim(0), g), g.dtype, x.device());
   const kernels::GroupedConv2d args{.x = input.data(),
                                     .filters = filters.data(),
@@ -59,7 +59,7 @@ Tensor convolved(const Tensor& x, const Tensor& filters, FilterForm form, const 
 
 Tensor input_grad(const Tensor& d_y, const Tensor& filters, FilterForm form,
                   const Segments& segments, const Conv2dGeometry& g, const Finish& finish) {
-  const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(finish.added);
+  const Tensor d = d_y.contiguous(), added = finish.added.contiguous();
   const Tensor d_x = Tensor::empty({d.dim(0), g.height, g.width, g.c_in}, g.dtype, d.device());
   const kernels::GroupedConv2dInputGrad args{.d_y = d.data(),
                                              .filters = filters.data(),

@@ -52,15 +52,14 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& gamma_any, const Tensor& be
                 gamma_any.defined() ? "gamma" : "beta", " alone");
   });
   const int64_t width = x_any.shape().back();
-  const Dtype master = x_any.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Dtype master = master_of(x_any.dtype());
   for (const Tensor* t : {&gamma_any, &beta_any})
     require(!t->defined() || (t->shape() == Shape{width} && t->dtype() == master), [&] {
       return text("layer_norm: ", t == &gamma_any ? "gamma" : "beta", " must be ", name_of(master),
                   " [", width, "], got ", name_of(t->dtype()), " ", t->shape().str());
     });
-  const Tensor x = x_any.contiguous(), y = Tensor::empty(x.shape(), x.dtype(), x.device());
-  const Tensor gamma = gamma_any.defined() ? gamma_any.contiguous() : Tensor{},
-               beta = beta_any.defined() ? beta_any.contiguous() : Tensor{};
+  const Tensor x = x_any.contiguous(), gamma = gamma_any.contiguous(), beta = beta_any.contiguous(),
+               y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const int64_t rows = x.size() / width;
   const Tensor mean = Tensor::empty({rows}, master, x.device()),
                inv_std = Tensor::empty({rows}, master, x.device());

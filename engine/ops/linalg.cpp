@@ -14,8 +14,7 @@ using kernels::Transpose;
 // op(a) · op(b) + bias, for matrices that fit.
 Tensor product(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
                const Tensor& bias, Dtype dtype) {
-  const Tensor left = a.contiguous(), right = b.contiguous(),
-               offset = bias.defined() ? bias.contiguous() : bias;
+  const Tensor left = a.contiguous(), right = b.contiguous(), offset = bias.contiguous();
   const int64_t m = a.dim(transpose_a == Transpose::yes ? 1 : 0),
                 k = a.dim(transpose_a == Transpose::yes ? 0 : 1),
                 n = b.dim(transpose_b == Transpose::yes ? 0 : 1);
@@ -65,7 +64,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
     return text("linear: x must be [rows, in] and weight [out, in], got ", x.shape().str(), " and ",
                 weight.shape().str());
   });
-  const Dtype master = x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+  const Dtype master = master_of(x.dtype());
   require(is_floating(x.dtype()) && weight.dtype() == master, [&] {
     return text("linear: a ", name_of(x.dtype()), " x needs a ", name_of(master), " weight, got ",
                 name_of(weight.dtype()));

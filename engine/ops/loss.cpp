@@ -53,8 +53,7 @@ void require_labels(const char* op, const Tensor& labels, const Tensor& logits,
 
 // targets: undefined for the untargeted form.
 Tensor dlr_rows(const char* op, const Tensor& logits, const Tensor& labels, const Tensor& targets) {
-  const Tensor z = logits.contiguous(), y = labels.contiguous(),
-               t = targets.defined() ? targets.contiguous() : targets,
+  const Tensor z = logits.contiguous(), y = labels.contiguous(), t = targets.contiguous(),
                values = Tensor::empty({z.dim(0)}, z.dtype(), z.device());
   const Rows size = rows_of(z);
   const int32_t* targeted = t.defined() ? t.data_as<int32_t>() : nullptr;

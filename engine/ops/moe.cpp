@@ -1,6 +1,7 @@
 #include "engine/ops/moe.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "engine/ops/routing.h"
 #include "engine/tape.h"
 
@@ -8,21 +9,15 @@ namespace moat::engine {
 
 namespace {
 
-Dtype compute_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
-
 // Scores in float32, float64 or one other format.
 void require_scores(const char* op, const Tensor& x, Dtype other = Dtype::f32) {
   require(x.defined() && x.rank() == 2 &&
               (x.dtype() == Dtype::f32 || x.dtype() == Dtype::f64 || x.dtype() == other),
           [&] {
             return text(op, ": scores must be float32 or float64 [tokens, experts], got ",
-                        x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing");
+                        described(x));
           });
 }
-
-}  // namespace
-
-namespace {
 
 void require_gate_options(const Tensor& logits, int k, GateForm form, const GateOptions& options) {
   const Tensor& bias = options.bias;
@@ -34,10 +29,9 @@ void require_gate_options(const Tensor& logits, int k, GateForm form, const Gate
   });
   require(!bias.defined() || form == GateForm::sigmoid_topk,
           "topk_gate: only the form sigmoid_topk takes a bias");
-  const Dtype dtype = compute_dtype(logits.dtype());
+  const Dtype dtype = master_of(logits.dtype());
   require(!bias.defined() || (bias.shape() == Shape{n} && bias.dtype() == dtype), [&] {
-    return text("topk_gate: bias must be ", name_of(dtype), " [", n, "], got ",
-                name_of(bias.dtype()), " ", bias.shape().str());
+    return text("topk_gate: bias must be ", name_of(dtype), " [", n, "], got ", described(bias));
   });
   require(noise.deviation >= 0, [&] {
     return text("topk_gate: the noise must not have a negative deviation, got ", noise.deviation);
@@ -63,11 +57,10 @@ Gate topk_gate(const Tensor& logits, int k, GateForm form, const GateOptions& op
   require_scores("topk_gate", logits, Dtype::bf16);
   require_gate_options(logits, k, form, options);
   const GateNoise& noise = options.noise;
-  const auto compact = [](const Tensor& t) { return t.defined() ? t.contiguous() : t; };
-  const Tensor x = logits.contiguous(), bias = compact(options.bias),
-               samples = compact(noise.samples);
+  const Tensor x = logits.contiguous(), bias = options.bias.contiguous(),
+               samples = noise.samples.contiguous();
   const int64_t tokens = x.dim(0);
-  const Dtype dtype = compute_dtype(x.dtype());
+  const Dtype dtype = master_of(x.dtype());
   Gate gate{
       .weights = Tensor::empty({tokens, k}, dtype, x.device()),
       .experts = Tensor::empty({tokens, k}, Dtype::i32, x.device()),

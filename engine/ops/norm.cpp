@@ -1,15 +1,13 @@
 #include "engine/ops/norm.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "engine/tape.h"
 #include "kernels/vision/batch_norm.h"
 
 namespace moat::engine {
 
 namespace {
-
-// Per-channel tensors are float64 beside a float64 x, else float32.
-Dtype channel_dtype(const Tensor& x) { return x.dtype() == Dtype::f64 ? Dtype::f64 : Dtype::f32; }
 
 kernels::NormActivation kernel_activation(Activation activation) {
   return activation == Activation::relu ? kernels::NormActivation::relu
@@ -20,7 +18,7 @@ void require_channels(const char* name, const char* what, const Tensor& t, int64
                       Dtype dtype) {
   require(t.shape() == Shape{channels} && t.dtype() == dtype, [&] {
     return text(name, ": ", what, " must be ", name_of(dtype), " [", channels, "], got ",
-                name_of(t.dtype()), " ", t.shape().str());
+                described(t));
   });
 }
 
@@ -31,30 +29,23 @@ struct Operands {
 
   Operands(const char* name, const Tensor& x_any, const Tensor& gamma_any, const Tensor& beta_any,
            const Tensor& residual_any)
-      : x(x_any.contiguous()) {
+      : x(x_any.contiguous()),
+        gamma(gamma_any.contiguous()),
+        beta(beta_any.contiguous()),
+        residual(residual_any.contiguous()) {
     require(x.rank() >= 1 && is_floating(x.dtype()) && x.shape().back() > 0, [&] {
       return text(name, ": x must be floating-point [..., channels], got ", name_of(x.dtype()), " ",
                   x.shape().str());
     });
     channels = x.shape().back();
     rows = x.size() / channels;
-    if (gamma_any.defined()) {
-      require_channels(name, "gamma", gamma_any, channels, channel_dtype(x));
-      gamma = gamma_any.contiguous();
-    }
-    if (beta_any.defined()) {
-      require_channels(name, "beta", beta_any, channels, channel_dtype(x));
-      beta = beta_any.contiguous();
-    }
-    if (!residual_any.defined()) return;
-    require(residual_any.shape() == x.shape() && residual_any.dtype() == x.dtype(), [&] {
-      return text(name, ": residual must be like x, ", name_of(x.dtype()), " ", x.shape().str(),
-                  ", got ", name_of(residual_any.dtype()), " ", residual_any.shape().str());
-    });
-    residual = residual_any.contiguous();
+    const Dtype dtype = master_of(x.dtype());
+    if (gamma.defined()) require_channels(name, "gamma", gamma, channels, dtype);
+    if (beta.defined()) require_channels(name, "beta", beta, channels, dtype);
+    if (residual.defined()) require_operand(name, "residual", residual, x.shape(), x.dtype());
   }
 
-  Tensor per_channel() const { return Tensor::empty({channels}, channel_dtype(x), x.device()); }
+  Tensor per_channel() const { return Tensor::empty({channels}, master_of(x.dtype()), x.device()); }
 };
 
 // What the gradient is computed from. x is undefined when it is not needed.
@@ -103,7 +94,7 @@ Tensor batch_norm_train(const Tensor& x, const Tensor& gamma, const Tensor& beta
   });
   for (const Tensor* running : {&running_mean, &running_var}) {
     if (!running->defined()) continue;
-    require_channels(name, "a running statistic", *running, in.channels, channel_dtype(x));
+    require_channels(name, "a running statistic", *running, in.channels, master_of(x.dtype()));
     require(running->is_contiguous(), [&] {
       return text(name, ": a running statistic must be contiguous, it is updated in place");
     });
@@ -145,8 +136,8 @@ Tensor batch_norm_eval(const Tensor& x, const Tensor& gamma, const Tensor& beta,
                        const BatchNormOptions& options) {
   const char* name = "batch_norm_eval";
   const Operands in(name, x, gamma, beta, residual);
-  require_channels(name, "running_mean", running_mean, in.channels, channel_dtype(x));
-  require_channels(name, "running_var", running_var, in.channels, channel_dtype(x));
+  require_channels(name, "running_mean", running_mean, in.channels, master_of(x.dtype()));
+  require_channels(name, "running_var", running_var, in.channels, master_of(x.dtype()));
   const Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
   const Tensor mean = running_mean.contiguous(), var = running_var.contiguous(),
                inv_std = in.per_channel();
@@ -199,8 +190,7 @@ FoldedConv fold_batch_norm(const Tensor& filter_any, const Tensor& gamma, const 
     if (t->defined()) require_channels(name, "gamma and beta", *t, channels, filter.dtype());
   require_channels(name, "running_mean", running_mean, rows / experts, filter.dtype());
   require_channels(name, "running_var", running_var, channels, filter.dtype());
-  const Tensor scale = gamma.defined() ? gamma.contiguous() : Tensor{},
-               shift = beta.defined() ? beta.contiguous() : Tensor{},
+  const Tensor scale = gamma.contiguous(), shift = beta.contiguous(),
                mean = running_mean.contiguous(), var = running_var.contiguous();
   const FoldedConv out{Tensor::empty(filter.shape(), filter.dtype(), filter.device()),
                        Tensor::empty({rows}, filter.dtype(), filter.device())};

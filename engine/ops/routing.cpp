@@ -1,6 +1,7 @@
 #include "engine/ops/routing.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/operand.h"
 #include "engine/tape.h"
 #include "kernels/routing/combine_rows.h"
 #include "kernels/routing/dispatch_rows.h"
@@ -9,13 +10,6 @@
 namespace moat::engine {
 
 namespace {
-
-std::string given(const Tensor& x) {
-  return x.defined() ? text(name_of(x.dtype()), " ", x.shape().str()) : "nothing";
-}
-
-// What a weight is stored as beside rows of `dtype`.
-Dtype weight_dtype(Dtype dtype) { return dtype == Dtype::bf16 ? Dtype::f32 : dtype; }
 
 // weights undefined: every one is 1.
 Tensor combined(const Tensor& rows, const Tensor& weights, const Routing& routing) {
@@ -40,7 +34,7 @@ Tensor combined(const Tensor& rows, const Tensor& weights, const Routing& routin
 void require_rows(const char* op, const char* name, const Tensor& x, int64_t rows) {
   require(x.defined() && x.rank() == 2 && is_floating(x.dtype()) && x.dim(0) == rows, [&] {
     return text(op, ": ", name, " must be floating [", rows, ", width] for this routing, got ",
-                given(x));
+                described(x));
   });
 }
 
@@ -52,7 +46,7 @@ void require_routing(const char* op, const Routing& routing) {
 void require_experts(const char* op, const Tensor& experts, int rank, int64_t num_experts) {
   require(experts.defined() && experts.dtype() == Dtype::i32 && experts.rank() == rank, [&] {
     return text(op, ": experts must be int32 ", rank == 1 ? "[tokens]" : "[tokens, k]", ", got ",
-                given(experts));
+                described(experts));
   });
   if (!experts.device().is_cpu()) return;  // the kernels skip what is out of range
   const std::vector<int32_t> values = experts.to_vector<int32_t>();
@@ -74,10 +68,9 @@ Routing route_tokens(const Tensor& experts, int num_experts, const RoutingOption
               (is_floating(priority.dtype()) && priority.shape() == Shape{experts.dim(0)}),
           [&] {
             return text("route_tokens: priority must be floating [", experts.dim(0), "], got ",
-                        given(priority));
+                        described(priority));
           });
-  const Tensor chosen = experts.contiguous(),
-               order = priority.defined() ? priority.contiguous() : priority;
+  const Tensor chosen = experts.contiguous(), order = priority.contiguous();
   const Device device = common_device({chosen, order});
   Routing routing{.offsets = Tensor::empty({num_experts + 1}, Dtype::i32, device),
                   .row_token = Tensor::empty({chosen.size()}, Dtype::i32, device),
@@ -125,10 +118,10 @@ Tensor combine_rows(const Tensor& rows, const Tensor& weights, const Routing& ro
   require_routing("combine_rows", routing);
   require_rows("combine_rows", "rows", rows, routing.row_token.size());
   require(weights.defined() && weights.shape() == routing.slot_of.shape() &&
-              weights.dtype() == weight_dtype(rows.dtype()),
+              weights.dtype() == master_of(rows.dtype()),
           [&] {
-            return text("combine_rows: weights must be ", name_of(weight_dtype(rows.dtype())), " ",
-                        routing.slot_of.shape().str(), ", got ", given(weights));
+            return text("combine_rows: weights must be ", name_of(master_of(rows.dtype())), " ",
+                        routing.slot_of.shape().str(), ", got ", described(weights));
           });
   const Tensor r = rows.contiguous(), w = weights.contiguous();
   const Tensor saved_rows = is_differentiated(weights) ? r : Tensor{};

@@ -16,7 +16,7 @@ namespace {
 
 Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const Tensor& filter, FilterForm form,
                  const Tensor& bias, const Tensor& residual, Activation activation) {
-  const Tensor input = x.contiguous(), added = contiguous_or_undefined(residual);
+  const Tensor input = x.contiguous(), added = residual.contiguous();
   const Tensor y = Tensor::empty(conv_output_shape(x.dim(0), g), g.dtype, x.device());
   const kernels::Conv2d args{.x = input.data(),
                              .filter = filter.data(),
@@ -36,7 +36,7 @@ Tensor convolved(const Tensor& x, const Conv2dGeometry& g, const Tensor& filter,
 
 Tensor input_grad(const Tensor& d_y, const Conv2dGeometry& g, const Tensor& filter, FilterForm form,
                   const Finish& finish) {
-  const Tensor d = d_y.contiguous(), added = contiguous_or_undefined(finish.added);
+  const Tensor d = d_y.contiguous(), added = finish.added.contiguous();
   const Tensor d_x = Tensor::empty({d.dim(0), g.height, g.width, g.c_in}, g.dtype, d.device());
   const kernels::Conv2dInputGrad args{.d_y = d.data(),
                                       .filter = filter.data(),

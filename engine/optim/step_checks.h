@@ -1,5 +1,6 @@
 #pragma once
 
+#include "engine/ops/operand.h"
 #include "engine/tensor.h"
 
 namespace moat::engine {
@@ -18,8 +19,7 @@ inline void require_buffer(const char* op, const char* what, const Tensor& t,
               t.is_contiguous(),
           [&] {
             return text(op, ": ", what, " must be contiguous ", name_of(weights.dtype()), " ",
-                        weights.shape().str(), " like the weights, got ",
-                        t.defined() ? text(name_of(t.dtype()), " ", t.shape().str()) : "nothing");
+                        weights.shape().str(), " like the weights, got ", described(t));
           });
 }
 

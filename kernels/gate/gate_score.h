@@ -33,15 +33,6 @@ constexpr std::array<C, 2> noise_of_pair(const GateNoise& a, int64_t token, int 
   return {static_cast<C>(a.deviation * z[0]), static_cast<C>(a.deviation * z[1])};
 }
 
-// The logit of one expert with its noise.
-template <class C>
-constexpr C noisy_logit(C x, const GateNoise& noise, int64_t token, int expert) {
-  x = without_nan(x);
-  if (noise.deviation == 0) return x;
-  const auto pair = noise_of_pair<C>(noise, token, expert / 2);
-  return x + (expert % 2 == 0 ? pair[0] : pair[1]);
-}
-
 // What selection compares; x is the (noisy) logit, not NaN. The score of -inf is -inf.
 template <class C>
 constexpr C selection_score(GateForm form, C x, C bias) {
