@@ -42,9 +42,9 @@ Tape* Tape::active() { return active_tape; }
 Tensor Tape::watch(const Tensor& x) const { return x.as_variable(next_var()); }
 
 void Tape::record(const char* op, const Tensors& inputs, Tensors& outputs, FinishingVjp vjp,
-                  bool finishes, Source source) {
+                  Finishes finishes, Source source) {
   if (std::none_of(inputs.begin(), inputs.end(), [&](const Tensor& x) { return sees(x); })) return;
-  Node node{op, {}, {}, std::move(vjp), finishes, {}, {}};
+  Node node{op, {}, {}, std::move(vjp), finishes == Finishes::yes, {}, {}};
   node.inputs.reserve(inputs.size());
   for (const Tensor& x : inputs) node.inputs.push_back(sees(x) ? x.var() : 0);
   // What an op reads twice has a gradient that is not whole yet when its kernel writes a part.
@@ -128,21 +128,22 @@ FinishingVjp plain(Vjp vjp) {
 
 Tensors recorded(const char* op, const Tensors& inputs, Tensors outputs, Vjp vjp) {
   if (active_tape)
-    active_tape->record(op, inputs, outputs, plain(std::move(vjp)), false, Source::any);
+    active_tape->record(op, inputs, outputs, plain(std::move(vjp)), Finishes::no, Source::any);
   return outputs;
 }
 
 Tensor recorded(const char* op, const Tensors& inputs, const Tensor& output, Vjp vjp,
                 Source source) {
   Tensors outputs{output};
-  if (active_tape) active_tape->record(op, inputs, outputs, plain(std::move(vjp)), false, source);
+  if (active_tape)
+    active_tape->record(op, inputs, outputs, plain(std::move(vjp)), Finishes::no, source);
   return outputs[0];
 }
 
 Tensor recorded_finishing(const char* op, const Tensors& inputs, const Tensor& output,
                           FinishingVjp vjp, Source source) {
   Tensors outputs{output};
-  if (active_tape) active_tape->record(op, inputs, outputs, std::move(vjp), true, source);
+  if (active_tape) active_tape->record(op, inputs, outputs, std::move(vjp), Finishes::yes, source);
   return outputs[0];
 }
 

@@ -26,6 +26,9 @@ using FinishingVjp =
 // derivative is the tape's business: the VJP gets the gradient behind it.
 enum class Source { any, relu };
 
+// Whether an op's VJP does what Finish says.
+enum class Finishes { no, yes };
+
 // Gradients by variable, as Tape::gradients() returns them.
 class Gradients {
  public:
@@ -71,7 +74,7 @@ class Tape {
                       BackwardPass pass = BackwardPass::last);
 
   void record(const char* op, const Tensors& inputs, Tensors& outputs, FinishingVjp vjp,
-              bool finishes, Source source);
+              Finishes finishes, Source source);
 
  private:
   struct Node {

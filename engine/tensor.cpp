@@ -1,5 +1,7 @@
 #include "engine/tensor.h"
 
+#include <algorithm>
+
 #include "engine/dispatch.h"
 #include "engine/graph.h"
 #include "kernels/basic/copy.h"
@@ -29,9 +31,16 @@ bool is_floating(Dtype dtype) {
 }
 
 Tensor Tensor::empty(const Shape& shape, Dtype dtype, Device device) {
-  for (int64_t extent : shape)
+  auto bytes = static_cast<int64_t>(kernels::size_of(dtype));
+  for (int64_t extent : shape) {
     require(extent >= 0,
             [&] { return text("a tensor's extents must not be negative, got ", shape.str()); });
+    const bool is_beyond = __builtin_mul_overflow(bytes, std::max<int64_t>(extent, 1), &bytes);
+    require(!is_beyond, [&] {
+      return text("a tensor must have less than 2^63 bytes, got ", name_of(dtype), " ",
+                  shape.str());
+    });
+  }
   Tensor t;
   t.shape_ = shape;
   t.strides_ = shape.contiguous_strides();
@@ -63,7 +72,12 @@ void* Tensor::data() const {
   return static_cast<char*>(storage_->data()) + offset_ * int64_t(kernels::size_of(dtype_));
 }
 
+void Tensor::require_defined(const char* what) const {
+  require(defined(), [&] { return text(what, ": the tensor must be defined, it has no bytes"); });
+}
+
 double Tensor::item() const {
+  require_defined("item()");
   require(size() == 1, [&] { return text("item() needs one element, shape is ", shape_.str()); });
   return to(Device{}).to(Dtype::f64).data_as<double>()[0];
 }
@@ -85,6 +99,10 @@ Tensor Tensor::reshaped(const Shape& shape) const {
   int64_t known = 1;
   int open = -1;
   for (int i = 0; i < to.rank(); ++i) {
+    require(to[i] >= 0 || (to[i] == -1 && open < 0), [&] {
+      return text("reshape: extents must not be negative but for one that is -1, got ",
+                  shape.str());
+    });
     if (to[i] == -1)
       open = i;
     else
@@ -167,6 +185,8 @@ Tensor Tensor::to(Device device) const {
 }
 
 void Tensor::copy_from(const Tensor& source) const {
+  require_defined("copy_from");
+  source.require_defined("copy_from");
   require(source.shape() == shape_, [&] {
     return text("copy_from: shapes must be equal, got ", source.shape().str(), " into ",
                 shape_.str());
@@ -185,6 +205,7 @@ void Tensor::copy_from(const Tensor& source) const {
 }
 
 void Tensor::fill(double value) const {
+  require_defined("fill");
   require(is_contiguous(), "fill: the tensor must be contiguous");
   dispatch(device_, [&](auto on) { return kernels::fill(on, {data(), size(), value, dtype_}); });
   mark_written();

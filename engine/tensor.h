@@ -52,10 +52,12 @@ constexpr Dtype dtype_of<uint8_t>() {
 
 // A value: copying shares the bytes. Copying bytes is spelled clone() or to(). Images are NHWC,
 // filters KRSC. Views (reshaped, permuted, sliced) are not recorded on a tape; the differentiable
-// forms are in engine/ops/shape.h.
+// forms are in engine/ops/shape.h. What reads or writes values (to_vector, item, copy_from, fill)
+// throws for an undefined tensor; the copies and views of one are undefined as well.
 class Tensor {
  public:
   Tensor() = default;  // undefined
+  // Throws for a negative extent, for 2^63 bytes and more, and when the device has no such memory.
   static Tensor empty(const Shape& shape, Dtype dtype = Dtype::f32, Device device = {});
   static Tensor zeros(const Shape& shape, Dtype dtype = Dtype::f32, Device device = {});
   static Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::f32,
@@ -114,6 +116,8 @@ class Tensor {
   Tensor detached() const { return as_variable(0); }
 
  private:
+  void require_defined(const char* what) const;
+
   std::shared_ptr<Storage> storage_;
   Shape shape_, strides_;
   int64_t offset_ = 0;  // elements
@@ -142,6 +146,7 @@ Tensor Tensor::from(const std::vector<T>& values, const Shape& shape, Device dev
 
 template <class T>
 std::vector<T> Tensor::to_vector() const {
+  require_defined("to_vector");
   const Tensor t = to(Device{}).contiguous();
   const T* p = t.data_as<T>();
   return std::vector<T>(p, p + t.size());

@@ -91,6 +91,22 @@ TEST_CASE("tensor errors say what must hold and what was given") {
   CHECK_THROWS_WITH(x.copy_from(counting({3, 2})), Contains("[3, 2] into [2, 3]"));
   CHECK_THROWS_WITH(x.permuted({1, 0}).fill(0), Contains("contiguous"));
   CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1}), Error);
+  const int64_t large = int64_t{1} << 32;
+  CHECK_THROWS_WITH(Tensor::empty({large, large}), Contains("less than 2^63 bytes"));
+  CHECK_THROWS_WITH(Tensor::empty({large << 28}, Dtype::f64), Contains("less than 2^63 bytes"));
+  CHECK_THROWS_WITH(Tensor::zeros({0}).reshaped({-1, -1}),
+                    Contains("one that is -1, got [-1, -1]"));
+  CHECK_THROWS_WITH(x.reshaped({-2, -3}), Contains("[-2, -3]"));
+}
+
+TEST_CASE("values of an undefined tensor are refused in one line", "[tensor]") {
+  const Tensor none, one = Tensor::zeros({});
+  CHECK_THROWS_WITH(none.to_vector<float>(), Contains("to_vector: the tensor must be defined"));
+  CHECK_THROWS_WITH(none.item(), Contains("item(): the tensor must be defined"));
+  CHECK_THROWS_WITH(none.fill(1), Contains("fill: the tensor must be defined"));
+  CHECK_THROWS_WITH(none.copy_from(one), Contains("copy_from: the tensor must be defined"));
+  CHECK_THROWS_WITH(one.copy_from(none), Contains("copy_from: the tensor must be defined"));
+  CHECK_FALSE(none.contiguous().defined());
 }
 
 TEST_CASE("an error carries the place of its caller") {

@@ -31,6 +31,9 @@ struct BatchNorm : Module {
 
   enum class Affine { yes, no };
   explicit BatchNorm(int channels, Affine affine = Affine::yes);
+  // activation(norm(x) + residual): x [..., channels] -> the same; residual like x or undefined. In
+  // Mode::train it updates the running statistics, which eval reads. Throws as batch_norm_train
+  // does.
   Tensor forward(const Tensor& x, Mode mode, const Tensor& residual = {},
                  Activation activation = Activation::none) const;
   void visit(Visitor& v) override;
@@ -38,6 +41,7 @@ struct BatchNorm : Module {
 
 struct Linear : Module {
   Tensor weight, bias;  // [out, in], [out]
+  // x [rows, in] -> x · weightᵀ + bias, [rows, out]; throws as linear() does.
   Tensor forward(const Tensor& x) const;
   void visit(Visitor& v) override;
 };
@@ -64,6 +68,9 @@ class ConvLayer {
   ConvLayer(Tensor filter_bank, int expert_count, const Conv2dOptions& conv_options,
             Norm followed_by = Norm::batch);
 
+  // x [n, h, w, c_in] -> activation(norm(conv(x)) + residual), [n, h', w', width]; residual of that
+  // shape or undefined. With a route x is sorted by expert. Throws when several experts have none,
+  // and as conv2d and the norm do.
   Tensor forward(const Tensor& x, Mode mode, const Route* route, const Tensor& residual,
                  Activation activation) const;
   // The filter with zeros for what does not count.

@@ -5,7 +5,9 @@
 namespace moat::engine {
 
 // Row-wise losses, one value per row (no mean: what happens to a sample depends on the sample
-// alone). logits [rows, classes]; labels int32 [rows] in [0, classes).
+// alone). logits float32 or float64 [rows, classes]; labels int32 [rows] in [0, classes): another
+// label throws on a CPU, and on a GPU, where nobody looks at it, makes the row's value NaN (of
+// targeted_margin: the logit of such a class counts as 0).
 
 Tensor softmax(const Tensor& logits);  // along the last axis, any leading axes
 Tensor log_softmax(const Tensor& logits);

@@ -5,7 +5,8 @@
 namespace moat::engine {
 
 // Reductions over one axis (negative axes count from the back) or over everything. The axis is
-// removed. Sums run in a fixed order in float32 or better, so two runs give the same bits.
+// removed. Sums run in a fixed order in float32 or better, so two runs give the same bits. Of
+// nothing the sum is 0 and the mean NaN; max and argmax throw for an axis without elements.
 
 Tensor sum(const Tensor& x);  // rank 0
 Tensor sum(const Tensor& x, int axis);

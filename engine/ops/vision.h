@@ -38,6 +38,8 @@ PackedConv2d pack_conv2d(const Tensor& filter, const Tensor& bias, const Conv2dO
 Tensor conv2d_packed(const Tensor& x, const PackedConv2d& packed, const Tensor& residual,
                      Activation activation);
 
+// x floating [n, h, w, c] -> [n, h', w', c] with h' = (h + 2 padding - window) / stride + 1.
+// Throws unless the padded image holds the window and padding, which never wins, is at most half.
 Tensor max_pool2d(const Tensor& x, int window, int stride, int padding);  // first maximum at a tie
 Tensor avg_pool2d(const Tensor& x, int window, int stride);
 Tensor global_avg_pool(const Tensor& x);  // [n, h, w, c] -> [n, c]
