@@ -35,6 +35,18 @@ std::string name(const Way& way) {
   return "windows";
 }
 
+// Of packed bfloat16 filters of one expert.
+ConvProduct packed_product(const Conv2dGeometry& g, int n = 1) {
+  GroupedConv2d a{};
+  a.x = reinterpret_cast<const void*>(16);
+  a.n = n;
+  a.experts = 1;
+  a.geometry = g;
+  a.geometry.dtype = Dtype::bf16;
+  a.form = FilterForm::packed;
+  return conv_product(a, Precision::float32);
+}
+
 struct Results {
   std::vector<Bf16> y, d_x;
 };
@@ -245,15 +257,7 @@ TEST_CASE("cuda: walked and gathered pixels give the same bits", "[cuda][grouped
 }
 
 TEST_CASE("cuda: TMA walks over pixels where a step is one tap's", "[cuda][grouped_conv2d_sm90]") {
-  const auto fits = [](const Conv2dGeometry& g) {
-    GroupedConv2d a{};
-    a.n = a.experts = 1;
-    a.x = reinterpret_cast<const void*>(16);
-    a.geometry = g;
-    a.geometry.dtype = Dtype::bf16;
-    a.form = FilterForm::packed;
-    return sm90::fits_walk(conv_product(a, Precision::float32));
-  };
+  const auto fits = [](const Conv2dGeometry& g) { return sm90::fits_walk(packed_product(g)); };
   CHECK(fits(square(7, 64, 8, 3, 1, 1)));
   CHECK(fits(square(56, 128, 8, 3, 2, 1)));
   CHECK(!fits(square(7, 96, 64, 3, 1, 1)));
@@ -297,13 +301,7 @@ TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm
 
 TEST_CASE("cuda: windows are for thin layers", "[cuda][grouped_conv2d_sm90]") {
   const auto fits = [](const Conv2dGeometry& g, int n = 1) {
-    GroupedConv2d a{};
-    a.n = n;
-    a.experts = 1;
-    a.geometry = g;
-    a.geometry.dtype = Dtype::bf16;
-    a.form = FilterForm::packed;
-    return sm90::fits_window(conv_product(a, Precision::float32));
+    return sm90::fits_window(packed_product(g, n));
   };
   CHECK(fits(square(32, 64, 64, 3, 1, 1)));
   CHECK(fits(square(64, 64, 64, 3, 1, 1)));

@@ -30,12 +30,12 @@ Status map_of(TensorMap* map, const uint32_t* data, int rank, int columns, Swizz
                                           .swizzle = swizzle});
 }
 
-enum class Load { plain, hint, plane, plane_hint };
+enum class Load { plain, hint, plane, plane_hint, four_axes };
 
-// The shared memory that each box arrives in, `words` each, to out.
-template <Load Kind>
-__global__ void load_kernel(const __grid_constant__ TensorMap map, Places places, int words,
-                            uint32_t* out) {
+// The shared memory that each of `count` copies arrives in, `words` each, to out: start(i, …)
+// starts one.
+template <class Start>
+__device__ void load_each(int count, int words, uint32_t* out, Start&& start) {
   uint32_t* shared = shared_memory<uint32_t>();
   __shared__ uint64_t barrier;
   if (threadIdx.x == 0) {
@@ -43,24 +43,34 @@ __global__ void load_kernel(const __grid_constant__ TensorMap map, Places places
     ptx::fence_mbarrier_init();
   }
   __syncthreads();
-  for (int i = 0; i < kPlaces; ++i) {
-    const int x = places.at[i][0], y = places.at[i][1], z = places.at[i][2];
+  for (int i = 0; i < count; ++i) {
     if (threadIdx.x == 0) {
       ptx::mbarrier_arrive_expect_tx(&barrier, static_cast<uint32_t>(words) * 4);
-      if constexpr (Kind == Load::plain)
-        ptx::tma_load_2d(shared, &map, &barrier, x, y);
-      else if constexpr (Kind == Load::hint)
-        ptx::tma_load_2d_hint(shared, &map, &barrier, x, y, ptx::l2_evict_first());
-      else if constexpr (Kind == Load::plane)
-        ptx::tma_load_3d(shared, &map, &barrier, x, y, z);
-      else
-        ptx::tma_load_3d_hint(shared, &map, &barrier, x, y, z, ptx::l2_evict_last());
+      start(i, shared, &barrier);
     }
     ptx::mbarrier_wait(&barrier, static_cast<uint32_t>(i) % 2);
     for (int word = static_cast<int>(threadIdx.x); word < words; word += kThreads)
       out[i * words + word] = shared[word];
     __syncthreads();
   }
+}
+
+template <Load Kind>
+__global__ void load_kernel(const __grid_constant__ TensorMap map, Places places, int words,
+                            uint32_t* out) {
+  load_each(kPlaces, words, out, [&](int i, uint32_t* shared, uint64_t* barrier) {
+    const int x = places.at[i][0], y = places.at[i][1], z = places.at[i][2];
+    if constexpr (Kind == Load::plain)
+      ptx::tma_load_2d(shared, &map, barrier, x, y);
+    else if constexpr (Kind == Load::hint)
+      ptx::tma_load_2d_hint(shared, &map, barrier, x, y, ptx::l2_evict_first());
+    else if constexpr (Kind == Load::plane)
+      ptx::tma_load_3d(shared, &map, barrier, x, y, z);
+    else if constexpr (Kind == Load::plane_hint)
+      ptx::tma_load_3d_hint(shared, &map, barrier, x, y, z, ptx::l2_evict_last());
+    else
+      ptx::tma_load_4d(shared, &map, barrier, x, 0, y, z);
+  });
 }
 
 template <Load Kind>
@@ -72,53 +82,17 @@ Status run_load(Cuda on, const uint32_t* in, uint32_t* out, int columns, Swizzle
   return launch(on, {dim3(1), dim3(kThreads), 8192}, load_kernel<Kind>, map, Places(), words, out);
 }
 
-// Boxes of 2 planes of 8 rows of one row of 64 of a tensor [planes, rows, 1, columns].
-__global__ void load_4d_kernel(const __grid_constant__ TensorMap map, Places places, int words,
-                               uint32_t* out) {
-  uint32_t* shared = shared_memory<uint32_t>();
-  __shared__ uint64_t barrier;
-  if (threadIdx.x == 0) {
-    ptx::mbarrier_init(&barrier, 1);
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
-  for (int i = 0; i < kPlaces; ++i) {
-    if (threadIdx.x == 0) {
-      ptx::mbarrier_arrive_expect_tx(&barrier, static_cast<uint32_t>(words) * 4);
-      ptx::tma_load_4d(shared, &map, &barrier, places.at[i][0], 0, places.at[i][1],
-                       places.at[i][2]);
-    }
-    ptx::mbarrier_wait(&barrier, static_cast<uint32_t>(i) % 2);
-    for (int word = static_cast<int>(threadIdx.x); word < words; word += kThreads)
-      out[i * words + word] = shared[word];
-    __syncthreads();
-  }
-}
-
 struct Copies {
   PixelCopy at[std::size(kPixelCopies)];
 };
 __global__ void load_pixels_kernel(const __grid_constant__ TensorMap map, Copies copies, int words,
                                    uint32_t* out) {
-  uint32_t* shared = shared_memory<uint32_t>();
-  __shared__ uint64_t barrier;
-  if (threadIdx.x == 0) {
-    ptx::mbarrier_init(&barrier, 1);
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
-  for (int i = 0; i < static_cast<int>(std::size(copies.at)); ++i) {
-    const PixelCopy& c = copies.at[i];
-    if (threadIdx.x == 0) {
-      ptx::mbarrier_arrive_expect_tx(&barrier, static_cast<uint32_t>(words) * 4);
-      ptx::tma_load_pixels(shared, &map, &barrier, c.channel, c.x, c.y, c.n,
-                           static_cast<uint16_t>(c.right), static_cast<uint16_t>(c.down));
-    }
-    ptx::mbarrier_wait(&barrier, static_cast<uint32_t>(i) % 2);
-    for (int word = static_cast<int>(threadIdx.x); word < words; word += kThreads)
-      out[i * words + word] = shared[word];
-    __syncthreads();
-  }
+  load_each(static_cast<int>(std::size(copies.at)), words, out,
+            [&](int i, uint32_t* shared, uint64_t* barrier) {
+              const PixelCopy& c = copies.at[i];
+              ptx::tma_load_pixels(shared, &map, barrier, c.channel, c.x, c.y, c.n,
+                                   static_cast<uint16_t>(c.right), static_cast<uint16_t>(c.down));
+            });
 }
 
 // Each block of two brings one box to both: out [blocks, boxes, words].
@@ -257,6 +231,7 @@ Status run_tma_load_hint(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_tma_load_3d(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_load<Load::plane>(on, in, out, 64, Swizzle::b128);
 }
+// Of a tensor [planes, rows, 1, columns], boxes of 2 planes of 8 rows of 64.
 Status run_tma_load_4d(Cuda on, const uint32_t* in, uint32_t* out) {
   TensorMap map;
   const Status s = make_tensor_map(
@@ -268,8 +243,8 @@ Status run_tma_load_4d(Cuda on, const uint32_t* in, uint32_t* out) {
                         .box = {64, 1, kRows, 2},
                         .swizzle = Swizzle::b128});
   if (s != Status::ok) return s;
-  return launch(on, {dim3(1), dim3(kThreads), 8192}, load_4d_kernel, map, Places(), 64 * kRows,
-                out);
+  return launch(on, {dim3(1), dim3(kThreads), 8192}, load_kernel<Load::four_axes>, map, Places(),
+                64 * kRows, out);
 }
 Status run_tma_load_pixels(Cuda on, const uint32_t* in, uint32_t* out) {
   TensorMap map;
