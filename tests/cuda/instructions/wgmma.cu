@@ -19,11 +19,11 @@ struct Operand {
 
   static Status map(TensorMap* map, const uint32_t* data, int rows) {
     const int inner = M == Major::k ? kDepth : rows, outer = M == Major::k ? rows : kDepth;
-    return make_tensor_map(map, {.base = data,
-                                 .extents = {inner, outer},
-                                 .strides = {2, inner * 2},
-                                 .box = {kLine, outer},
-                                 .swizzle = S});
+    return make_tensor_map(map, TiledTensor{.base = data,
+                                            .extents = {inner, outer},
+                                            .strides = {2, inner * 2},
+                                            .box = {kLine, outer},
+                                            .swizzle = S});
   }
   static __device__ void load(unsigned char* shared, const TensorMap* map, uint64_t* barrier,
                               int rows) {
