@@ -29,8 +29,8 @@ struct Image {
 
   __device__ double usable(T g) const {
     constexpr double kLargest = std::numeric_limits<float>::max();
-    if (!(fabs(double{g}) >= (is_linf ? 0 : kFlatGradient))) return 0;
-    return g > 0 ? fmin(double{g}, kLargest) : fmax(double{g}, -kLargest);
+    const double size = fabs(double{g});
+    return size >= (is_linf ? 0 : kFlatGradient) ? copysign(fmin(size, kLargest), g) : 0;
   }
 
   __device__ double wanted(double lambda, double w) const {
