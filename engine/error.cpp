@@ -12,7 +12,7 @@ const char* meaning(kernels::Status status) {
     case kernels::Status::bad_args:
       return "an argument is outside the kernel's contract";
     case kernels::Status::unsupported:
-      return "this target or machine does not support the operation in this number format";
+      return "this target or machine does not support the operation in this size or number format";
     case kernels::Status::small_workspace:
       return "the workspace is too small";
     case kernels::Status::library_failed:

@@ -88,10 +88,12 @@ Claim judged(const SameRuns& g, const Evaluation* attacked, std::string source, 
 
 void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const SameRuns* moe = find(groups, [](const SameRuns& g) { return g.method == "advmoe"; });
-  const SameRuns* dense = find(groups, [](const SameRuns& g) {
-    return (g.method == "at" || g.method == "trades") && !is_mixture(g);
-  });
   if (!moe) return;
+  const auto dense_by = [&](const char* method) {
+    return find(groups, [&](const SameRuns& g) { return g.method == method && !is_mixture(g); });
+  };
+  const SameRuns* dense = dense_by("trades");  // the loss of AdvMoE and of its dense baseline
+  if (!dense) dense = dense_by("at");
   const char *source = "AdvMoE (arXiv 2308.10110, abstract)",
              *more = "1 to 4 points more robust than the dense network",
              *cheaper = "at less than half of its inference cost";
@@ -104,7 +106,8 @@ void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
   if (!robust.why_not.empty())
     out.push_back({source, more, "–", Standing::not_comparable, robust.why_not});
   else
-    out.push_back(judged(*moe, robust.first.like, source, more, points(robust.difference()),
+    out.push_back(judged(*moe, robust.first.like, source, more,
+                         text(points(robust.difference()), " against ", dense->method),
                          robust.difference() >= 0.01));
   out.push_back(judged(*moe, nullptr, source, cheaper,
                        text(fixed(100 * moe->macs / dense->macs, 0), " % of its MACs"),
