@@ -229,7 +229,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"train.optimizer=adam", "sgd or adamw, got \"adam\"; did you mean adamw?"},
       {"train.beta2=1", "train.beta2 must be a number from 0, below 1"},
       {"train.adam_eps=0", "train.adam_eps must be a number above 0"},
-      {"train.schedule=triangular", "cosine, step, constant or cyclic"},
+      {"train.schedule=triangular", "cosine, linear, step, constant or cyclic"},
       {"train.cycle=0", "train.cycle must be a whole number from 1"},
       {"train.cycle_base=2", "train.cycle_base must be a number from 0 to 1"},
       {"train.ema=1", "train.ema must be"},

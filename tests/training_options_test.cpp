@@ -68,6 +68,9 @@ TEST_CASE("schedule: the factors by hand", "[train][schedule]") {
   s.epochs = 20;
   CHECK(schedule_factor(s, 0, 0) == 1);
   CHECK(schedule_factor(s, 10, 77) == Approx(0.5));
+  s.schedule = "linear";
+  CHECK(schedule_factor(s, 0, 0) == 1);
+  CHECK(schedule_factor(s, 15, 77) == Approx(0.25));
   s.schedule = "step";
   CHECK(schedule_factor(s, 14, 0) == 1);
   CHECK(schedule_factor(s, 15, 0) == 0.1);

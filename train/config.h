@@ -73,7 +73,7 @@ struct TrainSettings {
   double router_learning_rate = 0;  // 0: as learning_rate
   double momentum = 0.9;
   double weight_decay = 5e-4;
-  std::string schedule = "cosine";  // cosine | step | constant | cyclic
+  std::string schedule = "cosine";  // cosine | linear | step | constant | cyclic
   int warmup_epochs = 0;
   double label_smoothing = 0;
   double clip_norm = 0;           // gradient norm limit per parameter group, 0 = none

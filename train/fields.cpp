@@ -153,7 +153,7 @@ std::vector<Field> train_fields() {
       {"train", "weight_decay", in<kSection, &S::weight_decay>, between(0, 1),
        "L2 penalty added to the gradient (sgd), or share of the weights times the rate (adamw)"},
       {"train", "schedule", in<kSection, &S::schedule>,
-       one_of({"cosine", "step", "constant", "cyclic"}), "course of the learning rate"},
+       one_of({"cosine", "linear", "step", "constant", "cyclic"}), "course of the learning rate"},
       {"train", "warmup_epochs", in<kSection, &S::warmup_epochs>, between(0, 1e6),
        "epochs of linear warm-up"},
       {"train", "label_smoothing", in<kSection, &S::label_smoothing>, below(0, 1),
