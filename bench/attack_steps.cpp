@@ -45,7 +45,8 @@ Work replayed(const std::shared_ptr<RandomLearner>& on, double passes,
               const std::function<void(RandomLearner&)>& function) {
   const auto r =
       std::make_shared<Replayed>(on->learner.model.device(), [on, function] { function(*on); });
-  return {[r] { r->run(); }, on->set.size(), on->macs(passes), [r] { return r->nodes(); }};
+  return {[r] { r->run(); }, on->set.size(), on->macs({passes, passes}),
+          [r] { return r->nodes(); }};
 }
 
 Tensor losses(RandomLearner& on, const Tensor& images) {
@@ -57,6 +58,13 @@ Tensor ones_like(const Tensor& x) { return Tensor::full(x.shape(), 1, x.dtype(),
 
 void forward(RandomLearner& on) {
   const engine::NoTapeScope not_recorded;
+  losses(on, on.batch.images);
+}
+
+// The forward pass under full_gradient: batch norms are by themselves where weights are variables.
+void forward_of_training(RandomLearner& on) {
+  engine::Tape tape;
+  for (engine::FlatParameters* group : on.learner.groups()) group->watch(tape);
   losses(on, on.batch.images);
 }
 
@@ -104,6 +112,9 @@ const std::vector<Case>& attack_cases() {
       };
       add(
           "forward", "logits and loss in evaluation mode", [](int) { return 1.0; }, forward);
+      add(
+          "forward-of-training", "the same with weights that are variables",
+          [](int) { return 1.0; }, forward_of_training);
       add(
           "pixel-gradient", "forward, and backward for the pixels alone: an attack step",
           [](int) { return 2.0; }, pixel_gradient);

@@ -36,8 +36,10 @@ train::StepSettings RandomLearner::step() const {
           .router_learning_rate = 0.01};
 }
 
-double RandomLearner::macs(double passes) const {
-  return passes * static_cast<double>(set.size() * learner.model.cost().executed());
+double RandomLearner::macs(const Passes& passes) const {
+  const models::Classifier::Cost cost = learner.model.cost();
+  return static_cast<double>(set.size()) * (passes.net * static_cast<double>(cost.path) +
+                                            passes.router * static_cast<double>(cost.router));
 }
 
 std::shared_ptr<RandomLearner> on_random_images(const std::string& preset, const std::string& model,

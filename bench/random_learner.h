@@ -8,6 +8,12 @@
 
 namespace moat::bench {
 
+// How many forward passes cost as much as what is measured: a backward pass for the pixels costs
+// one, one for pixels and weights two.
+struct Passes {
+  double net, router;
+};
+
 // A freshly drawn model with the settings of a preset and the images it meets; times depend on
 // neither the weights nor the pixels.
 struct RandomLearner {
@@ -19,7 +25,7 @@ struct RandomLearner {
   RandomLearner(const std::string& preset, const std::string& model, data::ImageSet images,
                 const CaseOptions& options);
   train::StepSettings step() const;
-  double macs(double passes) const;  // multiply-accumulates of so many forward passes of the batch
+  double macs(const Passes& passes) const;  // multiply-accumulates, of the batch
 };
 
 // On options.batch random images of 32x32x3, ten classes.

@@ -10,12 +10,15 @@ namespace moat::bench {
 
 namespace {
 
-// Multiply-accumulates of an image in PGD and the update after it, in those of a forward pass: a
-// backward pass for the pixels costs one more, one for pixels and weights two.
-double at_passes(int attack_steps) { return 2.0 * attack_steps + 3; }
+// The presets block the attack's gradient at the gate: it does not reach the router.
+
+// PGD and the update after it.
+Passes at_passes(int attack_steps) { return {2.0 * attack_steps + 3, 1.0 * attack_steps + 3}; }
 // Both levels of AdvMoE: the clean reference, the attack, and TRADES on two batches. The upper
-// level has no gradient of the experts' filters.
-double advmoe_passes(int attack_steps) { return 2 * (1 + 2.0 * attack_steps) + 2 * 3 + 2 * 2; }
+// level has no gradient of the experts' filters, the lower one none of the router.
+Passes advmoe_passes(int attack_steps) {
+  return {2 * (1 + 2.0 * attack_steps) + 2 * 3 + 2 * 2, 2 * (1.0 + attack_steps) + 2 * 3 + 2};
+}
 
 struct Recorded {
   std::shared_ptr<RandomLearner> on;
@@ -25,11 +28,11 @@ struct Recorded {
 };
 
 // `run` is a repeat.
-Work work_of(const std::shared_ptr<Recorded>& r, double passes, std::function<void()> run) {
+Work work_of(const std::shared_ptr<Recorded>& r, const Passes& passes, std::function<void()> run) {
   return {std::move(run), r->on->set.size(), r->on->macs(passes), [r] { return r->step.nodes(); }};
 }
 
-Work one_step(std::shared_ptr<RandomLearner> on, train::Step method, double passes) {
+Work one_step(std::shared_ptr<RandomLearner> on, train::Step method, const Passes& passes) {
   const auto r = std::make_shared<Recorded>(std::move(on), method);
   return work_of(r, passes, [r] { r->step.run(r->on->batch, r->on->step()); });
 }

@@ -27,30 +27,37 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-// What products can reach on the device, in TFLOP/s.
-double ceiling_tflops(engine::Device device) {
-  return device.is_cpu() ? measure_ceilings().float32_gflops / 1e3
-                         : measure_ceilings(device).bf16_tflops;
+// What products can reach on the device, in the one number format in which that is measured.
+struct Ceiling {
+  double tflops;
+  engine::Precision precision;
+};
+Ceiling measured_ceiling(engine::Device device) {
+  return device.is_cpu() ? Ceiling{measure_ceilings().float32_gflops / 1e3, engine::Precision::fp32}
+                         : Ceiling{measure_ceilings(device).bf16_tflops, engine::Precision::bf16};
 }
 
 ordered_json json_of(const std::string& name, const bench::CaseMeasurement& m,
-                     const bench::CaseOptions& options, double ceiling) {
+                     const bench::CaseOptions& options, const Ceiling& ceiling) {
   const double seconds = median(m.seconds), tflops = m.flops / seconds / 1e12;
-  return {{"name", name},
-          {"device", engine::name_of(options.device)},
-          {"precision", engine::name_of(options.precision)},
-          {"seconds", seconds},
-          {"seconds_all", m.seconds},
-          {"images", m.images},
-          {"images_per_second", double(m.images) / seconds},
-          {"tflops", tflops},
-          {"ceiling_tflops", ceiling},
-          {"of_ceiling", tflops / ceiling},
-          {"peak_rss_bytes", m.peak_rss_bytes},
-          {"peak_gpu_bytes", m.peak_gpu_bytes},
-          {"launches", m.launches},
-          {"tool", train::tool_json()},
-          {"machine", train::machine_json(options.device)}};
+  return {
+      {"name", name},
+      {"device", engine::name_of(options.device)},
+      {"precision", engine::name_of(options.precision)},
+      {"seconds", seconds},
+      {"seconds_all", m.seconds},
+      {"images", m.images},
+      {"images_per_second", double(m.images) / seconds},
+      {"tflops", tflops},
+      {"ceiling_tflops", ceiling.tflops},
+      {"ceiling_precision", engine::name_of(ceiling.precision)},
+      {"of_ceiling", options.precision == ceiling.precision ? ordered_json(tflops / ceiling.tflops)
+                                                            : ordered_json(nullptr)},
+      {"peak_rss_bytes", m.peak_rss_bytes},
+      {"peak_gpu_bytes", m.peak_gpu_bytes},
+      {"launches", m.launches},
+      {"tool", train::tool_json()},
+      {"machine", train::machine_json(options.device)}};
 }
 
 void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
@@ -63,7 +70,7 @@ void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
   else
     chosen.push_back(&engine::find_named("--case", only, cases,
                                          [](const bench::Case& known) { return known.name; }));
-  const double ceiling = ceiling_tflops(options.device);
+  const Ceiling ceiling = measured_ceiling(options.device);
   ordered_json all = ordered_json::array();
   Table table({{"case"},
                {"seconds", Align::right},
@@ -77,11 +84,13 @@ void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
     const ordered_json m =
         json_of(subject->name, bench::measure(*subject, options), options, ceiling);
     all.push_back(m);
-    table.row(
-        {subject->name, brief(m["seconds"].get<double>()),
-         engine::text(std::lround(m["images_per_second"].get<double>())),
-         brief(m["tflops"].get<double>()), fixed(1e2 * m["of_ceiling"].get<double>(), 0) + " %",
-         engine::text(m[memory].get<int64_t>() >> 20), engine::text(m["launches"].get<int64_t>())});
+    const ordered_json& share = m["of_ceiling"];
+    table.row({subject->name, brief(m["seconds"].get<double>()),
+               engine::text(std::lround(m["images_per_second"].get<double>())),
+               brief(m["tflops"].get<double>()),
+               share.is_null() ? "–" : fixed(1e2 * share.get<double>(), 0) + " %",
+               engine::text(m[memory].get<int64_t>() >> 20),
+               engine::text(m["launches"].get<int64_t>())});
   }
   print(globals, only.empty() ? ordered_json{{"cases", all}} : all[0], table.str());
 }

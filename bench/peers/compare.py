@@ -52,7 +52,8 @@ COMPARISONS = [
 ]
 # Cases of moat that take turns as one: the gradients of an attack step.
 PARTS = {"resnet18-gradients":
-         ["resnet18-forward", "resnet18-pixel-gradient", "resnet18-full-gradient"]}
+         ["resnet18-forward", "resnet18-pixel-gradient", "resnet18-forward-of-training",
+          "resnet18-full-gradient"]}
 FORMS = {"cpu": ["eager"], "cuda": ["eager", "graph", "compile", "compile-graph"]}
 EPOCH_IMAGES, EPOCH_SECONDS = 50_000, 8.0
 INPUT_BACKWARD_SHARE = 0.67
@@ -133,7 +134,8 @@ class Group:
                               self.ours, lambda step: steps * step, EPOCH_SECONDS))
         if self.case == "resnet18-gradients":
             rows.append(bound({"case": "input-only backward, share of the full one"}, self.ours,
-                              lambda forward, pixels, full: (pixels - forward) / (full - forward),
+                              lambda forward, pixels, training_forward, full:
+                              (pixels - forward) / (full - training_forward),
                               INPUT_BACKWARD_SHARE))
         return rows
 

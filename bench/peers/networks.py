@@ -74,7 +74,8 @@ class MaskedConv(nn.Module):
 
 class MoeResNet(nn.Module):
     """One route per image for all layers, from a CIFAR ResNet-20; straight-through on the softmax of
-    normalised scores."""
+    normalised scores. In evaluation mode, that of attacks, no gradient passes the gate, as by moat's
+    default, train.gate=blocked."""
 
     def __init__(self, blocks, widths, stem_width, in_channels, classes, experts, ratio):
         super().__init__()
@@ -86,9 +87,10 @@ class MoeResNet(nn.Module):
         self.masked = [m for m in self.net.modules() if isinstance(m, MaskedConv)]
 
     def forward(self, x):
-        p = self.score_norm(self.router(x)).softmax(1)
+        with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+            p = self.score_norm(self.router(x)).softmax(1)
         hard = F.one_hot(p.argmax(1), p.shape[1]).to(p.dtype)
-        gate = hard + p - p.detach()
+        gate = hard + p - p.detach() if self.training else hard
         for layer in self.masked:
             layer.gate = gate
         return self.net(x)

@@ -16,8 +16,8 @@ using engine::text;
 
 namespace {
 
-constexpr double kLeastShare = 0.05;  // of the clean images, for each expert
-constexpr double kGateGap = 0.02;     // robust accuracy, open against blocked
+constexpr double kLeastUse = 0.2;  // of an equal share of the clean images, for each expert
+constexpr double kGateGap = 0.02;  // robust accuracy, open against blocked
 
 constexpr double kOverfitDrop = 0.05;  // validation accuracy, last against best
 
@@ -50,9 +50,11 @@ Check order_check(const Evaluation& e) {
 }
 
 Check share_check(const Evaluation& e, double share) {
-  return {share >= kLeastShare ? Verdict::pass : Verdict::warn, "expert use",
+  const double equal = 1 / static_cast<double>(e.experts->clean.size());
+  return {share >= kLeastUse * equal ? Verdict::pass : Verdict::warn, "expert use",
           text("least used: ", percent(share, e.n), " %"),
-          text("Every expert should serve at least ", percent(kLeastShare, e.n),
+          text("Every expert should serve at least a fifth of an equal share, ",
+               percent(kLeastUse * equal, e.n),
                " % of the images; a collapsed router makes the model a narrow dense net.")};
 }
 
