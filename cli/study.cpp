@@ -32,14 +32,15 @@ struct StudyOptions {
   std::string name, out;
   int seeds = 3, jobs = 1;
   int64_t aa_limit = 0;
-  bool list = false;
+  bool without_aa = false, list = false;
   std::vector<std::string> settings;
 };
 
 constexpr int kPartSteps = 20;  // of PGD on router and experts
 
+const std::string kMoeAttack = "moe-aa@1", kDenseAttack = "aa-standard@1";
 bool is_autoattack(const std::string& protocol) {
-  return protocol == "moe-aa@1" || protocol == "aa-standard@1";
+  return protocol == kMoeAttack || protocol == kDenseAttack;
 }
 
 void print_studies(const Globals& globals) {
@@ -85,6 +86,15 @@ class StudyRun {
     evaluate();
   }
 
+  bool is_evaluated() const {
+    const auto is_there = [&](const std::string& protocol) {
+      return fs::exists(report_of(protocol));
+    };
+    return std::ranges::all_of(protocols(), [&](const std::string& protocol) {
+      return is_there(protocol) || (protocol == kMoeAttack && is_there(kDenseAttack));
+    });
+  }
+
   ordered_json parts() const {
     if (!fs::exists(parts_file())) return nullptr;
     return engine::parse_json<ordered_json>(engine::read_file(parts_file()), parts_file().string());
@@ -99,22 +109,37 @@ class StudyRun {
     });
   }
 
+  // As every protocol, in fp32, whatever the precision of the training.
   void evaluate() const {
-    Subject subject = open_subject(config_.run.dir, globals_);
+    Globals exact = globals_;
+    exact.precision = "fp32";
+    train::Config config = config_;
+    config.run = with_globals(config.run, exact);
+    set_up(config.run);
+    Subject subject = open_subject(config.run.dir, exact);
     const bool is_routed = subject.loaded.model.is_routed();
-    for (std::string protocol : study_.protocols) {
-      if (protocol == "moe-aa@1" && !is_routed) protocol = "aa-standard@1";
-      const fs::path folder = train::RunFolder(config_.run.dir).evaluation(protocol);
-      train::Config config = config_;
+    for (std::string protocol : protocols()) {
+      if (protocol == kMoeAttack && !is_routed) protocol = kDenseAttack;
+      const fs::path folder = report_of(protocol).parent_path();
       config.eval.protocol = protocol;
-      if (is_autoattack(protocol)) config.eval.limit = options_.aa_limit;
+      config.eval.limit = is_autoattack(protocol) ? options_.aa_limit : config_.eval.limit;
       if (fs::exists(folder / "report.json"))
         require_evaluation_of(folder, subject, config);
       else
-        evaluate_into(folder, subject, config, globals_);
+        evaluate_into(folder, subject, config, exact);
     }
     if (study_.parts == train::Parts::measured && is_routed && !fs::exists(parts_file()))
       measure_parts(subject.loaded.model);
+  }
+
+  std::vector<std::string> protocols() const {
+    std::vector<std::string> out = study_.protocols;
+    if (options_.without_aa) std::erase_if(out, is_autoattack);
+    return out;
+  }
+
+  fs::path report_of(const std::string& protocol) const {
+    return train::RunFolder(config_.run.dir).evaluation(protocol) / "report.json";
   }
 
   fs::path parts_file() const { return fs::path(config_.run.dir) / "parts.json"; }
@@ -183,7 +208,8 @@ void study_command(const StudyOptions& options, const Globals& globals) {
                         {"settings", options.settings},
                         {"first_seed", first},
                         {"seeds", options.seeds},
-                        {"aa_limit", options.aa_limit}};
+                        {"aa_limit", options.without_aa ? ordered_json("none")
+                                                        : ordered_json(options.aa_limit)}};
   require_same(file, document);
   Globals of_runs = globals;
   of_runs.quiet = globals.quiet || !in_turn;  // of several at once only the number is shown
@@ -194,8 +220,24 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   const std::vector<Job> jobs = jobs_of(study, runs);
   Progress progress(in_turn ? ProgressStyle::off : progress_style(globals),
                     static_cast<int64_t>(jobs.size()), 0, {nullptr, {}, {}, "runs"});
+  document["about"] = study.about;
+  document["tool"] = train::tool_json();
+  document["machine"] = train::machine_json({});
+  // Of what there is, so that a study that is broken off leaves its results.
+  const auto write_results = [&] {
+    StudyResults results(study);
+    for (size_t i = 0; i < runs.size(); ++i)
+      if (runs[i].is_evaluated())
+        results.add(i % study.rows.size(), report::read_run(runs[i].folder()), runs[i].parts());
+    const std::string chart = results.chart(), page = report::page(results.runs());
+    engine::write_file(folder / "study.svg", [&](std::ostream& out) { out << chart; });
+    engine::write_file(folder / "report.html", [&](std::ostream& out) { out << page; });
+    document["rows"] = results.document();
+    engine::write_json(file, document);
+    return results;
+  };
   const auto ended = [&](size_t done) {
-    if (!fs::exists(file)) engine::write_json(file, document);  // there is something to go on with
+    write_results();
     progress.update(static_cast<int64_t>(done), text(study.name, " ", done, "/", jobs.size()));
   };
   if (in_turn)
@@ -207,18 +249,7 @@ void study_command(const StudyOptions& options, const Globals& globals) {
     catch_interrupts();
     run_in_processes(jobs, options.jobs, ended);
   }
-  StudyResults results(study);
-  for (size_t i = 0; i < runs.size(); ++i)
-    results.add(i % study.rows.size(), report::read_run(runs[i].folder()), runs[i].parts());
-
-  const std::string chart = results.chart(), page = report::page(results.runs());
-  engine::write_file(folder / "study.svg", [&](std::ostream& out) { out << chart; });
-  engine::write_file(folder / "report.html", [&](std::ostream& out) { out << page; });
-  document["about"] = study.about;
-  document["tool"] = train::tool_json();
-  document["machine"] = train::machine_json({});
-  document["rows"] = results.document();
-  engine::write_json(file, document);
+  const StudyResults results = write_results();
   print(globals, document,
         text(results.table().str(), results.note(), "figure: ", (folder / "study.svg").string(),
              "\nreport: ", (folder / "report.html").string(), "\n"));
@@ -240,6 +271,7 @@ void add_study(CLI::App& app, Globals& globals) {
   command.add_option("--seeds", options->seeds, "runs of each row, from --seed on");
   command.add_option("--aa-limit", options->aa_limit,
                      "first n images for aa-standard@1 and moe-aa@1; 0: all");
+  command.add_flag("--without-aa", options->without_aa, "leave aa-standard@1 and moe-aa@1 out");
   command.add_option("--jobs", options->jobs,
                      "runs at once, each on its share of the cores; faster for small nets");
   command.add_flag("--list", options->list, "list the studies and their rows and stop");

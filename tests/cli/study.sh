@@ -12,8 +12,11 @@ fail() {
   printf 'study: %s\n' "$1" >&2
   exit 1
 }
-pilot() {
-  "$moat" study pilot --seeds 1 --out "$scratch/pilot" --quiet --json --threads 1 data.limit=100 \
+pilot() { pilot_in pilot "$@"; }
+pilot_in() {
+  out=$1
+  shift
+  "$moat" study pilot --seeds 1 --out "$scratch/$out" --quiet --json --threads 1 data.limit=100 \
     train.epochs=1 train.steps=1 eval.validation_steps=1 eval.limit=20 eval.checks=0 "$@"
 }
 times() { (cd "$scratch/pilot" && find . -name '*.safetensors' -printf '%p %T@\n' | sort); }
@@ -50,6 +53,24 @@ for change in 's/"eps": 0.1,/"eps": 0.2,/ /threat/eps = 0.2' 's/"n": 20,/"n": 19
     fail "it said: $(<"$scratch/refused")"
   cp -- "$scratch/report.json" "$report"
 done
+
+# A row that cannot run leaves the results of those before it.
+mkdir "$scratch/broken"
+touch "$scratch/broken/robust experts seed 0"
+if pilot_in broken >/dev/null 2>&1; then fail 'a run in the place of a file was accepted'; fi
+[[ $(grep -c '"runs": \[' "$scratch/broken/study.json") == 1 ]] || fail 'the first row was lost'
+
+# Whatever the precision of the training, protocols are run in fp32.
+if pilot_in bf16 --precision bf16 --without-aa >/dev/null 2>"$scratch/refused"; then
+  run="$scratch/bf16/standard seed 0"
+  mv -- "$run/eval/pgd-50@1" "$scratch/of the study"
+  "$moat" eval "$run" --protocol pgd-50@1 --threads 1 --quiet >/dev/null
+  cmp "$scratch/of the study/per_sample.csv" "$run/eval/pgd-50@1/per_sample.csv" ||
+    fail 'a study in bf16 evaluates otherwise than moat eval'
+else
+  grep -q 'bf16' "$scratch/refused" || fail "it said: $(<"$scratch/refused")"
+  printf 'study: no bf16 on this processor: %s\n' "$(<"$scratch/refused")"
+fi
 
 if pilot train.batch=64 2>"$scratch/refused" >/dev/null; then fail 'another study was accepted'; fi
 grep -q 'is of a study with settings = ' "$scratch/refused" || fail "it said: $(<"$scratch/refused")"
