@@ -43,8 +43,6 @@ std::vector<ConvPlan> conv_plans(const KernelBenchOptions& options) {
                                   ConvWork::bare_input_grad, ConvWork::weight_grad})
         for (const ConvKernel kernel : {ConvKernel::conv2d, ConvKernel::grouped_conv2d}) {
           if (kernel == ConvKernel::conv2d && shape.experts > 1) continue;
-          // What a library's plan saves by adding and masking, if it does.
-          if (kernel == ConvKernel::grouped_conv2d && work == ConvWork::bare_input_grad) continue;
           const ConvPlan::Part part{kernel, work};
           if (is_selected(row_name(plan, part), options)) plan.parts.push_back(part);
         }

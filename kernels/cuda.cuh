@@ -10,6 +10,7 @@
 #endif
 
 #include <cstddef>
+#include <mutex>
 
 #include "kernels/target.h"
 
@@ -25,11 +26,16 @@ template <class... Params, class... Args>
 Status launch(Cuda on, const Grid& grid, void (*kernel)(Params...), const Args&... args) {
   if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return Status::ok;
   constexpr size_t kWithoutAsking = 48 * 1024;
-  if (grid.shared_bytes > kWithoutAsking &&
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(grid.shared_bytes)) != cudaSuccess)
-    return Status::launch_failed;
+  // The limit is the kernel's: no other thread may lower it before this launch.
+  static std::mutex limits;
+  std::unique_lock lock(limits, std::defer_lock);
+  if (grid.shared_bytes > kWithoutAsking) {
+    lock.lock();
+    if (cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                             cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(grid.shared_bytes)) != cudaSuccess)
+      return Status::launch_failed;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid.blocks;
   config.blockDim = grid.threads;

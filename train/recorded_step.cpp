@@ -21,7 +21,10 @@ StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& s
   if (!can_record_graphs(batch.images.device()) || !learner_.model.can_be_recorded())
     return read(step_(learner_, batch, settings));
   const Key key = key_of(batch, settings);
-  if (!recordings_.empty() && recordings_[0]->key.epoch != key.epoch) forget();
+  // An epoch's last, shorter batch as well: beside the graphs' memory it needs nearly as much again.
+  if (!recordings_.empty() &&
+      (recordings_[0]->key.epoch != key.epoch || recordings_[0]->key.size != key.size))
+    forget();
   auto found = std::find_if(recordings_.begin(), recordings_.end(),
                             [&](const auto& recording) { return recording->key == key; });
   if (found == recordings_.end() && std::find(seen_.begin(), seen_.end(), key) == seen_.end()) {

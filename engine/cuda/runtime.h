@@ -42,7 +42,8 @@ struct FreeMemory {
 };
 FreeMemory free_memory(int index);
 
-// In the stream's order; a host address may be used again when the call returns.
+// In the stream's order; a host address, of pageable memory, may be used again when the call
+// returns.
 void copy(int index, void* to, const void* from, size_t bytes);
 void poison(int index, void* block, size_t bytes);  // 0xff; waits
 

@@ -51,14 +51,16 @@ __global__ void __launch_bounds__(P::kThreads, 2)
         largest = Largest()(largest, s.at(i, j));
       }
       largest = warp_reduce<P::kLanes>(largest, Largest());
-      const C correction = exp2((max[i] - largest) * to_log2), offset = largest * to_log2;
+      const C correction = exp2((max[i] - largest) * to_log2);
       max[i] = largest;
       sum[i] *= correction;
 #pragma unroll
       for (int c = 0; c < P::kMyColumns; ++c) y.at(i, c) *= correction;
 #pragma unroll
       for (int j = 0; j < P::kMyOthers; ++j) {
-        s.at(i, j) = exp2(s.at(i, j) * to_log2 - offset);
+        // Not s to_log2 - largest to_log2: the compiler would fuse the first product with the
+        // difference, and what the second one was rounded by is more than 128 for large scores.
+        s.at(i, j) = exp2((s.at(i, j) - largest) * to_log2);
         sum[i] += s.at(i, j);
       }
     }

@@ -45,7 +45,8 @@ CUtensorMapL2promotion drivers(L2Promotion promotion) {
 
 Status make_tensor_map(TensorMap* map, const TiledTensor& t) {
   if (!is_encodable(t)) return Status::bad_args;
-  const auto encode = driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled");
+  static const auto encode =
+      driver_function<PFN_cuTensorMapEncodeTiled_v12000>("cuTensorMapEncodeTiled");
   if (encode == nullptr) return Status::unsupported;
   constexpr int kRank = TiledTensor::kMostRank;
   cuuint64_t extents[kRank], strides[kRank - 1];
@@ -64,7 +65,7 @@ Status make_tensor_map(TensorMap* map, const TiledTensor& t) {
 
 Status make_tensor_map(TensorMap* map, const WalkedImages& t) {
   if (!is_encodable(t)) return Status::bad_args;
-  const auto encode =
+  static const auto encode =
       driver_function<PFN_cuTensorMapEncodeIm2col_v12000>("cuTensorMapEncodeIm2col");
   if (encode == nullptr) return Status::unsupported;
   const auto width = static_cast<cuuint64_t>(t.width), height = static_cast<cuuint64_t>(t.height),

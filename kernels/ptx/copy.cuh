@@ -53,6 +53,12 @@ __device__ __forceinline__ void cp_async_arrive(uint64_t* barrier) {
     __trap();
 }
 
+// Asks for the cache line at an address to be brought to L2. Each lane's own: the bulk form of it
+// (cp.async.bulk.prefetch) takes uniform registers, so that a warp's lanes go one after another.
+__device__ __forceinline__ void prefetch_l2(const void* global) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory");
+}
+
 // 16 bytes that are read once and never written by this kernel: read-only path, no place in L1.
 __device__ __forceinline__ uint4 load_once(const void* global) {
   uint4 v;

@@ -146,14 +146,6 @@ __device__ __forceinline__ void bulk_load(void* shared, const void* global, uint
     __trap();
 }
 
-// Asks for contiguous bytes (as in bulk_load) to be brought to the L2 cache.
-__device__ __forceinline__ void prefetch_l2(const void* global, uint32_t bytes) {
-  if constexpr (kHasSm90)
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
-  else
-    __trap();
-}
-
 // The box at (x, y) or (x, y, z) from shared memory. Ordinary writes to it need fence_proxy_async
 // first.
 __device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x,

@@ -159,7 +159,7 @@ Cuda behind(Cuda on, size_t bytes) {
 }
 
 Status finish(Cuda on, const Conv2d& a, const ConvPlan& plan) {
-  if (plan.fuses) return Status::ok;
+  if (plan.fuses || !problem_of(a).behind.any()) return Status::ok;
   const Conv2dGeometry& g = a.geometry;
   return conv_epilogue(on, {.bias = a.bias,
                             .residual = a.residual,
@@ -171,7 +171,7 @@ Status finish(Cuda on, const Conv2d& a, const ConvPlan& plan) {
                             .dtype = g.dtype});
 }
 Status finish(Cuda on, const Conv2dInputGrad& a, const ConvPlan& plan) {
-  if (plan.fuses || !(a.added || a.mask)) return Status::ok;
+  if (plan.fuses || !problem_of(a).behind.any()) return Status::ok;
   const Conv2dGeometry& g = a.geometry;
   return conv_epilogue(on, {.bias = nullptr,
                             .residual = a.added,

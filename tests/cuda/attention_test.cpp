@@ -221,6 +221,22 @@ TEST_CASE("cuda: attention of scores of 1e4 and of NaN", "[cuda][attention]") {
   for (size_t i = 0; i < y.size(); ++i) REQUIRE(std::isnan(y[i]) == (i / 4 == 3));
 }
 
+TEST_CASE("cuda: attention of scores of 4e10", "[cuda][attention]") {
+  const Extents e{1, 70, 1, 8};
+  auto qkv = random_values<float>(3 * e.values(), 1);
+  const auto d_y = random_values<float>(e.values(), 2);
+  // Their powers of two are rounded by 1046 and -1763.
+  for (const float product : {1.1e11f, 1.2e11f}) {
+    for (size_t t = 0; t < 70; ++t) {
+      for (size_t i = 0; i < 16; ++i) qkv[24 * t + i] = 0;
+      qkv[24 * t] = product;      // q
+      qkv[24 * t + 8] = t == 65;  // k
+    }
+    const std::vector<float> y = on_device(e, qkv, d_y).y;
+    for (size_t i = 0; i < y.size(); ++i) REQUIRE(y[i] == qkv[65 * 24 + 16 + i % 8]);
+  }
+}
+
 TEST_CASE("cuda: attention refuses what the CPU refuses before any launch", "[cuda][attention]") {
   for (const Extents& e : {Extents{-1, 1, 1, 1},
                            {1, -1, 1, 1},

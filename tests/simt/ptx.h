@@ -68,6 +68,7 @@ __forceinline__ void cp_async_wait(Where where = Where::here()) {
   simt::copy_async_wait(Pending, where);
 }
 void cp_async_arrive(uint64_t* barrier, Where where = Where::here());
+void prefetch_l2(const void* global);
 uint4 load_once(const void* global, Where where = Where::here());
 void store_evict_first(void* global, uint4 v, Where where = Where::here());
 __forceinline__ uint64_t l2_evict_first() { return 1; }
@@ -196,7 +197,6 @@ __forceinline__ void tma_load_3d_multicast(void* shared, const TensorMap* map, u
 }
 void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
                Where where = Where::here());
-void prefetch_l2(const void* global, uint32_t bytes, Where where = Where::here());
 __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x, int y,
                                   Where where = Where::here()) {
   simt::tensor_store({map, 2, {{x, y}}}, shared, where);

@@ -53,12 +53,15 @@ __device__ void load_filters(const PixelProduct& p, const GroupedTile& tile, int
 // unless it has been asked for. By a warp, a pixel of each lane at a time.
 template <class T>
 __device__ void prefetch_behind(const PixelProduct& p, const GroupedTile& tile) {
-  const auto bytes =
-      static_cast<uint32_t>(min(T::kColumns, p.to.width - tile.column)) * sizeof(Bf16);
+  if (!p.a.residual && !p.a.mask) return;
+  constexpr int kLine = 128 / sizeof(Bf16);
+  const int columns = min(T::kColumns, p.to.width - tile.column);
   for (int row = lane(); row < tile.rows; row += kWarp) {
     const int64_t at = pixel_of(p.pixels, p.a.to_shape, tile.row + row) * p.to.width + tile.column;
-    if (p.a.residual) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.residual) + at, bytes);
-    if (p.a.mask) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.mask) + at, bytes);
+    for (int c = 0; c < columns; c += kLine) {
+      if (p.a.residual) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.residual) + at + c);
+      if (p.a.mask) ptx::prefetch_l2(static_cast<const Bf16*>(p.a.mask) + at + c);
+    }
   }
 }
 

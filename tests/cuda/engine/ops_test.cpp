@@ -1,7 +1,10 @@
 #include <catch2/catch.hpp>
 
+#include "engine/graph.h"
+#include "engine/memory.h"
 #include "engine/ops/moe.h"
 #include "engine/ops/shape.h"
+#include "engine/ops/vision.h"
 #include "engine/tape.h"
 #include "tests/op_case.h"
 
@@ -38,6 +41,21 @@ TEST_CASE("gpu: grouped convolutions equal the CPU's", "[gpu][ops]") {
 TEST_CASE("gpu: gates equal the CPU's", "[gpu][ops]") { check_family(moe_cases); }
 TEST_CASE("gpu: routing equals the CPU's", "[gpu][ops]") { check_family(routing_cases); }
 TEST_CASE("gpu: attack steps equal the CPU's", "[gpu][ops]") { check_family(ball_cases); }
+
+TEST_CASE("gpu: nothing is launched behind a convolution that has nothing behind it",
+          "[gpu][graph]") {
+  const Tensor x = randn({2, 5, 5, 6}, 1).to(Dtype::f32).to(kGpu),
+               filter = randn({6, 3, 3, 6}, 2).to(Dtype::f32).to(kGpu),
+               bias = Tensor::zeros({6}, Dtype::f32, kGpu);
+  const PackedConv2d packed = pack_conv2d(filter, bias, {1, 1}, 5, 5, Dtype::f32);
+  const auto launches = [&](auto convolve) {
+    convolve();  // a plan is made
+    return Graph(kGpu, make_memory_pool(kGpu), convolve).nodes();
+  };
+  CHECK(launches([&] {
+          conv2d(x, filter, {1, 1});
+        }) <= launches([&] { conv2d_packed(x, packed, {}, Activation::relu); }));
+}
 
 TEST_CASE("gpu: the same logits give the same integers", "[gpu][ops]") {
   const Tensor scores = randn({37, 5}, 1).to(Dtype::f32);

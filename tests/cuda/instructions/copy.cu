@@ -70,6 +70,7 @@ __global__ void cp_async_arrive_kernel(const uint4* in, uint4* out) {
 }
 
 __global__ void hinted_copy_kernel(const uint4* in, uint4* out) {
+  ptx::prefetch_l2(in + threadIdx.x);
   ptx::store_evict_first(out + threadIdx.x, ptx::load_once(in + threadIdx.x));
 }
 

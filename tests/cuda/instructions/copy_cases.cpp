@@ -125,7 +125,7 @@ std::vector<InstructionCase> copy_cases() {
       {"cp_async_l1", run_cp_async_l1, bytes, filled_16(bytes)},
       {"cp_async_commit cp_async_wait", run_cp_async_groups, words, words},
       {"cp_async_arrive", run_cp_async_arrive, bytes, vectors_reversed(bytes), 9},
-      {"load_once store_evict_first", run_hinted_copy, bytes, bytes},
+      {"prefetch_l2 load_once store_evict_first", run_hinted_copy, bytes, bytes},
   };
 }
 

@@ -196,7 +196,6 @@ __global__ void bulk_load_kernel(const uint32_t* in, uint32_t* out) {
     ptx::mbarrier_init(&barrier, 1);
     ptx::fence_mbarrier_init();
     ptx::mbarrier_arrive_expect_tx(&barrier, 336);
-    ptx::prefetch_l2(in + 8, 336);
     ptx::bulk_load(shared + 4, in + 8, 336, &barrier);
   }
   __syncthreads();

@@ -118,7 +118,7 @@ std::vector<InstructionCase> tma_cases() {
   const Words images = noise(size_t(kImages[0]) * kImages[1] * kImages[2] * kImages[3] / 2, 44);
   const Words boxes = noise(3 * 16 * kRows, 42), cubes = noise(3 * 32 * kRows, 43);
   return {
-      {"bulk_load prefetch_l2", run_bulk_load, in, line, 9},
+      {"bulk_load", run_bulk_load, in, line, 9},
       {"tma_load_2d", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
       {"tma_load_2d", run_tma_load_b32, in, loaded(in, 2, 16, 32), 9},
       {"tma_load_2d", run_tma_load_b64, in, loaded(in, 2, 32, 64), 9},

@@ -93,6 +93,10 @@ void cp_async_arrive(uint64_t* barrier, Where where) {
   });
 }
 
+void prefetch_l2(const void* global) {
+  observe(*current, global, 1, Access::read, return_address(__builtin_return_address(0)));
+}
+
 uint4 load_once(const void* global, Where where) {
   if (reinterpret_cast<uintptr_t>(global) % 16)
     fail("misaligned: load_once%s from %p", at(where).c_str(), global);

@@ -294,14 +294,6 @@ void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barri
              [=](char* to) { std::memcpy(to, global, bytes); });
 }
 
-void prefetch_l2(const void* global, uint32_t bytes, Where where) {
-  if ((reinterpret_cast<uintptr_t>(global) | bytes) % 16)
-    fail("misaligned: prefetch_l2 of %u bytes%s: address and size are multiples of 16", bytes,
-         at(where).c_str());
-  observe_async_read(*current, global, bytes, Unwritten::carried,
-                     return_address(__builtin_return_address(0)));
-}
-
 void bulk_commit() {
   Stores& stores = extension<Stores>(*current);
   stores.groups.push_back(std::move(stores.open));

@@ -15,7 +15,7 @@ namespace {
 ConvPlan plan_of(const ConvProblem& p) {
   const Conv2dGeometry& g = p.geometry;
   return {.workspace_bytes = 256 + static_cast<size_t>(g.c_in),
-          .fuses = g.c_out % 2 == 0,
+          .fuses = p.behind.any() && g.c_out % 2 == 0,
           .d_filter_dtype = g.dtype == Dtype::bf16 && g.c_in % 2 == 1 ? Dtype::bf16 : Dtype::f32};
 }
 
