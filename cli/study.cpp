@@ -204,12 +204,12 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   };
   for (const train::StudyRow& row : study.rows) config_of(row, 0);  // refuses what cannot be run
   const fs::path file = folder / "study.json";
-  ordered_json document{{"study", study.name},
-                        {"settings", options.settings},
-                        {"first_seed", first},
-                        {"seeds", options.seeds},
-                        {"aa_limit", options.without_aa ? ordered_json("none")
-                                                        : ordered_json(options.aa_limit)}};
+  ordered_json document{
+      {"study", study.name},
+      {"settings", options.settings},
+      {"first_seed", first},
+      {"seeds", options.seeds},
+      {"aa_limit", options.without_aa ? ordered_json("none") : ordered_json(options.aa_limit)}};
   require_same(file, document);
   Globals of_runs = globals;
   of_runs.quiet = globals.quiet || !in_turn;  // of several at once only the number is shown

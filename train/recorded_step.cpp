@@ -21,7 +21,8 @@ StepStatistics RecordedStep::run(const data::Batch& batch, const StepSettings& s
   if (!can_record_graphs(batch.images.device()) || !learner_.model.can_be_recorded())
     return read(step_(learner_, batch, settings));
   const Key key = key_of(batch, settings);
-  // An epoch's last, shorter batch as well: beside the graphs' memory it needs nearly as much again.
+  // An epoch's last, shorter batch as well: beside the graphs' memory it needs nearly as much
+  // again.
   if (!recordings_.empty() &&
       (recordings_[0]->key.epoch != key.epoch || recordings_[0]->key.size != key.size))
     forget();
