@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
+#include <exception>
 #include <memory>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "bench/step_case.h"
@@ -60,6 +62,20 @@ ordered_json json_of(const std::string& name, const bench::CaseMeasurement& m,
       {"machine", train::machine_json(options.device)}};
 }
 
+// The row of a case, or {name, failure}: those after it are measured all the same.
+ordered_json row_of(const bench::Case& subject, const bench::CaseOptions& options,
+                    const Ceiling& ceiling) {
+  std::string failure;
+  try {
+    return json_of(subject.name, bench::measure(subject, options), options, ceiling);
+  } catch (const std::bad_alloc&) {
+    failure = "out of memory; a smaller batch needs less";
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  return {{"name", subject.name}, {"failure", failure}};
+}
+
 void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
                  const bench::CaseOptions& options, const Globals& globals) {
   if (options.repeats < 1 || options.attack_steps < 1 || options.batch < 1)
@@ -80,10 +96,17 @@ void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
                {"peak memory, MiB", Align::right},
                {"launches", Align::right}});
   const char* memory = options.device.is_cpu() ? "peak_rss_bytes" : "peak_gpu_bytes";
+  std::vector<std::string> failures;
   for (const bench::Case* subject : chosen) {
     const ordered_json m =
-        json_of(subject->name, bench::measure(*subject, options), options, ceiling);
+        only.empty() ? row_of(*subject, options, ceiling)
+                     : json_of(subject->name, bench::measure(*subject, options), options, ceiling);
     all.push_back(m);
+    if (m.contains("failure")) {
+      failures.push_back(subject->name + ": " + m["failure"].get<std::string>());
+      table.row({subject->name, "failed", "", "", "", "", ""});
+      continue;
+    }
     const ordered_json& share = m["of_ceiling"];
     table.row({subject->name, brief(m["seconds"].get<double>()),
                engine::text(std::lround(m["images_per_second"].get<double>())),
@@ -93,6 +116,10 @@ void bench_cases(const std::vector<bench::Case>& cases, const std::string& only,
                engine::text(m["launches"].get<int64_t>())});
   }
   print(globals, only.empty() ? ordered_json{{"cases", all}} : all[0], table.str());
+  engine::require(failures.empty(), [&] {
+    return engine::text("every case must run; ", failures.size(), " of ", chosen.size(),
+                        " failed, the first, ", failures[0]);
+  });
 }
 
 void add_cases(CLI::App& command, Globals& globals, const CommandText& text,

@@ -1,4 +1,4 @@
-# The document that `moat bench kernels` prints: cmake -D MOAT=<program> -D SCRATCH=<folder> -P …
+# The document that `moat bench kernels` prints, and that of `moat bench train` when cases fail: cmake -D MOAT=<program> -D SCRATCH=<folder> -P …
 cmake_minimum_required(VERSION 3.25)
 file(MAKE_DIRECTORY "${SCRATCH}")
 execute_process(
@@ -32,4 +32,16 @@ execute_process(COMMAND ${MOAT} bench kernels --only "topk_gate moe-layer" --sec
   OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE result)
 if(NOT result EQUAL 0 OR NOT err STREQUAL "" OR NOT out MATCHES "topk_gate moe-layer balanced float32 +[0-9]")
   message(FATAL_ERROR "exit ${result}, said: ${out}${err}")
+endif()
+
+# Of the cases only the digits have a size of their own.
+execute_process(COMMAND ${MOAT} bench train --batch 1000000000000 --attack-steps 1 --repeats 1 --json
+  OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE result)
+if(NOT result EQUAL 1 OR NOT err MATCHES "^moat: every case must run; [0-9]+ of [0-9]+ failed, the first, resnet18-at-step: [^\n]+\n$")
+  message(FATAL_ERROR "exit ${result}, said: ${err}")
+endif()
+string(JSON seconds GET "${out}" cases 0 seconds)
+string(JSON failure GET "${out}" cases 1 failure)
+if(NOT seconds GREATER 0 OR NOT failure MATCHES "got 1000000000000")
+  message(FATAL_ERROR "one case must be measured and one have failed: ${out}")
 endif()
