@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # acceptance.sh RUNNER FOLDER: the acceptance run of a bundle whose programs are stand-ins. Without a
-# GPU it says so and exits 0; a failing part makes it exit 1; what it writes is JSON either way.
+# GPU it says so and exits 0; a failing part makes it exit 1; what it writes is JSON, also where it is killed.
 # shellcheck disable=SC2016  # the stand-ins' text is not ours to expand
 set -euo pipefail
 runner=$1 folder=$2
@@ -53,6 +53,17 @@ grep -q 'no GPU here (bench-kernels-cuda: no usable GPU: stand-in)' "$folder/non
   fail 'the output of a part must come through'
 json_of "$folder/none.json" bench_cpu rows >/dev/null || fail 'the CPU rows are missing'
 
+# Killed while its last part runs.
+program tools/cuobjdump "touch '$folder/begun'; sleep 30"
+PATH=$folder/tools:$PATH "$folder/bundle/run" --out "$folder/killed.json" >"$folder/killed.log" 2>&1 &
+for _ in {1..300}; do [[ -e $folder/begun ]] || sleep 0.1; done
+kill -KILL $! && { wait $! || true; }
+[[ $(verdict killed cpu_kernels) == passed ]] || fail 'a killed run must leave what was done'
+json_of "$folder/killed.json" bench_cpu rows >/dev/null || fail 'a killed run must leave the CPU rows'
+program tools/cuobjdump 'echo "HGMMA.64x128x16"'
+if run unmeasured --seconds soon; then fail '--seconds must be a number'; fi
+grep -qx "run: --seconds needs a whole number from 1 on, not 'soon'" "$folder/unmeasured.log" || fail 'it must be told so'
+
 program tools/nvidia-smi 'echo "NVIDIA Stand-in"'
 program tools/compute-sanitizer 'shift 4 && "$@" && echo "========= ERROR SUMMARY: 0 errors"'
 program bundle/bench-kernels-cuda 'while (($#)); do [[ $1 != --out ]] || echo "{\"rows\": [1]}" >"$2"; shift; done'
@@ -89,6 +100,13 @@ if run uncounted; then fail 'test cases that did not run must fail'; fi
 grep -q '^failed: two steps (not when alone)$' "$folder/uncounted.log" || fail 'they must be named'
 test_program moat_cuda_engine_tests 'a step'
 
+cp -- "$folder/bundle/moat" "$folder/bundle/whole"
+program bundle/moat '"${0%/*}/whole" "$@"; [[ $* != *train*--json* ]] || { echo "moat: one failed" >&2; exit 1; }'
+if run part_failed; then fail 'a case that fails must make the run fail'; fi
+[[ $(verdict part_failed bench_train) == failed ]] || fail 'training steps of which one failed must be reported'
+[[ $(json_of "$folder/part_failed.json" bench_train cases 0 name) == train-step ]] || fail 'the others must be kept'
+mv -- "$folder/bundle/whole" "$folder/bundle/moat"
+
 program tools/cuobjdump 'echo FFMA'
 program tools/compute-sanitizer 'echo "Error: Device not supported"; exit 1'
 test_program moat_cuda_tests {a..k} breaks {l..t}
@@ -101,5 +119,5 @@ grep -q ' 21 test cases, 1 failed$' "$folder/broken.log" || fail 'test cases bes
 
 program tools/ldd 'echo "libcudnn.so.9 => not found"'
 if run absent; then fail 'a machine without cuDNN must be refused'; fi
-grep -q 'run: this machine lacks libcudnn.so.9' "$folder/absent.log" || fail 'the library must be named'
+grep -q 'run: this machine lacks libcudnn.so.9.*LD_LIBRARY_PATH' "$folder/absent.log" || fail 'the library must be named'
 echo 'acceptance: all as expected'
