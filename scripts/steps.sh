@@ -8,13 +8,17 @@ now() { date +%s.%N; }
 seconds_since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
 
 # step TITLE COMMAND…: runs the command, says what and how long; a failure names the step and ends
-# the script with the command's exit status.
+# the script with the command's exit status. In a shell of its own, where `set -e` ends a function at
+# its first command that fails (beside `||` it would go on).
 step() {
-  local title=$1 from status=0
+  local title=$1 from status
   shift
   from=$(now)
   printf '==> %s\n' "$title"
-  "$@" || status=$?
+  set +e
+  (set -e && "$@")
+  status=$?
+  set -e
   if ((status)); then
     printf '==> %s: failed after %s s (exit %d)\n' "$title" "$(seconds_since "$from")" "$status" >&2
     exit "$status"
