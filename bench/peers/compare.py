@@ -3,8 +3,9 @@
 moat is a process per turn, so that peak memory is that of one case; a peer stays, warm. A round
 gives every side of a case one turn, so that whatever else the machine does meets all of them alike.
 The ratio is that of the median times; beside it stand the smallest and the largest ratio of a round.
-On a GPU PyTorch runs in several forms, all of which get ready, torch.compile included, before
-anything is measured; the one with the smallest median is the peer.
+On a GPU PyTorch runs in several forms, of which the one with the smallest median is the peer. Those
+that compile do so together, before anything is measured. Exit status 1 where a target is not met or
+a program failed.
 """
 
 import argparse
@@ -95,8 +96,9 @@ class Group:
         if any(peer.startswith("PyTorch") for peer in peers):
             self.forms = {form: pytorch(form) for form in args.form}
         self.sides = [*self.ours, *([self.masked] if self.masked else []), *self.forms.values()]
+        self.refusal = cannot_run(self.device, self.precision)
         for side in self.sides:
-            side.failure = cannot_run(self.device, self.precision)
+            side.failure = self.refusal
 
     def measure(self, rounds):
         for form in self.forms.values():
@@ -125,9 +127,10 @@ class Group:
         for c in self.comparisons:
             if c.peer:
                 theirs, form = self.peer_of(c)
+                failed = [f for f, side in self.forms.items() if side.failure] if form else []
                 row = {"case": c.case, "device": c.device, "precision": c.precision,
                        "batch": self.batch, "peer": c.peer} | ({"form": form} if form else {})
-                rows.append(ratio(row, self.ours[0], theirs, c.target, c.memory_target))
+                rows.append(ratio(row, self.ours[0], theirs, c.target, c.memory_target, failed))
         if self.device == "cuda" and self.case == "resnet18-at-step":
             steps = math.ceil(EPOCH_IMAGES / self.batch)
             rows.append(bound({"case": f"epoch of {EPOCH_IMAGES:,} images, s", "steps": steps},
@@ -138,6 +141,11 @@ class Group:
                               (pixels - forward) / (full - training_forward),
                               INPUT_BACKWARD_SHARE))
         return rows
+
+    def failed(self, rows):
+        """Whether a target is not met, or a program failed that can run here."""
+        return any("not met" in row["verdict"] or "not run" in row["verdict"] and not self.refusal
+                   for row in rows)
 
     def lines(self, rows):
         yield from map(line, rows)
@@ -173,43 +181,54 @@ def arguments():
     return args
 
 
+def run_once(forms):
+    for form in forms:
+        form.start()
+    for form in forms:
+        form.wait_until_compiled()
+
+
 def main():
     args = arguments()
     chosen = [c for c in COMPARISONS if c.device == args.device and
               (not args.case or c.case in args.case) and args.precision in (None, c.precision)]
+    if not chosen:
+        sys.exit(f"compare: no comparison on '{args.device}' has this case and precision; leave one of them out")
+    first = ProcessPerTurn("moat", [args.moat, "info", "--device", args.device], args.ready_seconds)
+    first.attempt(first.measure)
+    if first.failure:
+        sys.exit(f"compare: '{args.moat} info --device {args.device}' must work: {first.failure}")
     groups = [Group(list(of_case), args) for _, of_case in
               itertools.groupby(chosen, key=lambda c: (c.case, c.precision))]
-    compiling = sum("compile" in form for group in groups for form in group.forms)
+    # Compiling takes minutes of one core: on a GPU all at once. What need not compile waits for its
+    # case's turn, since a first run takes much memory. On a CPU a case has the machine.
+    compiled = [side for group in groups for form, side in group.forms.items()
+                if args.device == "cuda" and "compile" in form]
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS",
-                          str(max(1, os.cpu_count() // max(1, compiling))))
+                          str(max(1, os.cpu_count() // max(1, len(compiled)))))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    # Compiling takes minutes of one core: on a GPU all forms at once. On a CPU a case has the machine.
-    waves = [groups] if args.device == "cuda" else [[group] for group in groups]
-    rows, measured = [], []
+    rows, measured, failed = [], [], False
     print(HEADER, flush=True)
     try:
-        for wave in waves:
-            forms = [form for group in wave for form in group.forms.values()]
-            for form in forms:
-                form.start()
-            for form in forms:
-                form.wait_until_compiled()
-            for group in wave:
-                group.measure(args.rounds)
-                measured += group.sides
-                rows += (found := group.rows())
-                print("\n".join(group.lines(found)), flush=True)
-                write_results(args.out, {
-                    "machine": machine(), "device": args.device, "threads": args.threads,
-                    "attack_steps": args.attack_steps, "rounds": args.rounds,
-                    "repeats": args.repeats, "comparisons": rows,
-                    "failures": {side.name: side.failure for side in measured if side.failure},
-                    "runs": {side.name: side.runs for side in measured}})
+        run_once(compiled)
+        for group in groups:
+            run_once([form for form in group.forms.values() if form not in compiled])
+            group.measure(args.rounds)
+            measured += group.sides
+            rows += (found := group.rows())
+            failed |= group.failed(found)
+            print("\n".join(group.lines(found)), flush=True)
+            write_results(args.out, {
+                "machine": machine(), "device": args.device, "threads": args.threads,
+                "attack_steps": args.attack_steps, "rounds": args.rounds,
+                "repeats": args.repeats, "comparisons": rows,
+                "failures": {side.name: side.failure for side in measured if side.failure},
+                "runs": {side.name: side.runs for side in measured}})
     finally:
         for group in groups:
             group.close()
     print(f"written: {args.out}")
-    sys.exit(0 if all("not met" not in row["verdict"] for row in rows) else 1)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

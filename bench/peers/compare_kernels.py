@@ -100,7 +100,7 @@ def main():
         "seconds_per_row": args.seconds, "torch": rounds[0][3]["torch"], "comparisons": comparisons,
         "runs": [{"moat": ours, "PyTorch": theirs} for _, _, ours, theirs in rounds]})
     print(f"written: {path}")
-    sys.exit(0 if all("not met" not in c["verdict"] for c in comparisons) else 1)
+    sys.exit(1 if any("not met" in c["verdict"] or "not run" in c["verdict"] for c in comparisons) else 0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 prints one JSON line. With --turns it takes turns with other programs on a warm machine: it says
 "compiled" once it has run, "ready" after a line of standard input, and measures once for every line
-after that. Both sides run the same networks on the same shapes; here with the settings a
+after that; it ends with its standard input. Both sides run the same networks on the same shapes; here with the settings a
 careful PyTorch user chooses: channels_last, autocast, parameters frozen during an attack, gradients
 by torch.autograd.grad with respect to the pixels alone; on a GPU cuDNN's own search for algorithms,
 and the whole step compiled, recorded as a CUDA graph, or both. Images are random: time does not
@@ -242,7 +242,8 @@ def main():
         if on_gpu:
             torch.cuda.empty_cache()
         print("compiled", flush=True)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            return
     if on_gpu:
         # Programs that search at the same time would mislead each other.
         run = settled(run, args)

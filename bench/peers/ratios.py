@@ -13,8 +13,9 @@ def not_run(row, sides):
     return row | {"verdict": f"not run: {failed.name}: {failed.failure}"} if failed else None
 
 
-def ratio(row, ours, theirs, target, memory_target):
-    """The row with how many times faster ours is: at least `target`, memory at most so much of theirs."""
+def ratio(row, ours, theirs, target, memory_target, failed):
+    """The row with how many times faster ours is: at least `target`, memory at most so much of theirs.
+    `failed` are forms of theirs that could have been faster."""
     row = row | {"target": target}
     if without := not_run(row, [ours, theirs]):
         return without
@@ -27,11 +28,14 @@ def ratio(row, ours, theirs, target, memory_target):
         missed.append("speed")
     if memory_target and memory > memory_target:
         missed.append("memory")
+    told = [verdict(missed)] if target or memory_target else []
+    if failed:
+        told.append(f"without {' and '.join(failed)}")
     return row | {
         "moat_seconds": ours.median(), "peer_seconds": theirs.median(),
         "ratio": times, "ratio_low": min(rounds), "ratio_high": max(rounds),
         "memory": memory, "memory_target": memory_target,
-        "verdict": verdict(missed) if target or memory_target else ""}
+        "verdict": ", ".join(told)}
 
 
 def bound(row, sides, value_of, at_most):

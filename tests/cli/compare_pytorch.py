@@ -10,13 +10,16 @@ import subprocess
 import sys
 
 MOAT = """#!/bin/bash
+[[ $1 != info ]] || exit 0
 echo "moat $4" >>"$TURNS"
-case $4 in *-forward) s=1 ;; *-pixel-*) s=2 ;; *-full-*) s=4 ;; *-masked) s=0.3 ;; *) s=$MOAT_SECONDS ;; esac
+case $4 in *-forward) s=1 ;; *-pixel-*) s=2 ;; *-of-training) s=1.5 ;; *-full-*) s=4 ;; *-masked) s=0.3 ;; *) s=$MOAT_SECONDS ;; esac
 echo "{\\"seconds\\": $s, \\"images\\": 512, \\"peak_rss_bytes\\": 1000, \\"peak_gpu_bytes\\": $GPU_BYTES}"
 """
 PYTORCH = """
 import json, os, sys, time
-form = sys.argv[sys.argv.index("--form") + 1]
+form, case = (sys.argv[sys.argv.index(option) + 1] for option in ("--form", "--case"))
+with open(os.environ["TURNS"], "a") as turns:
+    print("start", case, form, file=turns)
 if form == "compile":
     sys.exit("this form\\nwas refused")
 if form == "compile-graph":
@@ -61,16 +64,20 @@ def on_a_gpu(folder):
     status, said, turns = compare(folder, "--device", "cuda", "--rounds", "2", "--ready-seconds", "3")
     assert status == 0, said
     expect(said,
-           r"^resnet18-at-step +bf16 PyTorch +0.0500 +0.4000 +8.00 +8.00-8.00 +1.5 +0.50  target met$",
-           r"^moe-resnet18-at-step .* 0.50$",
-           r"^advmoe-iteration +bf16 PyTorch, all experts masked .* 3.0 +0.50  target met$",
+           r"^resnet18-at-step +bf16 PyTorch +0.0500 +0.4000 +8.00 +8.00-8.00 +1.5 +0.50"
+           r"  target met, without compile and compile-graph$",
+           r"^moe-resnet18-at-step .* 0.50  without compile and compile-graph$",
+           r"^advmoe-iteration +bf16 PyTorch, all experts masked .* 3.0 +0.50  target met, without compile",
            r"^advmoe-iteration +bf16 moat, all experts masked +0.0500 +0.3000 +6.00 +6.00-6.00 +1.00$",
            r"^  PyTorch graph: 0.4000 s$",
            r"^  PyTorch compile: not run: was refused$",
            r"^  PyTorch compile-graph: not run: no answer in 3 s$",
            r"^epoch of 50,000 images, s +4.900 \(<= 8.0\)  target met$",
-           r"^input-only backward, share of the full one +0.333 \(<= 0.67\)  target met$")
-    assert turns[:6] == ["moat resnet18-at-step", "eager", "graph"] * 2, turns
+           r"^input-only backward, share of the full one +0.400 \(<= 0.67\)  target met$")
+    assert all("compile" in line for line in turns[:10]), turns  # of five cases, before all others
+    first = turns.index("moat resnet18-at-step")
+    assert turns[first:first + 6] == ["moat resnet18-at-step", "eager", "graph"] * 2, turns
+    assert "start moe-resnet18-at-step eager" in turns[first + 6:], turns
     (path,) = (folder / "bench/results").glob("*-stand-in-80gb-pytorch.json")
     document = json.loads(path.read_text())
     assert document["comparisons"][0]["form"] == "graph", document
@@ -89,17 +96,44 @@ def on_a_cpu(folder):
                                   gpu_bytes=0)
     assert status == 0, said
     expect(said, r"^advmoe-iteration +fp32 PyTorch, all experts masked .* 0.50  target met$")
-    assert turns == ["moat advmoe-iteration", "moat advmoe-iteration-masked", "eager"], turns
+    assert turns == ["start advmoe-iteration eager", "moat advmoe-iteration",
+                     "moat advmoe-iteration-masked", "eager"], turns
+    if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+        status, said, turns = compare(folder, "--precision", "bf16", "--rounds", "1")
+        assert status == 0 and not turns, said
+        expect(said, "not run: .* this CPU has no AVX-512 bfloat16$")
 
 
 def broken(folder):
-    program(folder / "moat", "#!/bin/sh\necho 'moat: no such case' >&2\nexit 2\n")
-    options = ["--device", "cuda", "--case", "resnet18-at-step", "--form", "graph"]
+    options = ["--device", "cuda", "--case", "resnet18-at-step"]
+    status, said, _ = compare(folder, *options, "--form", "compile")
+    assert status == 1, said
+    expect(said, "not run: PyTorch resnet18-at-step bf16 compile: was refused$", "^epoch .* target met$")
+    status, said, _ = compare(folder, "--device", "cuda", "--case", "digits-at-epoch")
+    assert status == 1, said
+    expect(said, "^compare: no comparison on 'cuda' has this case and precision")
+    program(folder / "moat", "#!/bin/sh\n[ $1 = info ] && exit\necho 'moat: no such case' >&2\nexit 2\n")
+    options += ["--form", "graph"]
     status, said, _ = compare(folder, *options)
-    assert status == 0, said
+    assert status == 1, said
     expect(said, "not run: moat resnet18-at-step bf16: moat: no such case$", "^epoch .* not run: moat")
     program(folder / "moat", "#!/bin/sh\necho 'no JSON'\n")
-    expect(compare(folder, *options)[1], "its output could not be read")
+    status, said, _ = compare(folder, *options)
+    assert status == 1, said
+    expect(said, "its output could not be read")
+    program(folder / "moat", "#!/bin/sh\necho 'moat: built without CUDA' >&2\nexit 1\n")
+    status, said, turns = compare(folder, *options)
+    assert status == 1 and not turns, said
+    assert said == f"compare: '{folder / 'moat'} info --device cuda' must work: moat: built without CUDA\n", said
+
+
+def ends_with_its_input(peers):
+    """The real peer, where there is a PyTorch: nobody is left to take turns with."""
+    python = os.environ.get("MOAT_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import torch"], stderr=subprocess.DEVNULL).returncode == 0:
+        done = subprocess.run([python, peers / "pytorch.py", "--case", "digits-at-epoch", "--attack-steps", "1",
+                               "--turns"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=120)
+        assert done.returncode == 0 and done.stdout == "compiled\n", done
 
 
 def main():
@@ -116,6 +150,7 @@ def main():
     on_a_gpu(folder)
     on_a_cpu(folder)
     broken(folder)
+    ends_with_its_input(peers)
     print("compare_pytorch: all as expected")
 
 
