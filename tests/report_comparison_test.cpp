@@ -196,6 +196,19 @@ TEST_CASE("report: claims are about one ball on both sides, and the papers'") {
   CHECK(side_by_side_table(same_runs(runs)).columns()[2].title == "SA %");
 }
 
+TEST_CASE("report: JTDMoE is not judged by its robust half alone") {
+  const TemporaryFolder folder;
+  std::vector<Run> runs = six_runs(folder.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5});
+  runs = {runs[3], runs[4]};
+  for (size_t i = 0; i < 2; ++i)
+    runs[i].config["train"]["method"] = runs[i].method = i == 0 ? "jtdmoe" : "rt-er";
+  const auto claims = claims_about(same_runs(runs));
+  const Claim& claim = claims.back();
+  CHECK(has(claim.source, "JTDMoE"));
+  CHECK(has(claim.measured, "against its robust half by rt-er"));
+  CHECK(claim.standing == Standing::not_comparable);
+}
+
 TEST_CASE("report: a seed counts once, whatever run its weights started with") {
   const TemporaryFolder folder;
   const auto write = [&](const std::string& name, const std::string& start, int seed) {

@@ -68,6 +68,10 @@ TEST_CASE("route analysis: a router's use, moves and margins add up", "[routes][
   CHECK(a.margins.gaps.size() == 24);
   CHECK(std::is_sorted(a.margins.distances.begin(), a.margins.distances.end()));
   CHECK(a.margins.gaps.front() >= 0);
+  const auto gaps = to_json(a)["score_gap"];  // nearest ranks: 1, 6, 12, 18, 24
+  for (const auto& [name, rank] :
+       {std::pair{"min", 1}, {"q25", 6}, {"median", 12}, {"q75", 18}, {"max", 24}})
+    CHECK(gaps[name] == a.margins.gaps[static_cast<size_t>(rank - 1)]);
   // In batches of another size: the same.
   AnalysisSettings whole = kSettings;
   whole.batch = 256;

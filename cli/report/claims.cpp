@@ -155,10 +155,13 @@ void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
       out.push_back({source, says, "–", Standing::not_comparable, pair->why_not});
       return;
     }
-  out.push_back(judged(*joint, robust.first.like, source, says,
-                       text(points(robust.difference()), " robust, ", points(clean.difference()),
-                            " accurate, against its robust half by rt-er"),
-                       robust.difference() > 0 && clean.difference() > 0));
+  // The paper mixes the two that were trained apart; such a mixture is an evaluation, no run.
+  out.push_back(
+      {source, says,
+       text(points(robust.difference()), " robust, ", points(clean.difference()),
+            " accurate, against its robust half by rt-er"),
+       Standing::not_comparable,
+       "claimed against a mixture of the two halves trained apart: moat mix measures it"});
 }
 
 // A number far above what public logs have is a broken attack until shown otherwise.

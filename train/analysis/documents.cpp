@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -16,7 +17,8 @@ ordered_json quantiles(const std::vector<double>& values) {
   ordered_json out = ordered_json::object();
   for (const auto& [name, at] :
        {std::pair{"min", 0.0}, {"q25", 0.25}, {"median", 0.5}, {"q75", 0.75}, {"max", 1.0}}) {
-    const double value = values[static_cast<size_t>(at * static_cast<double>(values.size() - 1))];
+    const double rank = std::max(1.0, std::ceil(at * static_cast<double>(values.size())));
+    const double value = values[static_cast<size_t>(rank) - 1];
     out[name] = std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
   }
   return out;
