@@ -14,17 +14,27 @@ struct WalkTile : Tile<kTileRows, kTileColumns, kTileSchedule> {
   static constexpr bool kWalks = true;
 };
 
-// The images as the pixels of a class walk over them. In an input gradient tap (t, s) lies t above
-// and s to the left of tap (0, 0), and copies only move right and down: they start at the last tap.
+// The source pixel of a class's first pixel that copies start at. In an input gradient tap (t, s)
+// lies t above and s to the left of tap (0, 0), and copies only move right and down: the last
+// tap's.
+struct WalkStart {
+  int x, y;
+};
+constexpr WalkStart walk_start(const PixelClass& c, FilterUse use) {
+  const bool back = use == FilterUse::input_grad;
+  return {c.from_left - (back ? c.tap_columns - 1 : 0), c.from_top - (back ? c.tap_rows - 1 : 0)};
+}
+
+// The images as the pixels of a class walk over them.
 inline WalkedImages walked_images(const ConvProduct& a, const PixelClass& c, int box_pixels) {
-  const bool back = a.use == FilterUse::input_grad;
+  const WalkStart start = walk_start(c, a.use);
   return {.base = a.from,
           .n = a.n,
           .height = a.from_shape.height,
           .width = a.from_shape.width,
           .channels = a.from_shape.channels,
-          .first_x = c.from_left - (back ? c.tap_columns - 1 : 0),
-          .first_y = c.from_top - (back ? c.tap_rows - 1 : 0),
+          .first_x = start.x,
+          .first_y = start.y,
           .columns = c.columns,
           .rows = c.rows,
           .stride = c.stride,
@@ -70,6 +80,7 @@ template <class T, FilterUse kUse>
 __device__ void load_walked(const PixelProduct& p, const T& t) {
   const PixelClass& c = p.pixels;
   const bool back = kUse == FilterUse::input_grad;
+  const WalkStart start = walk_start(c, kUse);
   const typename T::Operands ring = t.operands();
   TileAnnouncer<T> tiles(t, tiles_of<T>(p));
   unsigned step = 0;
@@ -78,8 +89,7 @@ __device__ void load_walked(const PixelProduct& p, const T& t) {
     if (tile.expert == p.a.experts) continue;
     prefetch_behind<T>(p, tile);
     const Digits first = pixel_radix(c).digits(tile.row);
-    const int x = c.from_left + first.low * c.stride - (back ? c.tap_columns - 1 : 0),
-              y = c.from_top + first.middle * c.stride - (back ? c.tap_rows - 1 : 0);
+    const int x = start.x + first.low * c.stride, y = start.y + first.middle * c.stride;
     for (int row = 0; row < c.tap_rows; ++row)
       for (int column = 0; column < c.tap_columns; ++column)
         for (int channel = 0; channel < p.a.from_shape.channels; channel += kDepth, ++step) {
