@@ -2,12 +2,12 @@
 
 #include <charconv>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
 #include "engine/error.h"
 #include "engine/hardware.h"
+#include "engine/io/json.h"
 #include "engine/names.h"
 
 namespace moat::cli {
@@ -106,7 +106,7 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
 void print(const Globals& globals, const nlohmann::ordered_json& document,
            const std::string& people) {
   if (globals.json)
-    std::cout << document.dump(2) << '\n';
+    std::cout << engine::json_text(document, 2) << '\n';
   else
     std::cout << people;
 }

@@ -7,6 +7,7 @@
 #include "cli/table.h"
 #include "cli/training.h"
 #include "data/catalog.h"
+#include "engine/io/json.h"
 #include "engine/nn/module.h"
 #include "train/field.h"
 #include "train/presets.h"
@@ -48,7 +49,7 @@ void print_plan(const train::Config& config, const Globals& globals) {
   models::Classifier model(train::classifier_settings(config, set), config.run.seed);
   const ordered_json document = ordered_json::parse(train::resolved_json(config, model));
   print(globals, document,
-        text(document.dump(2), "\n", set.size(), " training images, ",
+        text(engine::json_text(document, 2), "\n", set.size(), " training images, ",
              engine::count_parameters(model), " parameters, ",
              count(static_cast<double>(model.cost().executed())),
              " multiply-accumulates per image; nothing was written\n"));

@@ -1,10 +1,9 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "engine/error.h"
+#include "engine/io/json.h"
 
 namespace moat::models {
 
@@ -58,11 +57,8 @@ class Reader {
 
  private:
   [[noreturn]] void fail(const char* key, const std::string& expected) const {
-    throw engine::Error(
-        engine::text(at_, ": ", key, " must be ", expected, ", got ",
-                     member(key)
-                         .dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
-                         .substr(0, 60)));
+    throw engine::Error(engine::text(at_, ": ", key, " must be ", expected, ", got ",
+                                     engine::json_text(member(key)).substr(0, 60)));
   }
   int checked(const nlohmann::ordered_json& value, const char* key, int low, int high) const {
     if (!value.is_number_integer() || value.get<int64_t>() < low || value.get<int64_t>() > high)

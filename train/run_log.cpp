@@ -5,11 +5,10 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
-#include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "engine/error.h"
-#include "engine/io/file.h"
+#include "engine/io/json.h"
 
 namespace moat::train {
 
@@ -152,7 +151,7 @@ void EventLog::write(std::string_view event, const nlohmann::ordered_json& field
   require(fields.is_object(), "event log: the fields must be a JSON object");
   nlohmann::ordered_json line{{"time", utc_now()}, {"event", std::string(event)}};
   for (const auto& [key, value] : fields.items()) line[key] = value;
-  file_.write(line.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  file_.write(engine::json_text(line) + "\n");
 }
 
 void EventLog::write(std::string_view event) { write(event, nlohmann::ordered_json::object()); }

@@ -1,8 +1,7 @@
 #include "cli/report/html.h"
 
-#include <nlohmann/json.hpp>
-
 #include "cli/display_width.h"
+#include "engine/io/json.h"
 
 namespace moat::cli::report {
 
@@ -31,9 +30,7 @@ void flatten(const Json& value, const std::string& key,
       flatten(inner, key.empty() ? name : key + "." + name, rows);
     return;
   }
-  const std::string shown = value.is_string()
-                                ? value.get<std::string>()
-                                : value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string shown = value.is_string() ? value.get<std::string>() : engine::json_text(value);
   rows.emplace_back(key, shown);
 }
 

@@ -51,10 +51,17 @@ Json parse_json(std::string_view text_of_file, const std::string& origin, int de
   return json;
 }
 
+// A document as text, on one line or indented by `indent` spaces. Names of files and folders are
+// any bytes: what is not UTF-8 in a string becomes U+FFFD.
+template <class Json>
+std::string json_text(const Json& document, int indent = -1) {
+  return document.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 // Writes the document, indented, whole or not at all.
 template <class Json>
 void write_json(const std::filesystem::path& file, const Json& document) {
-  write_file(file, [&](std::ostream& out) { out << document.dump(2) << '\n'; });
+  write_file(file, [&](std::ostream& out) { out << json_text(document, 2) << '\n'; });
 }
 
 }  // namespace moat::engine
