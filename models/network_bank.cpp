@@ -15,10 +15,11 @@ Tensor NetworkBank::forward(const Tensor& x, const Pass& pass) const {
   require(pass.route != nullptr, "NetworkBank: experts need a route");
   const auto offsets = pass.route->segments.offsets.to(Device{}).to_vector<int32_t>();
   Tensors parts;
-  for (size_t e = 0; e < nets_.size(); ++e)
-    if (offsets[e] < offsets[e + 1])
-      parts.push_back(
-          nets_[e]->forward(slice(x, 0, offsets[e], offsets[e + 1]), {.mode = pass.mode}));
+  for (size_t e = 0; e < nets_.size(); ++e) {
+    const int32_t from = offsets[e], to = offsets[e + 1];
+    const Mode mode = to - from == 1 ? Mode::eval : pass.mode;
+    if (from < to) parts.push_back(nets_[e]->forward(slice(x, 0, from, to), {.mode = mode}));
+  }
   if (parts.empty()) return nets_[0]->forward(x, {.mode = pass.mode});
   const Tensor y = parts.size() == 1 ? parts[0] : concat(parts, 0);
   const Tensor& gate = pass.route->gate;

@@ -8,7 +8,9 @@
 namespace moat::models {
 
 // Experts that are whole networks (RT-ER, Zhang et al. 2025): each runs on its segment of the
-// sorted batch with norms of its own. On a GPU the segments' sizes are read on the host.
+// sorted batch with norms of its own. A segment of a single image has no batch statistics where
+// maps are 1x1: it is normed by the running ones. On a GPU the segments' sizes are read on the
+// host.
 class NetworkBank : public Net {
  public:
   NetworkBank(const NetShape& shape, int experts, Init init, engine::InitStream& stream);
