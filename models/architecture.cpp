@@ -23,6 +23,7 @@ const std::vector<std::string> kFamilies = {"resnet", "wide-resnet", "vgg", "den
                                kBlocks = {"basic", "bottleneck"}, kStems = {"cifar", "imagenet"},
                                kShortcuts = {"projection", "pad"},
                                kTransitions = {"activated", "raw"},
+                               kVggHeads = {"cifar", "imagenet"},
                                kGates = {"straight-through", "softmax"},
                                kExperts = {"convolutions", "networks"},
                                kAverages = {"logits", "probabilities"},
@@ -131,6 +132,7 @@ ordered_json to_json(const ClassifierSettings& s) {
   if (s.block != Block::basic) j["block"] = name_of(s.block, kBlocks);
   if (s.stem != Stem::cifar) j["stem"] = name_of(s.stem, kStems);
   if (s.transition != Transition::activated) j["transition"] = name_of(s.transition, kTransitions);
+  if (s.vgg_head != VggHead::cifar) j["vgg_head"] = name_of(s.vgg_head, kVggHeads);
   if (s.kept < 1) j["kept"] = s.kept;
   if (s.family == Family::vit) j["transformer"] = transformer_json(s.transformer);
   if (s.experts > 1) {
@@ -163,6 +165,7 @@ ClassifierSettings parse_plain(const ordered_json& json, const std::string& at) 
   s.block = read_or(r, "block", kBlocks, Block::basic);
   s.stem = read_or(r, "stem", kStems, Stem::cifar);
   s.transition = read_or(r, "transition", kTransitions, Transition::activated);
+  s.vgg_head = read_or(r, "vgg_head", kVggHeads, VggHead::cifar);
   if (r.has("kept")) s.kept = r.number("kept", 1e-3, 1);
   if (s.family == Family::vit)
     s.transformer =

@@ -23,6 +23,11 @@ enum class Block { basic, bottleneck };  // of a resnet: two 3x3, or 1x1, 3x3, 1
 // a max-pool of 3x3 with stride 2. A vgg has its first convolution in the cifar form.
 enum class Stem { cifar, imagenet };
 
+// What comes behind the last stage of a vgg. cifar: averaged to 2x2, linear layers of 256, 256;
+// imagenet: a max-pool, averaged to 7x7, linear layers of 4096, 4096 (torchvision's, without
+// dropout).
+enum class VggHead { cifar, imagenet };
+
 // How a residual block whose shape changes carries its input over (He et al. 2016, section 4.2):
 // projection = 1x1 convolution and batch norm (option B), pad = subsample and zero channels (A).
 enum class Shortcut { projection, pad };
@@ -72,6 +77,7 @@ struct NetShape {
   Stem stem = Stem::cifar;
   Shortcut shortcut = Shortcut::projection;
   Transition transition = Transition::activated;
+  VggHead vgg_head = VggHead::cifar;
   int in_channels = 3;
   int height = 32, width = 32;  // of the images; a vit has a position for each of their patches
   int outputs = 10;

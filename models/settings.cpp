@@ -2,24 +2,35 @@
 
 namespace moat::models {
 
+namespace {
+int narrowed(int width, double ratio) {
+  const int narrow = static_cast<int>(ratio * width);
+  engine::require(narrow >= 1, [&] {
+    return engine::text("model.ratio must leave a layer of ", width, " channels at least one, got ",
+                        ratio, ": take at least ", 1.0 / width);
+  });
+  return narrow;
+}
+}  // namespace
+
 NetShape net_shape(const ClassifierSettings& s) {
-  NetShape shape{
-      .family = s.family,
-      .blocks = s.blocks,
-      .widths = {},
-      .stem_width = s.scaled_stem ? static_cast<int>(s.ratio * s.stem_width) : s.stem_width,
-      .block = s.block,
-      .stem = s.stem,
-      .shortcut = s.shortcut,
-      .transition = s.transition,
-      .in_channels = s.channels,
-      .height = s.height,
-      .width = s.width,
-      .outputs = s.classes,
-      .experts = s.experts_are == Experts::convolutions ? s.experts : 1,
-      .kept = s.kept,
-      .transformer = s.transformer};
-  for (int width : s.widths) shape.widths.push_back(static_cast<int>(s.ratio * width));
+  NetShape shape{.family = s.family,
+                 .blocks = s.blocks,
+                 .widths = {},
+                 .stem_width = s.scaled_stem ? narrowed(s.stem_width, s.ratio) : s.stem_width,
+                 .block = s.block,
+                 .stem = s.stem,
+                 .shortcut = s.shortcut,
+                 .transition = s.transition,
+                 .vgg_head = s.vgg_head,
+                 .in_channels = s.channels,
+                 .height = s.height,
+                 .width = s.width,
+                 .outputs = s.classes,
+                 .experts = s.experts_are == Experts::convolutions ? s.experts : 1,
+                 .kept = s.kept,
+                 .transformer = s.transformer};
+  for (int width : s.widths) shape.widths.push_back(narrowed(width, s.ratio));
   return shape;
 }
 

@@ -35,6 +35,7 @@ struct ClassifierSettings {
   Stem stem = Stem::cifar;
   Shortcut shortcut = Shortcut::projection;
   Transition transition = Transition::activated;
+  VggHead vgg_head = VggHead::cifar;
   double ratio = 1;  // the net, or an expert, has int(ratio · width) channels
   bool scaled_stem =
       true;         // false: the AdvMoE release keeps the stem of its mixtures at full width
@@ -61,7 +62,8 @@ struct DualSettings {
   Average average = Average::logits;
 };
 
-// The net of a classifier, or one of its networks.
+// The net of a classifier, or one of its networks. Throws where `ratio` leaves a layer without
+// channels.
 NetShape net_shape(const ClassifierSettings& settings);
 
 // The settings of a model made of these two, which take the same images.

@@ -10,23 +10,26 @@ namespace moat::models {
 using namespace engine;
 
 namespace {
-constexpr int kSide = 2, kHidden = 256;  // of the classifier
+// Side of the maps that the first linear layer sees, and its units.
+int side_of(VggHead form) { return form == VggHead::cifar ? 2 : 7; }
+int hidden_of(VggHead form) { return form == VggHead::cifar ? 256 : 4096; }
 
-// The window that averages maps of this side to 2x2.
-int averaging_window(int64_t side) {
-  require(side >= kSide && side % kSide == 0, [&] {
-    return text("a VGG averages its last maps to ", kSide, "x", kSide,
-                ", which needs an even side, got ", side,
-                "; take images of a side divisible by 32");
+// The window that averages the last maps to side_of(form).
+int averaging_window(VggHead form, int64_t height, int64_t width) {
+  const int side = side_of(form);
+  require(height == width && height >= side && height % side == 0, [&] {
+    return text("a VGG averages its last maps to ", side, "x", side,
+                ", which needs squares of a side divisible by ", side, ", got ", height, "x", width,
+                "; take square images of a side divisible by ", form == VggHead::cifar ? 32 : 224);
   });
-  return to_int(side) / kSide;
+  return to_int(height) / side;
 }
 
 Tensor run(const Linear& linear, const Tensor& x) { return linear.forward(x); }
 Bounds run(const Linear& linear, const Bounds& x) { return bounds(linear, x); }
 }  // namespace
 
-Vgg::Vgg(const NetShape& shape, Init init, InitStream& stream) {
+Vgg::Vgg(const NetShape& shape, Init init, InitStream& stream) : form_(shape.vgg_head) {
   LayerMaker make(shape, init, stream);
   require(shape.stem == Stem::cifar, "a VGG has no imagenet stem");
   int c_in = shape.in_channels;
@@ -39,9 +42,10 @@ Vgg::Vgg(const NetShape& shape, Init init, InitStream& stream) {
       c_in = width;
     }
   }
+  const int side = side_of(form_), hidden = hidden_of(form_);
   for (const auto& [outputs, inputs] :
-       {std::pair{kHidden, c_in * kSide * kSide}, std::pair{kHidden, kHidden},
-        std::pair{shape.outputs, kHidden}})
+       {std::pair{hidden, c_in * side * side}, std::pair{hidden, hidden},
+        std::pair{shape.outputs, hidden}})
     head_.push_back(make.linear(outputs, inputs));
 }
 
@@ -52,8 +56,8 @@ X Vgg::wired(const X& x, const How& how) const {
     if (&stage != &stages_.front()) y = max_pool2d(y, 2, 2, 0);
     for (const ConvLayer& conv : stage) y = run(conv, y, how, {}, Activation::relu);
   }
-  require(y.dim(1) == y.dim(2), "a VGG takes square images");
-  const int window = averaging_window(y.dim(1));
+  if (form_ == VggHead::imagenet) y = max_pool2d(y, 2, 2, 0);
+  const int window = averaging_window(form_, y.dim(1), y.dim(2));
   if (window > 1) y = avg_pool2d(y, window, window);
   // PyTorch flattens channels first.
   y = reshape(permute(y, {0, 3, 1, 2}), {y.dim(0), -1});
@@ -86,7 +90,8 @@ Macs Vgg::macs(int height, int width) const {
     if (&stage != &stages_.front()) count.pool(2, 2, 0);
     for (const ConvLayer& conv : stage) count.run(conv);
   }
-  averaging_window(count.height());
+  if (form_ == VggHead::imagenet) count.pool(2, 2, 0);
+  averaging_window(form_, count.height(), count.width());
   for (const Linear& linear : head_) count.run(linear);
   return count.macs();
 }

@@ -129,6 +129,9 @@ std::vector<ZooRow> make_zoo() {
   const auto resnet50 = bottleneck(resnet("resnet50", {3, 4, 6, 3}, {64, 128, 256, 512}));
   const auto wrn = wide_resnet("wrn-28-10", 28, 10);
   const auto vgg16 = vgg("vgg16", {2, 2, 3, 3, 3});
+  auto vgg16_imagenet = imagenet(vgg16, "vgg16-imagenet");
+  vgg16_imagenet.stem = Stem::cifar;
+  vgg16_imagenet.vgg_head = VggHead::imagenet;
   const auto densenet40 = densenet("densenet40", {6, 6, 6}, 12);
   const auto densenet121 =
       imagenet(densenet("densenet121", {6, 12, 24, 16}, 32), "densenet121-imagenet");
@@ -178,6 +181,7 @@ std::vector<ZooRow> make_zoo() {
       {resnet18_imagenet, "ResNet-18 for images of 224 x 224"},
       {resnet50_imagenet, "ResNet-50 for images of 224 x 224"},
       {wrn_imagenet, "WRN-28-10 for images of 224 x 224"},
+      {vgg16_imagenet, "VGG-16 with batch norm for images of 224 x 224, without dropout"},
       {densenet121, "DenseNet-121 for images of 224 x 224"},
       {moe(resnet18_imagenet), "MoE-ResNet-18 for images of 224 x 224"},
       {as_released(moe(resnet18_imagenet)), "the same with a router that sees every pixel"},

@@ -58,6 +58,7 @@ TEST_CASE("zoo: parameters of every family", "[models]") {
   CHECK(parameters_outside_router("moe-wrn-28-10-released") == 18'239'602);
   CHECK(parameters_outside_router("moe-wrn-28-10") == 18'239'602);
   CHECK(parameters_outside_router("vgg16") == 15'311'818);
+  CHECK(parameters_outside_router("vgg16-imagenet") == 138'361'768);
   CHECK(parameters_outside_router("moe-vgg16-released") == 7'690'218);
   CHECK(parameters_outside_router("densenet40") == 176'122);
   CHECK(parameters_outside_router("resnet18-imagenet") == 11'689'512);
@@ -76,6 +77,7 @@ TEST_CASE("zoo: multiply-accumulates of every family", "[models]") {
   CHECK(1.311 == giga(cost("moe-wrn-28-10-released").path));
   CHECK(2.662 == giga(cost("moe-wrn-28-10-released").all_experts));
   CHECK(0.314 == giga(cost("vgg16").path));
+  CHECK(15.470 == giga(cost("vgg16-imagenet").path));
   CHECK(0.079 == giga(cost("moe-vgg16").path));
   CHECK(0.197 == giga(cost("moe-vgg16").all_experts));
   CHECK(0.072 == giga(cost("densenet40").path));
@@ -311,6 +313,40 @@ TEST_CASE("networks: a hard gate takes one, a soft one weighs all", "[models]") 
       CHECK(hard_logits[i * 5 + c] == each[static_cast<size_t>(routes[i])][i * 5 + c]);
     }
   CHECK_FALSE(hard.can_be_recorded());
+}
+
+// A batch norm has no statistics of one image whose maps are 1x1.
+TEST_CASE("networks: an expert with a single image in training", "[models]") {
+  ClassifierSettings s = tiny_moe(2);
+  s.experts_are = models::Experts::networks;
+  s.blocks = {1, 1, 1, 1}, s.widths = {4, 4, 4, 4};  // maps of 8, 4, 2 and 1 pixels a side
+  Classifier model(s, 1);
+  stir(model);
+  const Tensor x = random_images(3, s), experts = Tensor::from(std::vector<int32_t>{1, 0, 1}, {3});
+  const auto logits = doubles(model.forward_along(x, experts, Mode::train));
+  const auto running = doubles(model.forward_along(x, experts, Mode::eval));
+  for (size_t c = 0; c < 5; ++c) CHECK(logits[5 + c] == Approx(running[5 + c]));
+  CHECK(logits[0] != running[0]);
+}
+
+TEST_CASE("models: what leaves a layer without channels is one line", "[models]") {
+  ClassifierSettings s = models::find_model("resnet18").settings;
+  s.ratio = 0.01;
+  CHECK_THROWS_WITH(Classifier(s, 0),
+                    Catch::Contains("model.ratio must leave a layer of 64 channels at least one, "
+                                    "got 0.01: take at least 0.015625"));
+}
+
+TEST_CASE("models: a VGG says which images it takes", "[models]") {
+  ClassifierSettings s = models::find_model("vgg16").settings;
+  s.width = 64;
+  CHECK_THROWS_WITH(Classifier(s, 0),
+                    Catch::Contains("got 2x4; take square images of a side divisible by 32"));
+  s = models::find_model("vgg16-imagenet").settings;
+  s.ratio = 0.05;
+  s.height = s.width = 256;
+  CHECK_THROWS_WITH(Classifier(s, 0),
+                    Catch::Contains("got 8x8; take square images of a side divisible by 224"));
 }
 
 TEST_CASE("networks: a router that is not trained is not a parameter", "[models]") {

@@ -76,6 +76,7 @@ fresh vit-tiny-patch4-32 timm 32x3 --gradients
 fresh v-moe-tiny-patch4-32 v-moe 32x3 --gradients
 fresh vgg16 torchvision 32x3 --quiet
 fresh moe-vgg16 moat 32x3 --quiet
+fresh vgg16-imagenet torchvision 224x3 --quiet model.ratio=0.05
 fresh densenet40 torchvision 32x3 --quiet
 fresh moe-densenet40 moat 32x3 --quiet
 fresh resnet50 robustbench 32x3 --quiet

@@ -29,7 +29,7 @@ def make_net(spec, experts):
     if family == "wide-resnet":
         return WideResNet(*shape, form, spec.get("transition", "activated"))
     if family == "vgg":
-        return Vgg(*shape)
+        return Vgg(*shape, spec.get("vgg_head", "cifar"))
     if family == "densenet":
         return DenseNet(*shape, form)
     return VisionTransformer(blocks[0], widths[0], spec["image"], spec["in_channels"], spec["classes"],
