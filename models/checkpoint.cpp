@@ -1,5 +1,6 @@
 #include "models/checkpoint.h"
 
+#include <cmath>
 #include <set>
 #include <utility>
 #include <vector>
@@ -49,6 +50,17 @@ void read_normaliser(ClassifierSettings& s, const std::string& prefix, const Saf
   }
 }
 
+// By a normaliser that is not one all images are the same.
+void require_normaliser(const std::string& name, const Tensor& value, const std::string& origin) {
+  const bool is_deviation = name.ends_with("normalize.std");
+  if (!is_deviation && !name.ends_with("normalize.mean")) return;
+  for (const double x : value.to(Dtype::f64).to_vector<double>())
+    require(std::isfinite(x) && (!is_deviation || x > 0), [&] {
+      return text(origin, ": '", name, "' must be finite", is_deviation ? " and above 0" : "",
+                  ", got ", x, "; mend the file or give another normaliser");
+    });
+}
+
 // Built with no more parameters than the file has numbers.
 Classifier build(const ClassifierSettings& settings, const SafeTensors& file,
                  const std::string& origin, Device device) {
@@ -79,6 +91,7 @@ void restore(Classifier& model, const std::string& prefix, const SafeTensors& fr
                   file_layout(*t.value).shape().str(), ", got ", name_of(value.dtype()), " ",
                   file_layout(value).shape().str());
     });
+    require_normaliser(name, value, origin);
     copies.emplace_back(*t.value, value);
   }
   if (prefix.empty())

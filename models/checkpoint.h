@@ -16,7 +16,8 @@ namespace moat::models {
 // Adds the model's tensors under `prefix` + name.
 void store(Classifier& model, const std::string& prefix, engine::SafeTensors& to);
 // Copies tensors into the model; throws a one-line Error naming `origin` when one is missing, has
-// another shape or dtype, or (with `prefix` empty) when the file holds a name the model lacks.
+// another shape or dtype, a mean of the normaliser is not finite or a deviation not above 0, or
+// (with `prefix` empty) when the file holds a name the model lacks.
 void restore(Classifier& model, const std::string& prefix, const engine::SafeTensors& from,
              const std::string& origin);
 

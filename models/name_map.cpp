@@ -31,9 +31,11 @@ bool applies(const NameRule& rule, const ClassifierSettings& s, const Project& p
 bool fits(const Project& project, const ClassifierSettings& s) {
   const bool is_its_family = std::find(project.families.begin(), project.families.end(),
                                        s.family) != project.families.end();
+  if (s.dual || !is_its_family || project.name == kOwn) return !s.dual && is_its_family;
   const bool is_its_mixture =
-      !project.mixtures || (s.experts > 1 && s.experts_are == *project.mixtures);
-  return !s.dual && is_its_family && is_its_mixture;
+      project.mixtures ? s.experts > 1 && s.experts_are == *project.mixtures : s.experts == 1;
+  return is_its_mixture && s.kept == 1 && s.shortcut == Shortcut::projection &&
+         (s.transformer.moe.blocks.empty() || project.routes_tokens);
 }
 
 // Without what wrappers put in front, and '.' between its parts.
@@ -276,13 +278,17 @@ const std::vector<Project>& projects() {
       {kOwn, "the names of a checkpoint", {resnet, wide_resnet, vgg, densenet, vit}},
       {"torchvision", "ResNet, VGG and DenseNet", {resnet, vgg, densenet}},
       {"robustbench", "ResNet and WideResNet", {resnet, wide_resnet}},
-      {"timm", "vision transformers", {vit}},
+      {"timm", "vision transformers", {vit}, ExpertActivation::gelu},
       {"rt-er",
        "mixtures of whole networks behind a linear router",
        {resnet, vit},
        {},
        Experts::networks},
-      {"v-moe", "V-MoE and ViT, a tree of Flax", {vit}, ExpertActivation::gelu_tanh}};
+      {.name = "v-moe",
+       .about = "V-MoE and ViT, a tree of Flax",
+       .families = {vit},
+       .activation = ExpertActivation::gelu_tanh,
+       .routes_tokens = true}};
   return rows;
 }
 

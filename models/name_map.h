@@ -15,12 +15,14 @@ struct Project {
   std::string name, about;
   std::vector<Family> families;
   std::optional<engine::ExpertActivation> activation = {};  // of its transformers; none: as ours
-  std::optional<Experts> mixtures = {};                     // of these alone; none: of any net
+  std::optional<Experts> mixtures = {};                     // these alone; none: no mixtures
+  bool routes_tokens = false;                               // has mixtures for tokens as well
 };
 const std::vector<Project>& projects();
 const Project& find_project(const std::string& name);  // throws UsageError with the known names
 
-// Whether the project has a net like this one, computing the same.
+// Whether the project has a net like this one, computing the same: of the mixtures its own alone,
+// and of other projects than moat no sparse nets and no option-A shortcuts.
 bool can_export(const ClassifierSettings& s, const Project& project);
 // The net's tensors by a project's names and layouts, ready for its load_state_dict(). What it has
 // no name for stays out of the tensors: the normaliser is in the metadata. Throws where it

@@ -1,6 +1,7 @@
 #include "models/checkpoint.h"
 
 #include <catch2/catch.hpp>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "engine/ops/shape.h"
@@ -232,6 +233,12 @@ TEST_CASE("checkpoint: a file that does not fit is one line", "[checkpoint]") {
   CHECK_THAT(
       error_with([](auto& f) { f.tensors["normalize.mean"] = Tensor::zeros({3}, Dtype::i32); }),
       Contains("normalize.mean"));
+  for (const double bad : {0.0, -0.5, std::nan("")}) {
+    CHECK_THAT(error_with([&](auto& f) { f.tensors["normalize.std"] = Tensor::full({3}, bad); }),
+               Contains("'normalize.std' must be finite and above 0, got"));
+  }
+  CHECK_THAT(error_with([](auto& f) { f.tensors["normalize.mean"] = Tensor::full({3}, INFINITY); }),
+             Contains("'normalize.mean' must be finite, got inf"));
   CHECK_THAT(error_with([](auto& f) { f.metadata.clear(); }), Contains("architecture"));
   CHECK_THAT(error_with([](auto& f) { f.metadata["architecture"] = "{"; }),
              Contains("architecture: must be a JSON document"));

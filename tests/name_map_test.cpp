@@ -241,6 +241,10 @@ TEST_CASE("import: wrappers, counters, halves and normalisers", "[name-map]") {
                Catch::StartsWith("theirs.safetensors: normalize.std: must"));
   }
   given.deviation = {0.9, 0.9, 0.9};
+  given.deviation = {0.9, 1e-50, 0.9};  // 0 in float32
+  CHECK_THAT(error_of(wrapped, given),
+             Catch::Contains("'normalize.std' must be finite and above 0"));
+  given.deviation = {0.9, 0.9, 0.9};
   given.mean = {0.7};
   CHECK_THAT(error_of(wrapped, given), Catch::Contains("for each of 3 channels, got 1"));
 }
@@ -301,6 +305,51 @@ TEST_CASE("import: one line says what does not fit", "[name-map]") {
   Classifier wide(tiny(Family::wide_resnet), 0);
   CHECK_THROWS_WITH(export_as(wide, find_project("torchvision")),
                     Catch::Contains("its names can be those of moat or robustbench"));
+}
+
+TEST_CASE("export: no net that the project has not", "[name-map]") {
+  const auto projects_of = [](const ClassifierSettings& s) {
+    std::vector<std::string> names;
+    for (const Project& project : projects())
+      if (can_export(s, project)) names.push_back(project.name);
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  const Names own = {"moat"};
+  CHECK(projects_of(tiny(Family::resnet)) == Names{"moat", "torchvision", "robustbench"});
+  for (const ClassifierSettings& s : small_families()) {
+    INFO(s.name);
+    if (s.kept < 1 || (s.experts > 1 && s.experts_are == Experts::convolutions))
+      CHECK(projects_of(s) == own);
+  }
+  ClassifierSettings padded = tiny(Family::resnet);
+  padded.shortcut = Shortcut::pad;
+  CHECK(projects_of(padded) == own);
+  ClassifierSettings tokens = tiny(Family::vit);
+  tokens.transformer.moe = {.blocks = {1}, .experts = 3};
+  CHECK(projects_of(tokens) == own);
+  tokens.transformer.activation = ExpertActivation::gelu_tanh;
+  CHECK(projects_of(tokens) == Names{"moat", "v-moe"});
+  tokens.transformer.moe = {};
+  CHECK(projects_of(tokens) == Names{"moat", "v-moe"});
+  CHECK(projects_of(tiny(Family::vit)) == Names{"moat", "timm"});
+  ClassifierSettings bank = tiny(Family::resnet);
+  bank.experts = 3;
+  bank.experts_are = Experts::networks;
+  CHECK(projects_of(bank) == Names{"moat", "rt-er"});
+}
+
+TEST_CASE("import: torchvision's VGG-16 of ImageNet, narrow", "[name-map]") {
+  ClassifierSettings s = find_model("vgg16-imagenet").settings;
+  s.stem_width = 2;
+  s.widths = {2, 2, 3, 3, 3};
+  const SafeTensors file = exported(s, "torchvision");
+  CHECK(file.tensors.at("features.40.weight").shape() == Shape{3, 3, 3, 3});
+  CHECK(file.tensors.at("classifier.0.weight").shape() == Shape{4096, 3 * 7 * 7});
+  CHECK(file.tensors.at("classifier.6.weight").shape() == Shape{1000, 4096});
+  const Imported back = import_all(file, s);
+  CHECK(back.project == "torchvision");
+  CHECK(back.model.settings().vgg_head == VggHead::imagenet);
 }
 
 }  // namespace moat::tests
