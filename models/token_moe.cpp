@@ -79,7 +79,8 @@ GateOptions TokenMoe::gate_options(const Pass& pass, int64_t tokens) const {
                             .purpose = Purpose::gate_noise,
                             .iteration = pass.noise->iteration,
                             .stream = static_cast<uint32_t>(layer_)},
-                    .samples = samples.reshaped({samples.size()}).to(Dtype::i32)}};
+                    // Modulo 2^32: ids of 11 million and 196 tokens are beyond.
+                    .samples = samples.reshaped({samples.size()}).to(Dtype::i64).to(Dtype::i32)}};
 }
 
 // [images · tokens, active]: 1 for a choice that its expert has room for. Groups are told apart by

@@ -208,6 +208,9 @@ TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch"
   CHECK(std::equal(half.begin(), half.end(), all.begin() + 4 * s.classes));
   CHECK(run({10, 11, 12, 13, 14, 15, 16, 17}, 0, 1) != all);
   CHECK(run({20, 11, 12, 13, 14, 15, 16, 17}, 0, 0) != all);
+  // Numbers of tokens count modulo 2^32.
+  const int32_t far = std::numeric_limits<int32_t>::max();
+  CHECK(run({far}, 0, 0) != run({far - 1}, 0, 0));
   CHECK(values(model.forward(x, Mode::train).logits) != all);  // no seed, no noise
   const auto eval = values(model.forward(x, Mode::eval).logits);
   CHECK(values(model.forward(x, Mode::train).logits) == eval);
