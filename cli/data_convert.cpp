@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -19,6 +20,8 @@ void data_convert(const Globals& globals, const data::DataConfig& config,
   std::vector<data::Source> splits;
   for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
     splits.push_back(data::open(config, split));
+  for (const data::Source& source : splits)
+    if (!source.set.warning.empty()) std::cerr << "warning: " << source.set.warning << '\n';
   Progress progress(progress_style(globals), 0);
   catch_interrupts();
   data::write_converted(file, splits, [&](int64_t done, int64_t total) {

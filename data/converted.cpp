@@ -64,7 +64,8 @@ void check_splits(std::span<const Source> splits) {
   for (const auto& [set, read] : splits) {
     if (!read) validate(set);
     require(set.size() > 0, [&, &split = set] {
-      return text(split.name, " (", name_of(split.split), "): the split is empty");
+      return text(split.name, " (", name_of(split.split),
+                  "): the split is empty: add images to it");
     });
     require(set.height == first.height && set.width == first.width &&
                 set.channels == first.channels && set.max_value == first.max_value &&

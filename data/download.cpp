@@ -61,7 +61,13 @@ const std::vector<Publication>& publications() {
 fs::path download(const Publication& p, const fs::path& root, const std::string& url,
                   const Patience& patience, const DownloadWatcher& watcher) {
   const fs::path folder = root / p.folder, archive = root / p.archive;
-  if (fs::exists(folder)) return folder;
+  if (fs::exists(folder)) {
+    require(fs::is_directory(folder) && !fs::is_empty(folder), [&] {
+      return text(folder.string(), ": must hold the unpacked files, it is ",
+                  fs::is_directory(folder) ? "empty" : "no folder", "; remove it and try again");
+    });
+    return folder;
+  }
   fs::create_directories(root);
   if (!fs::exists(archive)) {
     const fs::path part = archive.string() + ".part";

@@ -42,11 +42,25 @@ Image as_image(const std::function<void(const Room&)>& decode) {
   return out;
 }
 
+namespace {
+// What a file is that is not read, by its first bytes: ", but GIF".
+std::string found_form(std::string_view head) {
+  if (head.empty()) return ", but empty";
+  if (head.starts_with("GIF8")) return ", but GIF";
+  if (head.starts_with("BM")) return ", but BMP";
+  if (head.starts_with("II*") || head.starts_with("MM")) return ", but TIFF";
+  if (head.starts_with("RIFF") && head.substr(0, 12).ends_with("WEBP")) return ", but WebP";
+  if (head.starts_with("P5") || head.starts_with("P6")) return ", but PGM or PPM";
+  return "";
+}
+}  // namespace
+
 void decode_image(std::span<const uint8_t> bytes, const Room& room) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (head.starts_with("\xff\xd8")) return decode_jpeg(bytes, room);
   if (head.starts_with("\x89PNG")) return decode_png(bytes, room);
-  throw engine::Error("neither a JPEG nor a PNG file");
+  throw engine::Error(
+      text("neither a JPEG nor a PNG file", found_form(head), ": convert or remove it"));
 }
 
 Image decode_image(std::span<const uint8_t> bytes) {

@@ -1,6 +1,7 @@
 #include "data/image_files.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <exception>
 #include <memory>
@@ -21,19 +22,23 @@ constexpr size_t kFilesPerThread = 64;  // fewer are not worth a thread
 
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 
-bool is_image_name(const fs::path& path) {
+constexpr std::array kRead = {".jpg", ".jpeg", ".png"};
+// What torchvision's ImageFolder reads besides.
+constexpr std::array kNotRead = {".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"};
+
+std::string lower_extension(const fs::path& path) {
   std::string end = path.extension().string();
   std::transform(end.begin(), end.end(), end.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-  return end == ".jpg" || end == ".jpeg" || end == ".png";
+  return end;
 }
 
-// A link to nothing would be an image less in silence.
-void require_target(const fs::directory_entry& entry) {
-  std::error_code failed;
-  require(!entry.is_symlink() || entry.exists(failed), [&] {
-    return text("\"", entry.path().string(), "\" is a link to what is not there: put it back, or ",
-                "remove the link");
+// Whoever follows it would never arrive.
+void require_no_loop(const fs::path& link) {
+  const fs::path target = fs::canonical(link), place = fs::canonical(link.parent_path());
+  const auto [end, at] = std::mismatch(target.begin(), target.end(), place.begin(), place.end());
+  require(end != target.end(), [&] {
+    return text("\"", link.string(), "\" is a link to a folder that it lies in: remove the link");
   });
 }
 
@@ -72,26 +77,42 @@ std::vector<std::string> class_folders(const fs::path& folder) {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (is_hidden(entry.path())) continue;
-    require_target(entry);
+    require_target(entry.path());
     if (entry.is_directory()) names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());
   return names;
 }
 
-std::vector<fs::path> images_below(const fs::path& folder) {
+void require_target(const fs::path& path) {
+  std::error_code failed;
+  require(!fs::is_symlink(path) || fs::exists(path, failed), [&] {
+    return text("\"", path.string(), "\" is a link to what is not there: put it back, or ",
+                "remove the link");
+  });
+}
+
+FoundImages images_below(const fs::path& folder) {
+  FoundImages found;
   std::vector<std::string> names;
-  for (auto it = fs::recursive_directory_iterator(folder); it != fs::end(it); ++it) {
+  const auto follow = fs::directory_options::follow_directory_symlink;
+  for (auto it = fs::recursive_directory_iterator(folder, follow); it != fs::end(it); ++it) {
     if (is_hidden(it->path())) {
       it.disable_recursion_pending();
       continue;
     }
-    require_target(*it);
-    if (is_image_name(it->path()) && it->is_regular_file())
+    require_target(it->path());  // an image less in silence
+    if (it->is_symlink() && it->is_directory()) require_no_loop(it->path());
+    if (!it->is_regular_file()) continue;
+    const std::string end = lower_extension(it->path());
+    if (std::ranges::find(kRead, end) != kRead.end())
       names.push_back(it->path().lexically_relative(folder).string());
+    else if (std::ranges::find(kNotRead, end) != kNotRead.end())
+      ++found.others;
   }
   std::sort(names.begin(), names.end());
-  return {names.begin(), names.end()};
+  found.paths.assign(names.begin(), names.end());
+  return found;
 }
 
 std::vector<ImageFile> in_turns(const std::vector<std::vector<ImageFile>>& classes) {
@@ -136,7 +157,8 @@ Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int r
       read_image(file.path, [&](int its_height, int its_width) {
         require(its_height == height && its_width == width, [&] {
           return text("is ", its_width, "x", its_height, ", \"", files->front().path.string(),
-                      "\" is ", width, "x", height, ": set data.resize to a side in pixels");
+                      "\" is ", width, "x", height,
+                      ": set data.resize (of moat data: --resize) to a side in pixels");
         });
         return row;
       });

@@ -16,9 +16,17 @@ struct ImageFile {
 // The names of the folders in a folder, sorted; hidden ones are none.
 std::vector<std::string> class_folders(const std::filesystem::path& folder);
 
+struct FoundImages {
+  std::vector<std::filesystem::path> paths;  // relative to the folder, sorted by name
+  int64_t others = 0;                        // images of types that are not read
+};
 // The images at any depth below a folder (.jpg, .jpeg and .png in any case; hidden files and
-// folders are left out), relative to it and sorted by name.
-std::vector<std::filesystem::path> images_below(const std::filesystem::path& folder);
+// folders are left out). Links are followed. Throws on a link to what is not there, or to a folder
+// it lies in.
+FoundImages images_below(const std::filesystem::path& folder);
+
+// Throws where the path is a link to what is not there.
+void require_target(const std::filesystem::path& path);
 
 // The files of all classes in one list: the first of each class, the second of each …
 std::vector<ImageFile> in_turns(const std::vector<std::vector<ImageFile>>& classes);

@@ -11,14 +11,18 @@ using engine::text;
 namespace fs = std::filesystem;
 
 namespace {
-// val/ or validation/; empty where there is none.
+// val/, valid/ or validation/; empty where there is none.
 fs::path validation_folder(const fs::path& root) {
-  const bool val = fs::is_directory(root / "val");
-  const bool validation = fs::is_directory(root / "validation");
-  require(!(val && validation), [&] {
-    return text("imagefolder: \"", root.string(), "\" must not hold both val/ and validation/");
-  });
-  return val ? root / "val" : validation ? root / "validation" : fs::path{};
+  fs::path found;
+  for (const char* name : {"val", "valid", "validation"}) {
+    if (!fs::is_directory(root / name)) continue;
+    require(found.empty(), [&] {
+      return text("imagefolder: \"", root.string(), "\" must not hold both ",
+                  found.filename().string(), "/ and ", name, "/: remove one");
+    });
+    found = root / name;
+  }
+  return found;
 }
 
 // Where the rows of a split lie.
@@ -28,6 +32,8 @@ struct Place {
 };
 
 Place place_of(const fs::path& root, Split split) {
+  for (const char* name : {"train", "val", "valid", "validation", "test"})
+    require_target(root / name);  // the other splits would mean something else
   const fs::path validation = validation_folder(root), test = root / "test";
   const bool has_test = fs::is_directory(test);
   if (split == Split::test) return {has_test || validation.empty() ? test : validation, false};
@@ -36,10 +42,11 @@ Place place_of(const fs::path& root, Split split) {
 }
 
 // By class; ids count the files in the order of class and name.
-std::vector<std::vector<ImageFile>> list_files(const fs::path& folder,
-                                               const std::vector<std::string>& class_names) {
+std::vector<std::vector<ImageFile>> list_files(const fs::path& folder, ImageSet& labelled) {
+  const std::vector<std::string>& class_names = labelled.class_names;
   std::vector<std::vector<ImageFile>> out(class_names.size());
   int32_t id = 0;
+  int64_t others = 0;
   const std::vector<std::string> names = class_folders(folder);
   require(!names.empty(), [&] {
     return text("imagefolder: \"", folder.string(), "\" must hold a folder of images per class");
@@ -50,14 +57,21 @@ std::vector<std::vector<ImageFile>> list_files(const fs::path& folder,
       return text("imagefolder: \"", (folder / name).string(), "\" is a class that train/ lacks");
     });
     const auto label = static_cast<int32_t>(at - class_names.begin());
-    const std::vector<fs::path> images = images_below(folder / name);
-    require(!images.empty(), [&] {
+    const auto [images, not_read] = images_below(folder / name);
+    require(!images.empty(), [&, unread = not_read] {
       return text("imagefolder: \"", (folder / name).string(),
-                  "\" holds no .jpg, .jpeg or .png file: fill it or remove it");
+                  "\" holds no .jpg, .jpeg or .png file",
+                  unread > 0 ? text(", and ", unread, " of other types: convert them")
+                             : std::string(": fill it or remove it"));
     });
+    others += not_read;
     for (const fs::path& image : images)
       out[static_cast<size_t>(label)].push_back({folder / name / image, label, id++});
   }
+  if (others > 0)
+    labelled.warning = text("imagefolder: \"", folder.string(), "\" holds ", others,
+                            " images that are neither .jpg, .jpeg nor .png and are left out: "
+                            "convert them to have them read");
   return out;
 }
 }  // namespace
@@ -74,7 +88,7 @@ Source open_image_folder(const fs::path& root, Split split, const ImageFolderOpt
   });
   ImageSet labelled{.name = "imagefolder", .split = split};
   labelled.class_names = class_folders(fs::is_directory(root / "train") ? root / "train" : folder);
-  std::vector<std::vector<ImageFile>> classes = list_files(folder, labelled.class_names);
+  std::vector<std::vector<ImageFile>> classes = list_files(folder, labelled);
   if (is_divided) keep_held_out(classes, split);
   std::vector<ImageFile> files = in_turns(classes);
   if (options.limit > 0 && static_cast<int64_t>(files.size()) > options.limit)

@@ -11,10 +11,11 @@ struct ImageFolderOptions {
   int64_t limit = 0;  // reads the first rows only; 0: all
 };
 
-// <root>/<split>/<class>/**/*.jpg, *.jpeg, *.png (in any case; other names and hidden ones are not
-// images) as RGB, gray included. Splits are train, val or validation, test. Without val and
-// validation the training images with is_held_out(id) are the validation split; without test, as
-// ImageNet is unpacked, val is the test split and the training images are divided as well.
+// <root>/<split>/<class>/**/*.jpg, *.jpeg, *.png (in any case; links are followed; other names and
+// hidden ones are not images, those of other image types are counted in `warning`) as RGB, gray
+// included. Splits are train, val (valid, validation), test. Without val the training images with
+// is_held_out(id) are the validation split; without test, as ImageNet is unpacked, val is the test
+// split and the training images are divided as well.
 //   class    number of its folder in train/ by sorted name
 //   id       number of the file in the split's folder, sorted by class, then name in the class
 //   row      the classes take turns, each in the order of its ids: the first rows hold every class

@@ -38,7 +38,9 @@ void validate(const ImageSet& set) {
   const auto message = [&](auto&&... parts) {
     return text(set.name, " (", name_of(set.split), "): ", parts...);
   };
-  require(set.size() > 0, [&] { return message("the split is empty"); });
+  require(set.size() > 0, [&] {
+    return message("the split is empty: add images to it, or take another data set or split");
+  });
   require(set.classes() > 0, [&] { return message("the data set has no classes"); });
   require(set.height > 0 && set.width > 0 && set.channels > 0, [&] {
     return message("images must have a size, got ", set.height, "x", set.width, "x", set.channels);

@@ -26,6 +26,7 @@ struct ImageSet {
   std::vector<std::string> class_names = {};
   std::string name = {};
   Split split = Split::train;
+  std::string warning = {};  // a line on files that are left out; empty: none
 
   int64_t size() const { return static_cast<int64_t>(labels.size()); }
   int64_t classes() const { return static_cast<int64_t>(class_names.size()); }

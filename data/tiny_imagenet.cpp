@@ -80,7 +80,7 @@ std::vector<ImageFile> train_files(const TinyImagenetLayout& layout, const fs::p
       return text("tiny-imagenet: there must be a folder \"", images.string(),
                   "\"; unpack the published archive again");
     });
-    const std::vector<fs::path> names = images_below(images);
+    const std::vector<fs::path> names = images_below(images).paths;
     require(static_cast<int>(names.size()) == layout.train_per_class, [&] {
       return text(images.string(), ": must hold ", layout.train_per_class, " images, it holds ",
                   names.size(), "; unpack the published archive again");
@@ -116,7 +116,7 @@ std::vector<ImageFile> val_files(const TinyImagenetLayout& layout, const fs::pat
     return text("tiny-imagenet: there must be a folder \"", images.string(),
                 "\"; unpack the published archive again");
   });
-  const std::vector<fs::path> present = images_below(images);
+  const std::vector<fs::path> present = images_below(images).paths;
   for (const fs::path& name : present)
     require(names.erase(name.string()) == 1,
             [&] { return text((images / name).string(), ": has no line in val_annotations.txt"); });

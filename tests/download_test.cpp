@@ -126,6 +126,9 @@ TEST_CASE("download: brought, checked, unpacked, and not brought again", "[data]
   tiny.get(server);  // from the archive
   CHECK(tiny.is_complete());
   CHECK(server.requests().size() == 2);
+  fs::remove_all(tiny.root / "tiny");
+  fs::create_directory(tiny.root / "tiny");
+  CHECK_THROWS_WITH(tiny.get(server), Catch::Contains("it is empty; remove it and try again"));
 }
 
 TEST_CASE("download goes on where it was broken off", "[data][download]") {

@@ -121,6 +121,8 @@ TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]
   for (int i = 0; i < 300; ++i)
     put_file(root / "train/a" / (std::to_string(1000 + i) + ".png"), png_of(ramp(3, 3, 3, i)));
   CHECK(load(config, Split::train).size() == 270);
+  put_file(root / "train/a/1150.png", Bytes{'G', 'I', 'F', '8', '9', 'a'});
+  CHECK_THROWS_WITH(load(config, Split::train), Contains("neither a JPEG nor a PNG file, but GIF"));
   // Of several damaged files the first one is named, whatever the threads do.
   for (int i : {1150, 1151, 1152, 1295})
     put_file(root / "train/a" / (std::to_string(i) + ".png"),
@@ -135,8 +137,37 @@ TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]
     fs::remove(root / link);
   }
 
+  for (const char* split : {"val", "test"}) {  // was another meaning of the splits
+    fs::create_symlink("nowhere", root / split);
+    CHECK_THROWS_WITH(load(config, Split::train), Contains("is a link to what is not there"));
+    fs::remove(root / split);
+  }
+  fs::create_symlink("..", root / "train/a/loop");
+  CHECK_THROWS_WITH(load(config, Split::train), Contains("to a folder that it lies in"));
+  fs::remove(root / "train/a/loop");
+
   put_file(root / "test/stranger/1.png", png_of(ramp(3, 3, 3)));
   CHECK_THROWS_WITH(load(config, Split::test), Contains("stranger") && Contains("train/ lacks"));
+}
+
+TEST_CASE("imagefolder: linked folders, a folder valid, and what is left out", "[image][folder]") {
+  const TemporaryFolder folder, elsewhere;
+  const fs::path root = folder.path();
+  put_file(root / "train/a/1.png", png_of(ramp(4, 4, 3)));
+  put_file(elsewhere.path() / "2.png", png_of(ramp(4, 4, 3, 1)));
+  fs::create_symlink(elsewhere.path(), root / "train/a/more");
+  put_file(root / "valid/a/3.png", png_of(ramp(4, 4, 3, 2)));
+  put_file(root / "test/a/4.png", png_of(ramp(4, 4, 3, 3)));
+  const ImageSet train = image_folder(root, Split::train);
+  CHECK(train.size() == 2);
+  CHECK(train.warning.empty());
+  CHECK(std::ranges::equal(image_folder(root, Split::validation).pixels, ramp(4, 4, 3, 2).pixels));
+
+  for (const char* name : {"5.webp", "6.BMP", "notes.txt"}) put_file(root / "train/a" / name, {});
+  CHECK_THAT(image_folder(root, Split::train).warning,
+             Contains("holds 2 images that are neither .jpg, .jpeg nor .png and are left out"));
+  put_file(root / "train/b/7.tif", {});
+  CHECK_THROWS_WITH(image_folder(root, Split::train), Contains("and 1 of other types: convert"));
 }
 
 }  // namespace moat::tests
