@@ -11,6 +11,7 @@
 #include "tests/temporary_folder.h"
 #include "tests/text_file.h"
 #include "train/field.h"
+#include "train/model_settings.h"
 #include "train/numbers.h"
 
 namespace moat::train {
@@ -170,6 +171,54 @@ TEST_CASE("methods and their settings are refused where the model has nothing fo
   CHECK_NOTHROW(validate(with(Config{}, {"train.attack_auxiliary=1", "model.name=digits-v-moe"})));
 }
 
+TEST_CASE("settings of a part that the model lacks are refused", "[config]") {
+  const auto refused = [](const std::string& name, const std::string& setting) {
+    return message_of([&] {
+      validate(with(Config{}, {("model.name=" + name).c_str(), setting.c_str()}));
+    });
+  };
+  for (const char* setting : {"model.gate=softmax", "model.score_norm=true"})
+    CHECK_THAT(refused("digits-resnet", setting), Contains("digits-resnet has none"));
+  CHECK_THAT(refused("digits-resnet", "model.router_pool=2"), Contains("is none; leave it at 0"));
+  CHECK_THAT(refused("digits-networks-resnet", "model.router_pool=2"), Contains("one linear map"));
+  for (const char* setting : {"model.noise=2", "model.load=1", "model.priority=best-gate"})
+    CHECK_THAT(refused("digits-resnet", setting), Contains("need a v-moe"));
+  for (const char* setting : {"model.alpha=0.5", "model.average=probabilities"})
+    CHECK_THAT(refused("digits-moe-resnet", setting), Contains("train.method=jtdmoe makes"));
+  Config weighted = with(Config{}, {"model.name=digits-moe-resnet", "model.active=2"});
+  CHECK_NOTHROW(validate(weighted));
+  CHECK_THAT(message_of([&] { validate(with(weighted, {"model.gate=softmax"})); }),
+             Contains("is of a hard gate"));
+}
+
+TEST_CASE("gate and score_norm: as the row says, or as told", "[config]") {
+  const auto settings = [](std::initializer_list<const char*> assignments) {
+    return zoo_settings(with(Config{}, assignments).model);
+  };
+  using models::GateForm;
+  const char *released = "model.name=moe-resnet18-released",
+             *linear = "model.name=networks-resnet18";
+  CHECK(settings({released}).gate == GateForm::raw);
+  CHECK(settings({released, "model.gate=softmax"}).gate == GateForm::softmax);
+  CHECK_FALSE(settings({released}).router.score_norm);
+  CHECK(settings({released, "model.score_norm=true"}).router.score_norm);
+  CHECK_FALSE(settings({linear}).router.score_norm);
+  CHECK(settings({linear, "model.score_norm=true"}).router.score_norm);
+  const char* own = "model.name=moe-resnet18";
+  CHECK(settings({own}).router.score_norm);
+  CHECK_FALSE(settings({own, "model.score_norm=false"}).router.score_norm);
+  CHECK(settings({own, "model.gate=straight-through"}).gate == GateForm::raw);
+  // What runs wrote when score_norm was a flag; a person's file means what it says.
+  const json old = {
+      {"model", {{"name", "moe-resnet18-released"}, {"gate", "softmax"}, {"score_norm", true}}}};
+  json of_a_run = old;
+  of_a_run["architecture"] = json::object();
+  CHECK(overlay({}, of_a_run, "f").model.gate == "zoo");
+  CHECK(overlay({}, of_a_run, "f").model.score_norm == "zoo");
+  CHECK(overlay({}, old, "f").model.gate == "softmax");
+  CHECK(overlay({}, old, "f").model.score_norm == "true");
+}
+
 TEST_CASE("presets say what they mean", "[config]") {
   CHECK_NOTHROW(validate(Config{}));
   const Config cifar = preset("cifar10-advmoe");
@@ -192,7 +241,7 @@ TEST_CASE("a setting on the command line is read as its type", "[config]") {
                       "run.dir=runs/a=b", "train.learning_rate=1e-2", "data.path="});
   CHECK(config.train.eps == 8.0 / 255);
   CHECK(config.train.epochs == 3);
-  CHECK_FALSE(config.model.score_norm);
+  CHECK(config.model.score_norm == "false");
   CHECK(config.run.dir == "runs/a=b");
   CHECK(config.train.learning_rate == 1e-2);
   CHECK(config.data.path.empty());
@@ -217,7 +266,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"model.ratio=-0.5", "model.ratio must be"},
       {"model.ratio=nan", "model.ratio must be a number"},
       {"model.experts=65", "model.experts must be a whole number from 0 to 64, got 65"},
-      {"model.score_norm=yes", "model.score_norm must be true or false, got \"yes\""},
+      {"model.score_norm=yes", "model.score_norm must be zoo, true or false, got \"yes\""},
       {"train.method=advmeo",
        "natural, at, trades, mart, advmoe, rt-er or jtdmoe, got \"advmeo\"; did you mean advmoe?"},
       {"train.eps=8", "train.eps must be from 0 to 1 in linf, to 5 in l2"},
@@ -243,6 +292,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
       {"data.cutmx=1", "did you mean data.cutmix?"},
       {"run.dir=a\nb", "run.dir must be text"},
       {"run.dir=\xff", "run.dir must be text"},
+      {"data.path=p_\xe9", "data.path must be text in UTF-8"},
       {"run.precision=fp16", "fp32, tf32 or bf16"},
       {"model.name=resnet19", "did you mean resnet14, resnet18 or resnet20"},
   }));

@@ -7,6 +7,7 @@
 #include "cli/report/differences.h"
 #include "cli/report/headline.h"
 #include "cli/report/page.h"
+#include "cli/report/recipe.h"
 #include "tests/report_fixture.h"
 #include "tests/temporary_folder.h"
 
@@ -237,6 +238,21 @@ TEST_CASE("report: a seed counts once, whatever run its weights started with") {
 
   write("start 0", "gone/run 0", 0);  // a circle ends
   CHECK(same_runs({read_run(folder.path() / "start 0")}).size() == 1);
+}
+
+TEST_CASE("report: older words for the same architecture are the same run") {
+  const TemporaryFolder folder;
+  const auto write = [&](const char* name, const Json& model, const char* gate) {
+    tests::write_run(folder.path() / name);
+    Json config = read_json(folder.path() / name / "config.json");
+    config["model"].update(model);
+    config["architecture"] = {{"gate", gate}};
+    write_text(folder.path() / name / "config.json", config.dump());
+    return recipe_of(read_run(folder.path() / name));
+  };
+  const std::string now = write("a", {{"gate", "zoo"}, {"score_norm", "zoo"}}, "softmax");
+  CHECK(write("b", {{"gate", "softmax"}, {"score_norm", true}}, "softmax") == now);
+  CHECK(write("c", {{"gate", "zoo"}, {"score_norm", "zoo"}}, "straight-through") != now);
 }
 
 }  // namespace moat::cli::report

@@ -41,7 +41,7 @@ TEST_CASE("routing: blocking the gate beats the open attack on a straight-throug
           "[.long][routing]") {
   Config config = moe_on_digits("at", 6);
   config.model.gate = "straight-through";
-  config.model.score_norm = false;
+  config.model.score_norm = "false";
   config.train.gate = "through";
   const data::ImageSet test = data::digits(data::Split::test);
   for (uint64_t seed : {0, 1, 2}) {

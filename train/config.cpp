@@ -35,6 +35,14 @@ bool is_of_a_run(const std::string& section) {
          section == "parameters" || section == "macs";
 }
 
+// The settings of a model as runs wrote them when score_norm was a flag: what the defaults were
+// meant what zoo says now.
+json with_zoo(json model) {
+  model["score_norm"] = model["score_norm"] == true ? "zoo" : "false";
+  if (model.contains("gate") && model["gate"] == "softmax") model["gate"] = "zoo";
+  return model;
+}
+
 // `name` is "section.key".
 const Field& find_field(const std::string& name, const std::string& origin) {
   std::vector<std::string> names, same_key;
@@ -100,7 +108,10 @@ Config overlay(const Config& base, const json& document, const std::string& orig
       throw UsageError(at + "there is no section '" + section + "', only " + engine::listed(known) +
                        engine::suggestion(section, known));
     if (!keys.is_object()) throw UsageError(at + section + " must be an object of settings");
-    for (const auto& [key, value] : keys.items())
+    const bool is_old = section == "model" && document.contains("architecture") &&
+                        keys.contains("score_norm") && keys["score_norm"].is_boolean();
+    const json settings = is_old ? with_zoo(keys) : keys;
+    for (const auto& [key, value] : settings.items())
       assign(find_field(section + "." + key, at), config, value, at);
   }
   return config;
@@ -163,6 +174,12 @@ void validate(const Config& config) {
   cutout_fill(config.data);
   must((config.data.mixup == 0 && config.data.cutmix == 0) || train.batch > 1,
        "data.mixup and data.cutmix mix the images of a batch: train.batch must be above 1, got 1");
+  const ModelSettings usual;
+  must(train.method == "jtdmoe" ||
+           (config.model.alpha == usual.alpha && config.model.average == usual.average),
+       "model.alpha and model.average are of the dual model that train.method=jtdmoe makes, got "
+       "train.method=" +
+           train.method + "; leave them out");
   check_method(train, zoo_settings(config.model));
 }
 

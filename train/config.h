@@ -14,13 +14,14 @@ namespace moat::train {
 
 struct ModelSettings {
   std::string name = "digits-resnet";  // a row of the zoo (models/zoo.h)
-  std::string gate = "softmax";        // softmax | straight-through: the gradient of the hard gate
-  int experts = 0;                     // 0: as the zoo row says
+  std::string gate = "zoo";  // zoo | softmax | straight-through: the gradient of the hard gate
+  int experts = 0;           // 0: as the zoo row says
   double ratio = 0;     // width of the net, or an expert, relative to the dense net; 0: as the row
   double kept = 1;      // share of the filters kept by learned scores (a sparse dense net)
   int active = 0;       // experts per image; 0: as the row
-  int router_pool = 0;  // side of the squares of pixels that the router sees as one; 0: automatic
-  bool score_norm = true;      // batch norm without affine on the router's scores
+  int router_pool = 0;  // side of the squares of pixels that the router sees as one; 0: as the row
+  // zoo | true | false: batch norm without affine on the router's scores
+  std::string score_norm = "zoo";
   std::string router = "zoo";  // zoo | trained | fixed: whether the router learns; zoo: as the row
   // Of the dual model that train.method=jtdmoe makes of two such models:
   double alpha = 0.7;              // weight of the robust one

@@ -4,12 +4,12 @@
 #include <charconv>
 #include <cmath>
 #include <concepts>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <type_traits>
 #include <utility>
 
 #include "engine/error.h"
+#include "engine/io/json.h"
 #include "engine/names.h"
 #include "train/numbers.h"
 
@@ -26,7 +26,8 @@ std::string allowed(const Field& field) {
   const std::string range = range_of(field), type = type_of(field);
   if (field.rule.kind == Rule::choice) return range;
   if (type == "true or false") return type;
-  return (type == "text" ? "" : "a ") + type + (range.empty() ? "" : " " + range);
+  if (type == "text") return "text in UTF-8 without control characters";
+  return "a " + type + (range.empty() ? "" : " " + range);
 }
 
 // 65536 and not 6.5536e+04.
@@ -36,7 +37,7 @@ std::string digits(double x) {
 
 [[noreturn]] void refuse(const Field& field, const json& given, const std::string& origin) {
   constexpr size_t kLongest = 60;
-  std::string shown = given.dump(-1, ' ', false, json::error_handler_t::replace);
+  std::string shown = engine::json_text(given);
   if (shown.size() > kLongest) shown = shown.substr(0, kLongest) + "…";
   std::string hint;
   if (given.is_string()) hint = engine::suggestion(given.get<std::string>(), field.rule.choices);
@@ -167,6 +168,9 @@ void assign(const Field& field, Config& config, const json& value, const std::st
           if (value.is_string()) given = parse_number(value.get<std::string>(), what);
           if (given && field.rule.kind == Rule::radius) require_eps(*given, what, "l2");
         }
+        if constexpr (std::is_same_v<T, std::string>)  // score_norm was a flag
+          if (value.is_boolean() && field.rule.kind == Rule::choice)
+            given = value.get<bool>() ? "true" : "false";
         if (!given || !holds(field.rule, *given)) refuse(field, value, origin);
         *slot = *given;
       },

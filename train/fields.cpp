@@ -39,8 +39,9 @@ std::vector<Field> model_fields() {
   return {
       {"model", "name", in<kSection, &S::name>, one_of(model_names()),
        "row of the zoo (moat models)"},
-      {"model", "gate", in<kSection, &S::gate>, one_of({"softmax", "straight-through"}),
-       "gradient of the hard gate: of the softmax of the scores, or of the raw scores"},
+      {"model", "gate", in<kSection, &S::gate>, one_of({"zoo", "softmax", "straight-through"}),
+       "gradient of the hard gate: of the softmax of the scores, or of the raw scores; zoo: as the "
+       "row says"},
       {"model", "experts", in<kSection, &S::experts>, between(0, 64),
        "experts; 0: as the zoo says"},
       {"model", "ratio", in<kSection, &S::ratio>, between(0, 1),
@@ -50,10 +51,11 @@ std::vector<Field> model_fields() {
       {"model", "active", in<kSection, &S::active>, between(0, 64),
        "experts per image, weighted by the softmax of their scores; 1: hard; 0: as the zoo says"},
       {"model", "router_pool", in<kSection, &S::router_pool>, between(0, 64),
-       "side of the squares of pixels that the router sees as one; 0: 1 below 64 pixels, else what "
-       "keeps it below a tenth of the path"},
-      {"model", "score_norm", in<kSection, &S::score_norm>, kAny,
-       "batch norm without affine on the router's scores: keeps every expert in use"},
+       "side of the squares of pixels that the router sees as one; 0: as the zoo says, or 1 below "
+       "64 pixels, else what keeps it below a tenth of the path"},
+      {"model", "score_norm", in<kSection, &S::score_norm>, one_of({"zoo", "true", "false"}),
+       "batch norm without affine on the router's scores: keeps every expert in use; zoo: as the "
+       "row says"},
       {"model", "router", in<kSection, &S::router>, one_of({"zoo", "trained", "fixed"}),
        "whether the router learns or keeps the numbers it starts with; zoo: as the row says"},
       {"model", "alpha", in<kSection, &S::alpha>, between(0, 1),

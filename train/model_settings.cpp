@@ -67,9 +67,19 @@ ClassifierSettings zoo_settings(const ModelSettings& model) {
   must(has_router || model.router == "zoo",
        "model.router needs a model with a router of images, and " + s.name +
            " has none; moat models lists them");
-  must(has_token_gates || (model.moe_blocks.empty() && model.capacity == 0 && model.group == 0),
-       "model.moe_blocks, model.capacity and model.group need a v-moe, and " + s.name +
-           " is none; moat models lists them");
+  must(has_router || (model.gate == "zoo" && model.score_norm == "zoo"),
+       "model.gate and model.score_norm need a model with a router of images, and " + s.name +
+           " has none; leave them at zoo");
+  must(model.router_pool == 0 || !s.router.blocks.empty(),
+       "model.router_pool needs a model whose router is a net, and that of " + s.name +
+           (has_router ? " is one linear map" : " is none") + "; leave it at 0");
+  const ModelSettings usual;
+  must(
+      has_token_gates || (model.moe_blocks.empty() && model.capacity == 0 && model.group == 0 &&
+                          model.priority == usual.priority && model.noise == usual.noise &&
+                          model.importance == usual.importance && model.load == usual.load),
+      "model.moe_blocks, capacity, group, priority, noise, importance and load need a v-moe, and " +
+          s.name + " is none; moat models lists them");
   must(model.kept == 1 || !(has_router || s.family == models::Family::vit),
        "model.kept makes a sparse convolutional net, and " + s.name +
            " is none; take a dense form or model.kept=1");
@@ -82,9 +92,12 @@ ClassifierSettings zoo_settings(const ModelSettings& model) {
   must_be_active(s.active, s.experts);
   if (model.router_pool > 0) s.router.pool = model.router_pool;
   if (model.router != "zoo") s.router.trained = model.router == "trained";
-  if (s.gate == models::GateForm::softmax && model.gate == "straight-through")
-    s.gate = models::GateForm::raw;
-  s.router.score_norm = s.router.score_norm && model.score_norm;
+  must(model.gate == "zoo" || s.active == 1,
+       text("model.gate is of a hard gate, and here ", s.active,
+            " experts are active for an image; leave it at zoo"));
+  if (model.gate != "zoo")
+    s.gate = model.gate == "softmax" ? models::GateForm::softmax : models::GateForm::raw;
+  if (model.score_norm != "zoo") s.router.score_norm = model.score_norm == "true";
   return s;
 }
 

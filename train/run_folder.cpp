@@ -32,6 +32,9 @@ ordered_json deciding(const std::string& json, const fs::path& origin) {
   ordered_json j = to_json(Config{});  // settings that are younger than the run
   j.merge_patch(engine::parse_json<ordered_json>(json, origin.string()));
   for (const char* key : {"tool", "machine", "preset"}) j.erase(key);
+  // In older runs their defaults were other values with the same meaning; `architecture` tells.
+  if (j["model"].is_object())
+    for (const char* key : {"gate", "score_norm"}) j["model"].erase(key);
   const auto path_at = [&](const char* pointer) -> fs::path {
     const ordered_json::json_pointer at(pointer);
     return j.contains(at) && j[at].is_string() ? j[at].get<std::string>() : "";

@@ -28,6 +28,9 @@ Json recipe(Json config, const fs::path& folder, int left) {
       break;
     }
   for (const char* other : {"run", "eval", "tool", "machine"}) config.erase(other);
+  // `architecture` tells what came of these two; older runs have other words for the same.
+  if (config.contains("architecture") && config.contains("model") && config["model"].is_object())
+    for (const char* key : {"gate", "score_norm"}) config["model"].erase(key);
   return config;
 }
 
