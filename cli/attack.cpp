@@ -41,9 +41,9 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
   const std::optional<Subject> source = open_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
-  const data::ImageSet set = load_for(model, config, options.images);
+  const data::ImageSet set = load_for(subject.loaded, config, options.images);
   if (source) {
-    load_for(source->loaded.model, config, options.images.split, 1);  // of the same size
+    load_for(source->loaded, config, options.images.split, 1);  // of the same size
     auto& transfer = std::get<attacks::Transfer>(attack);
     transfer.source = train::attack_model(source->loaded.model);  // which refers to it
     transfer.from = source->sha256;

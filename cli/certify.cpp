@@ -174,7 +174,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   if (options.protocol != kNoAttack)
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);
-  const data::ImageSet set = load_for(model, config, options.images);
+  const data::ImageSet set = load_for(subject.loaded, config, options.images);
   const train::FolderLock lock(folder);
   require(!fs::exists(folder / "certificate.json"), [&] {
     return text("'", folder.string(), "' holds a certificate, which is never overwritten; choose ",

@@ -117,7 +117,7 @@ FinishedEvaluation evaluate_into(const fs::path& folder, Subject& subject,
   const attacks::ThreatModel threat = evaluation_threat(config);
   const attacks::Protocol protocol = attacks::find_protocol(
       config.eval.protocol, threat, config.run.seed, train::attack_model(model));
-  const data::ImageSet set = load_for(model, config, config.eval.split, config.eval.limit);
+  const data::ImageSet set = load_for(subject.loaded, config, config.eval.split, config.eval.limit);
   const auto selected = subject.loaded.metadata.find("selected_on");
   return evaluate_into(folder,
                        {model, subject.file.string(), subject.sha256,
@@ -132,8 +132,7 @@ void require_evaluation_of(const fs::path& folder, const Subject& subject,
   const auto report =
       engine::parse_json<nlohmann::ordered_json>(engine::read_file(file), file.string());
   const attacks::ThreatModel threat = evaluation_threat(config);
-  const data::ImageSet set =
-      load_for(subject.loaded.model, config, config.eval.split, config.eval.limit);
+  const data::ImageSet set = load_for(subject.loaded, config, config.eval.split, config.eval.limit);
   const nlohmann::ordered_json wanted{{"/protocol/name", config.eval.protocol},
                                       {"/threat/norm", attacks::name_of(threat.norm)},
                                       {"/threat/eps", threat.eps},

@@ -23,9 +23,9 @@ train::Config set_up(const Subject& subject, const ImageOptions& o, const Global
   return config;
 }
 
-data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const ImageOptions& o) {
-  return load_for(model, config, o.split, o.limit);
+  return load_for(loaded, config, o.split, o.limit);
 }
 
 void add_ball_options(CLI::App& command, BallOptions& o) {

@@ -19,7 +19,7 @@ void add_image_options(CLI::App& command, ImageOptions& options);
 // The configuration of the subject's run with that and the global options laid over it, set up.
 // Throws UsageError for a batch or a limit out of range.
 train::Config set_up(const Subject& subject, const ImageOptions& options, const Globals& globals);
-data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const ImageOptions& options);
 
 // And about the ball around each.

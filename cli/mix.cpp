@@ -12,6 +12,7 @@
 #include "train/machine.h"
 #include "train/numbers.h"
 #include "train/run_folder.h"
+#include "train/trained_classes.h"
 #include "train/training_attack.h"
 
 // moat mix: a standard and a robust model averaged with every weight of a grid (the dual model of
@@ -90,6 +91,9 @@ void describe(engine::SafeTensors& file, const Subject& standard, const Subject&
                                                       .robust = robust.loaded.model.settings(),
                                                       .alpha = alpha,
                                                       .average = average}));
+  const models::Metadata& own = robust.loaded.metadata;
+  if (const auto classes = own.find(train::kClasses); classes != own.end())
+    file.metadata[train::kClasses] = classes->second;
 }
 
 train::Config config_for(const MixOptions& options, const Subject& robust, const Globals& globals) {
@@ -119,8 +123,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   const train::Config config = config_for(options, robust, globals);
   set_up(config.run);
   const engine::Device device = robust.loaded.model.device();
-  const data::ImageSet set =
-      load_for(robust.loaded.model, config, config.eval.split, config.eval.limit);
+  const data::ImageSet set = load_for(robust.loaded, config, config.eval.split, config.eval.limit);
   const attacks::ThreatModel threat = evaluation_threat(config);
   engine::SafeTensors file = tensors_of(standard, robust);
   const auto model_of = [&](double alpha) {

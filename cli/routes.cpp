@@ -93,7 +93,7 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
                                          .batch = o.images.batch,
                                          .seed = config.run.seed};
   const models::Classifier& model = subject.loaded.model;
-  const data::ImageSet set = load_for(model, config, o.images);
+  const data::ImageSet set = load_for(subject.loaded, config, o.images);
 
   const train::RouteAnalysis routes = train::analyse_routes(model, set, settings);
   nlohmann::ordered_json document = {{"checkpoint", subject.file.string()},

@@ -11,6 +11,7 @@
 #include "engine/io/sha256.h"
 #include "train/model_settings.h"
 #include "train/run_folder.h"
+#include "train/trained_classes.h"
 
 namespace moat::cli {
 
@@ -79,6 +80,14 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
                         s.classes, " classes, data set '", set.name, "' has ", set.height, "x",
                         set.width, "x", set.channels, " of ", set.classes(), "; choose data.name");
           });
+  if (!set.warning.empty()) std::cerr << "warning: " << set.warning << '\n';
+  return set;
+}
+
+data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
+                        const std::string& split, int64_t limit) {
+  data::ImageSet set = load_for(loaded.model, config, split, limit);
+  train::require_trained_classes(loaded.metadata, set);
   return set;
 }
 

@@ -6,6 +6,7 @@
 
 #include "engine/io/file.h"
 #include "engine/io/safetensors.h"
+#include "tests/image_bytes.h"
 #include "tests/temporary_folder.h"
 #include "tests/text_file.h"
 
@@ -186,7 +187,12 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   auto document = nlohmann::ordered_json::parse(engine::read_file(written));
   CHECK(document["data"]["cutout_fill"] == "0");
   document["data"].erase("mixup");
+  document["model"].update({{"gate", "softmax"}, {"score_norm", true}});  // as they were once
   write_text(written, document.dump(2));
+  other = config;
+  other.model.gate = "straight-through";
+  CHECK_THAT(error_of(other, Resume::automatic),
+             Catch::Contains("/architecture/gate = \"softmax\", now it is \"straight-through\""));
   other = config;
   other.data.mixup = 0.5;
   CHECK_THAT(error_of(other, Resume::automatic),
@@ -242,6 +248,29 @@ TEST_CASE("training: a last batch without statistics is refused at the start", "
   config.model.name = "digits-resnet";  // has several pixels a channel in every layer
   config.train.epochs = 1;
   CHECK(train::train(config, Resume::never, {}).epochs == 1);
+}
+
+TEST_CASE("training: images that do not fit are refused at the start", "[training]") {
+  const TemporaryFolder folder;
+  const fs::path images = folder.path() / "images";
+  for (int i = 0; i < 12; ++i) {
+    data::Image image = ramp(8, 8, 3, i);
+    for (size_t p = 2; p < image.pixels.size(); p += 3) image.pixels[p] = 51;  // the same blue
+    put_file(images / "train" / (i % 2 ? "a" : "b") / (std::to_string(i) + ".png"), png_of(image));
+  }
+  Config config = short_run(folder.path() / "run", "natural");
+  config.data = {.name = "imagefolder", .path = images.string()};
+  config.train.batch = 4;
+  config.model.normalize = "data";
+  for (const char* split : {"val", "test"})
+    put_file(images / split / "a/1.png", png_of(ramp(8, 8, 3)));
+  CHECK_THAT(error_of(config, Resume::never),
+             Catch::Contains("is 0.2 everywhere; set model.normalize=none"));
+  config.model.normalize = "none";
+  put_file(images / "val/a/1.png", png_of(ramp(8, 9, 3)));
+  CHECK_THAT(error_of(config, Resume::never),
+             Catch::Contains("for training are 8x8x3, for validation 8x9x3; set data.resize"));
+  CHECK(!fs::exists(config.run.dir));
 }
 
 TEST_CASE("training: two processes cannot train in one folder", "[training]") {

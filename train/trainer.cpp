@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "data/catalog.h"
 #include "data/loader.h"
 #include "engine/hardware.h"
+#include "engine/io/json.h"
 #include "engine/ops/finite.h"
 #include "models/checkpoint.h"
 #include "models/zoo.h"
@@ -19,6 +19,7 @@
 #include "train/schedule.h"
 #include "train/statistics.h"
 #include "train/tfevents.h"
+#include "train/trained_classes.h"
 #include "train/validation.h"
 
 namespace moat::train {
@@ -39,6 +40,17 @@ double ratio(int64_t part, int64_t whole) { return whole ? double(part) / double
 // The first `limit` images of the split; 0: all.
 data::ImageSet load(const DataSettings& s, data::Split split, int64_t limit) {
   return data::load({.name = s.name, .path = s.path, .resize = s.resize, .limit = limit}, split);
+}
+
+void require_one_size(const data::ImageSet& train, const data::ImageSet& validation) {
+  require(train.height == validation.height && train.width == validation.width &&
+              train.channels == validation.channels,
+          [&] {
+            return text("data set '", train.name, "': images for training are ", train.height, "x",
+                        train.width, "x", train.channels, ", for validation ", validation.height,
+                        "x", validation.width, "x", validation.channels,
+                        "; set data.resize to a side in pixels");
+          });
 }
 
 data::Augmentation augmentation(const DataSettings& s, const data::ImageSet& set) {
@@ -77,6 +89,7 @@ class Run {
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {
+    require_one_size(train_set_, validation_set_);
     require_batch_statistics(config.train, learner_.model.settings(), train_set_.size());
     const bool is_fresh =
         config.run.dir.empty() || !std::filesystem::exists(RunFolder(config.run.dir).state());
@@ -101,7 +114,8 @@ class Run {
     MetricsLog metrics(folder_.metrics(), state_.epoch);
     TfEvents board(folder_.root(), state_.epoch);
     const std::string warning = company_warning(learner_.model.settings());
-    if (!warning.empty() && watcher_.warning) watcher_.warning(warning);
+    for (const std::string& line : {warning, train_set_.warning, validation_set_.warning})
+      if (!line.empty() && watcher_.warning) watcher_.warning(line);
     events_ = &events;
     events.write(state_.epoch ? "resumed" : "started", {{"epoch", state_.epoch}});
     const data::Loader loader(train_set_,
@@ -288,6 +302,7 @@ class Run {
   void write_weights(const std::string& name) {
     const models::Metadata metadata = {{"method", config_.train.method},
                                        {"data", config_.data.name},
+                                       {kClasses, classes_text(train_set_)},
                                        {"epoch", std::to_string(state_.epoch)},
                                        {"weights", learner_.average ? "average" : "trained"},
                                        {"selected_on", name == "best" ? "validation" : "none"}};
@@ -324,6 +339,12 @@ models::ClassifierSettings classifier_settings(const Config& config, const data:
   s.classes = static_cast<int>(set.classes());
   if (config.model.normalize == "data") {
     const data::ChannelStatistics statistics = data::channel_statistics(set);
+    for (size_t c = 0; c < statistics.deviation.size(); ++c)
+      require(statistics.deviation[c] > 0, [&] {
+        return text("model.normalize=data divides channels by their deviations, and channel ", c,
+                    " of the training images of '", set.name, "' is ", statistics.mean[c],
+                    " everywhere; set model.normalize=none");
+      });
     s.mean = statistics.mean;
     s.deviation = statistics.deviation;
   }
@@ -341,7 +362,7 @@ std::string resolved_json(const Config& config, models::Classifier& model) {
                {"path", cost.path},
                {"router", cost.router},
                {"all_experts", cost.all_experts}};
-  return j.dump(2) + "\n";
+  return json_text(j, 2) + "\n";
 }
 
 TrainOutcome train(const Config& config, Resume resume, const TrainWatcher& watcher) {
