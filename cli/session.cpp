@@ -38,6 +38,10 @@ train::Config config_of(const fs::path& run) {
                         file.string());
 }
 
+void warn(const std::string& line) {
+  if (!line.empty()) std::cerr << "warning: " << line << '\n';
+}
+
 }  // namespace
 
 Subject open_subject(const std::string& given, const Globals& globals) {
@@ -80,14 +84,14 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
                         s.classes, " classes, data set '", set.name, "' has ", set.height, "x",
                         set.width, "x", set.channels, " of ", set.classes(), "; choose data.name");
           });
-  if (!set.warning.empty()) std::cerr << "warning: " << set.warning << '\n';
+  warn(set.warning);
   return set;
 }
 
 data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const std::string& split, int64_t limit) {
   data::ImageSet set = load_for(loaded.model, config, split, limit);
-  train::require_trained_classes(loaded.metadata, set);
+  warn(train::compare_trained_classes(loaded.metadata, set));
   return set;
 }
 

@@ -129,7 +129,7 @@ class StudyRun {
         evaluate_into(folder, subject, config, exact);
     }
     if (study_.parts == train::Parts::measured && is_routed && !fs::exists(parts_file()))
-      measure_parts(subject.loaded.model);
+      measure_parts(subject.loaded);
   }
 
   std::vector<std::string> protocols() const {
@@ -144,14 +144,14 @@ class StudyRun {
 
   fs::path parts_file() const { return fs::path(config_.run.dir) / "parts.json"; }
 
-  void measure_parts(const models::Classifier& model) const {
-    const data::ImageSet set = load_for(model, config_, config_.eval.split, config_.eval.limit);
+  void measure_parts(const models::LoadedModel& loaded) const {
+    const data::ImageSet set = load_for(loaded, config_, config_.eval.split, config_.eval.limit);
     const train::AnalysisSettings settings{.threat = evaluation_threat(config_),
                                            .steps = kPartSteps,
                                            .batch = config_.eval.batch,
                                            .seed = config_.run.seed};
     ordered_json parts =
-        train::to_json(train::component_robustness(model, set, settings), set.size());
+        train::to_json(train::component_robustness(loaded.model, set, settings), set.size());
     parts["images"] = set.size();
     parts["steps"] = settings.steps;
     parts["eps"] = settings.threat.eps;
