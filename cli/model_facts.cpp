@@ -62,6 +62,19 @@ nlohmann::ordered_json json_of(const ModelFacts& facts) {
             {"all_experts", facts.cost.all_experts}}}};
 }
 
+double kept_for_backward(models::Classifier& model) {
+  const models::ClassifierSettings& s = model.settings();
+  const Device device = model.device();
+  constexpr int kImages = 2;  // one may be too few for a batch norm
+  const Tensor images =
+      Tensor::full({kImages, s.height, s.width, s.channels}, 0.5, Dtype::f32, device);
+  Tape tape;
+  for (const NamedTensor& t : parameters_of(model)) *t.value = tape.watch(*t.value);
+  const size_t before = memory_use(device).live;
+  const models::Prediction p = model.forward(images, Mode::train);
+  return static_cast<double>(memory_use(device).live - before) / kImages;
+}
+
 ActivationMemory activation_memory(models::Classifier& model, int batch) {
   const models::ClassifierSettings& s = model.settings();
   const Device device = model.device();

@@ -30,4 +30,8 @@ struct ActivationMemory {
 };
 ActivationMemory activation_memory(models::Classifier& model, int batch);
 
+// Bytes of an image that a forward pass in training mode keeps for the backward pass: what every
+// image of a batch adds at least.
+double kept_for_backward(models::Classifier& model);
+
 }  // namespace moat::cli

@@ -7,6 +7,7 @@
 #include "cli/number_format.h"
 #include "cli/table.h"
 #include "engine/error.h"
+#include "engine/hardware.h"
 #include "models/zoo.h"
 
 namespace moat::cli {
@@ -51,10 +52,32 @@ std::string page_of(const ModelFacts& f, const ActivationMemory& memory, int bat
   return page + parts.str() + "\n" + costs.str() + "\n" + use.str();
 }
 
+// What the batch needs follows from two images of the size that the model's row has: of a batch
+// that does not fit, nothing is computed.
+void require_room(const ModelsOptions& options, const models::ClassifierSettings& asked) {
+  models::ClassifierSettings own = models::find_model(options.model.name).settings;
+  const double larger = (double(asked.height) * asked.width) / (double(own.height) * own.width);
+  models::ClassifierSettings small = asked;
+  small.height = own.height;
+  small.width = own.width;
+  models::Classifier model(small, 0);
+  const double needed = kept_for_backward(model) * larger * options.batch,
+               there = static_cast<double>(engine::memory_bytes());
+  engine::require(needed < there, [&] {
+    constexpr double kGiB = 1 << 30;
+    return engine::text("the memory of ", options.batch, " images of ", asked.height, "x",
+                        asked.width, " cannot be measured here: training keeps at least ",
+                        fixed(needed / kGiB, 0), " GiB of them, this machine has ",
+                        fixed(there / kGiB, 0), "; give a smaller --batch or --image");
+  });
+}
+
 void one_model(const Globals& globals, const ModelsOptions& options) {
-  engine::require(options.batch >= 1, "--batch must be at least 1");
+  if (options.batch < 1)
+    throw engine::UsageError(engine::text("--batch must be at least 1, got ", options.batch));
   models::ClassifierSettings settings = resolve(options.model);
   if (options.classes > 0) settings.classes = options.classes;
+  require_room(options, settings);
   models::Classifier model(settings, 0);
   const ModelFacts facts = facts_of(model);
   const ActivationMemory memory = activation_memory(model, options.batch);
