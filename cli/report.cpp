@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,7 @@
 #include "cli/report/headline.h"
 #include "cli/report/page.h"
 #include "cli/report/svg.h"
+#include "engine/error.h"
 #include "engine/io/file.h"
 
 namespace moat::cli {
@@ -20,9 +22,23 @@ struct ReportOptions {
   std::string out, charts;
 };
 
-void report_command(const ReportOptions& options, const Globals& globals) {
+// Of two folders with one name the paths are the names; one that is given twice is refused.
+std::vector<report::Run> read_runs(const std::vector<std::string>& folders) {
   std::vector<report::Run> runs;
-  for (const std::string& folder : options.runs) runs.push_back(report::read_run(folder));
+  for (const std::string& folder : folders) runs.push_back(report::read_run(folder));
+  std::map<std::string, int> count;
+  for (const report::Run& run : runs) ++count[run.name];
+  for (size_t i = 0; i < runs.size(); ++i) {
+    for (size_t k = 0; k < i; ++k)
+      if (std::filesystem::equivalent(folders[i], folders[k]))
+        throw engine::UsageError("a run must be given once, got '" + folders[i] + "' twice");
+    if (count[runs[i].name] > 1) runs[i].name = runs[i].folder.lexically_normal().string();
+  }
+  return runs;
+}
+
+void report_command(const ReportOptions& options, const Globals& globals) {
+  const std::vector<report::Run> runs = read_runs(options.runs);
   const std::string out = !options.out.empty()       ? options.out
                           : options.runs.size() == 1 ? options.runs[0] + "/report.html"
                                                      : "report.html";

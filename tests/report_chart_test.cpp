@@ -103,6 +103,21 @@ TEST_CASE("line chart: intervals are whiskers, and fractions along x have ticks"
   REQUIRE(whiskers != svg.npos);
   CHECK(count_of(svg.substr(whiskers, svg.find("/>", whiskers) - whiskers), "h6") == 6);
   CHECK(count_of(svg, ">0.6</text>") == 1);
+  LineChart two = chart;  // whiskers beside each other, each in its curve's colour
+  two.series.push_back(two.series[0]);
+  two.series[1].colour = 1;
+  const std::string both = line_chart(two);
+  for (const char* colour : {"var(--series-0)", "var(--series-1)"})
+    CHECK(count_of(both, "class=\"whisker\" style=\"stroke:" + std::string(colour)) == 1);
+  const auto stems = [&](const std::string& drawn) {  // where the first one of each series stands
+    std::vector<double> x;
+    for (size_t at = drawn.find("whisker"); at != drawn.npos; at = drawn.find("whisker", at + 1))
+      x.push_back(std::stod(drawn.substr(drawn.find("d=\"M", at) + 4)));
+    return x;
+  };
+  REQUIRE(stems(both).size() == 2);
+  CHECK(stems(both)[1] - stems(both)[0] == Approx(6));
+  CHECK(stems(svg)[0] == Approx(stems(both)[0] + 3));
   chart.series[0].x = {1, 2, 3};
   CHECK(count_of(line_chart(chart), ">2.5</text>") == 0);
   chart.series[0].intervals.pop_back();

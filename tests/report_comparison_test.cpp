@@ -103,7 +103,6 @@ TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
   const std::vector<Run> with_few{read_run(folder.path() / "0")};
   REQUIRE(with_few[0].evaluations.front().clean == 0.25);
   CHECK(same_runs(with_few)[0].clean().values == std::vector<double>{0.8});
-  CHECK(same_runs(with_few)[0].images() == 5);
 
   const auto standings = [](const std::vector<Run>& all) {
     std::string out;
@@ -129,6 +128,45 @@ TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
   for (Run& run : digits) run.config["data"]["name"] = "digits";
   CHECK(has(standings(digits), "+2.0 points against at not comparable"));
   CHECK(has(page(runs), "What the papers say"));
+}
+
+TEST_CASE("report: a row's accuracies are of the same images, and fewer images are said") {
+  const TemporaryFolder folder;
+  const auto with = [&](const char* run, const char* protocol, int n, double clean, double robust) {
+    auto report = report_document();
+    report["protocol"]["name"] = protocol;
+    report["data"]["n"] = n;
+    report["results"]["clean"] = clean;
+    report["results"]["robust"] = robust;
+    if (!std::filesystem::exists(folder.path() / run / "config.json"))
+      tests::write_config(folder.path() / run);
+    tests::write_evaluation_folder(folder.path() / run / "eval" / protocol, report);
+  };
+  with("a", "pgd-50@1", 5, 0.8, 0.4);
+  with("a", "pgd-10@1", 20000, 0.9, 0.5);
+  const std::vector<Run> alone{read_run(folder.path() / "a")};
+  const auto groups = same_runs(alone);
+  CHECK(groups[0].clean().values == std::vector<double>{0.8});
+  CHECK(side_by_side_table(groups).rows()[0][2] == "80.0");  // of 5 images
+  CHECK(side_by_side_notes(groups).empty());
+  // Once more, of more images; and another net.
+  with("b", "pgd-50@1", 100, 0.7, 0.3);
+  with("c", "pgd-50@1", 400, 0.6, 0.2);
+  Json config = read_json(folder.path() / "c" / "config.json");
+  config["model"]["name"] = "digits-resnet";
+  write_text(folder.path() / "c" / "config.json", config.dump());
+  const std::vector<Run> runs{alone[0], read_run(folder.path() / "b"),
+                              read_run(folder.path() / "c")};
+  const auto three = same_runs(runs);
+  REQUIRE(three.size() == 2);
+  CHECK(three[0].robust("pgd-50@1").values == std::vector<double>{0.3});
+  REQUIRE(three[0].repeated.size() == 1);
+  CHECK(three[0].repeated[0]->name == "a");
+  const auto notes = side_by_side_notes(three);
+  REQUIRE(notes.size() == 2);
+  CHECK(notes[0] ==
+        "SA % and RA %, PGD-50 of b: of 100 images, others in this table of up to 400.");
+  CHECK(has(notes[1], "'" + (folder.path() / "a").string() + "' is seed 7 of b once more"));
 }
 
 TEST_CASE("report: numbers of other balls, images or checkpoints have no mean") {

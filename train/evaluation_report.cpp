@@ -44,10 +44,11 @@ ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
       right += e.samples[i].is_correct(set.labels[i]);
       resisting += e.samples[i].is_robust(set.labels[i]);
     }
-    per_class.push_back({{"class", set.class_names[c]},
-                         {"n", count},
-                         {"clean", fraction(right, count)},
-                         {"robust", fraction(resisting, count)}});
+    per_class.push_back(
+        {{"class", set.class_names[c]},
+         {"n", count},
+         {"clean", count ? ordered_json(fraction(right, count)) : ordered_json()},
+         {"robust", count ? ordered_json(fraction(resisting, count)) : ordered_json()}});
   }
   return {{"clean", fraction(clean, n)},
           {"robust", fraction(robust, n)},

@@ -87,6 +87,12 @@ bool is_over(const Config& config, const RunState& state) {
           state.epoch - state.best_epoch >= patience);
 }
 
+std::string unfinished_text(const RunFolder& folder, const Config& config) {
+  const auto state = peek_state(folder.state());
+  if (!state || is_over(config, *state)) return "";
+  return text("unfinished: ", state->epoch, " of ", config.train.epochs, " epochs");
+}
+
 OpenedRun open_run(const Config& config, const std::string& config_json, Resume resume) {
   const RunFolder folder(chosen_root(config));
   const std::string root = folder.root().string();

@@ -52,6 +52,10 @@ class FolderLock {
 // passed since the best check on the validation split and the last epoch's check was no better.
 bool is_over(const Config& config, const RunState& state);
 
+// "unfinished: 25 of 40 epochs" of a run that can go on, or was killed; empty of one that is over
+// or has no state.
+std::string unfinished_text(const RunFolder& folder, const Config& config);
+
 struct OpenedRun {
   RunFolder folder;
   RunState state;  // epoch 0 for a fresh run

@@ -125,7 +125,7 @@ void about_rt_er(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
                      text("the evaluations differ in ", measured.differing)});
     if (!measured.like) return;
     out.push_back(judged(*g, attacked, source, says,
-                         text(percent(mean(measured), g->images()), " %"),
+                         text(percent(mean(measured), measured.like->n), " %"),
                          mean(measured) >= claimed));
   };
   const auto under_attack = [&](const std::string& says, const Measured& measured, double claimed) {
@@ -174,7 +174,7 @@ void about_dense(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const double measured = mean(attacked);
   out.push_back(judged(*dense, attacked.like, "public logs of FastAT and MAIR",
                        "AutoAttack on ResNet-18, adversarial training: 44.33 to 48.67 %",
-                       text(percent(measured, dense->images()), " %"),
+                       text(percent(measured, attacked.like->n), " %"),
                        measured >= 0.4433 && measured <= 0.52));
 }
 

@@ -58,7 +58,9 @@ Table headline_table(const std::vector<Run>& runs) {
     const auto share = [&](const std::optional<double>& v) {
       return v && e ? percent(*v, e->n) : std::string(kNone);
     };
-    std::vector<std::string> cells{run.name, run.method, run.model};
+    std::vector<std::string> cells{
+        run.unfinished.empty() ? run.name : run.name + " (" + run.unfinished + ")", run.method,
+        run.model};
     if (protocols) cells.push_back(e ? e->protocol : kNone);
     if (balls) cells.push_back(e ? e->ball() : kNone);
     cells.push_back(e ? percent(e->clean, e->n) : kNone);
@@ -131,6 +133,7 @@ Json headline_json(const std::vector<Run>& runs) {
          {"parameters", number(run.parameters)},
          {"macs", number(run.macs)},
          {"epochs", run.metrics.rows.size()},
+         {"unfinished", run.unfinished.empty() ? Json(nullptr) : Json(run.unfinished)},
          {"train_seconds", number(run.train_seconds)},
          {"validation_best", course ? Json(course->best) : Json(nullptr)},
          {"validation_best_epoch", course ? Json(course->best_epoch) : Json(nullptr)},

@@ -69,11 +69,12 @@ std::string classes(const Evaluation& e) {
   std::vector<ClassResult> shown = e.classes;
   std::string title = "Accuracy per class";
   if (shown.size() > kMost) {
+    std::erase_if(shown, [](const ClassResult& c) { return c.n == 0; });
     std::stable_sort(shown.begin(), shown.end(), [](const ClassResult& a, const ClassResult& b) {
       return a.robust < b.robust;
     });
-    shown.resize(kMost);
-    title = text("Accuracy per class, the ", kMost, " least robust of ", e.classes.size());
+    shown.resize(std::min(kMost, shown.size()));
+    title = text("Accuracy per class, the ", shown.size(), " least robust of ", e.classes.size());
   }
   BarChart chart{title, {"clean", "robust"}, {}};
   for (const ClassResult& c : shown) {
@@ -226,6 +227,7 @@ std::string run_section(const Run& run, size_t number) {
         text(" · ", run.metrics.rows.size(), run.metrics.rows.size() == 1 ? " epoch" : " epochs");
     if (!std::isnan(run.train_seconds)) lede += " in " + duration(run.train_seconds);
   }
+  if (!run.unfinished.empty()) lede += " · " + run.unfinished;
   out += paragraph(lede, "lede") + training(run);
   if (const auto course = validation_course(run)) out += checks_table({overfitting_check(*course)});
   if (const auto warnings = training_warnings(run); !warnings.empty())

@@ -7,6 +7,7 @@
 
 #include "cli/number_format.h"
 #include "engine/error.h"
+#include "train/run_folder.h"
 
 namespace moat::cli::report {
 
@@ -105,9 +106,11 @@ Evaluation read_evaluation(const std::filesystem::path& folder) {
   if (const auto after = results.find("after"))
     for (const auto& [name, value] : after->members()) e.after.emplace_back(name, value.fraction());
   if (const auto classes = results.find("per_class"))
-    for (const JsonView& c : classes->items())
-      e.classes.push_back({c.at("class").str(), c.at("n").count(), c.at("clean").fraction(),
-                           c.at("robust").fraction()});
+    for (const JsonView& c : classes->items()) {
+      const int64_t n = c.at("n").count();
+      const auto share = [&](const char* key) { return n > 0 ? c.at(key).fraction() : kNan; };
+      e.classes.push_back({c.at("class").str(), n, share("clean"), share("robust")});
+    }
   if (const auto moe = root.find("moe")) e.experts = read_experts(*moe, e.classes.size());
   const auto cost = root.find("cost");
   e.seconds = cost ? cost->number_or("seconds", kNan) : kNan;
@@ -153,6 +156,9 @@ Run read_run(const std::filesystem::path& folder) {
   const JsonView config(run.config, file);
   run.method = config.at("train").at("method").str();
   run.model = config.at("model").at("name").str();
+  if (const train::RunFolder files(folder); std::filesystem::exists(files.state()))
+    run.unfinished =
+        train::unfinished_text(files, train::overlay({}, Json(run.config), file.string()));
   run.parameters = config.number_or("parameters", kNan);
   const auto macs = config.find("macs");
   run.macs = macs ? macs->number_or("executed", kNan) : kNan;

@@ -62,6 +62,7 @@ struct Run {
   std::string name;  // of the folder
   Json config;
   std::string method, model;
+  std::string unfinished;   // "unfinished: 25 of 40 epochs"; empty of a run that is over
   double parameters, macs;  // NaN: not in the file; MACs executed per image
   double train_seconds;     // over all epochs recorded; NaN without any
   Csv metrics;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "cli/number_format.h"
@@ -86,9 +87,13 @@ std::string balls(const SameRuns& g) {
 }  // namespace
 
 Measured SameRuns::clean() const {
-  const auto values = [](const Run& run) {
+  std::string beside;  // the protocol whose accuracy is shown beside
+  for (const char* protocol : {"pgd-50@1", "aa-standard@1", "moe-aa@1"})
+    if (beside.empty() && robust(protocol).like) beside = protocol;
+  const auto values = [&](const Run& run) {
     std::vector<Value> out;
-    for (const Evaluation& e : run.evaluations) out.push_back({&e, e.clean});
+    for (const Evaluation& e : run.evaluations)
+      if (beside.empty() || e.protocol == beside) out.push_back({&e, e.clean});
     return out;
   };
   return measured(runs, values, clean_conditions_of);
@@ -127,12 +132,36 @@ std::vector<double> SameRuns::passes_per_second() const {
   return out;
 }
 
-int64_t SameRuns::images() const {
+namespace {
+
+// Of the largest evaluation; 0 without any.
+int64_t most_images(const Run& run) {
   int64_t n = 0;
-  for (const Run* run : runs)
-    for (const Evaluation& e : run->evaluations) n = std::max(n, e.n);
+  for (const Evaluation& e : run.evaluations) n = std::max(n, e.n);
   return n;
 }
+
+// "SA %, RA %, PGD-50 of dense are of 5 images": where others are of more.
+std::vector<std::string> notes_on_images(const std::vector<SameRuns>& groups) {
+  int64_t most = 0;
+  std::vector<std::map<int64_t, std::string>> titles(groups.size());  // by number of images
+  for (size_t i = 0; i < groups.size(); ++i)
+    for (const Measure& m : measures())
+      if (const Evaluation* like = m.of(groups[i]).like) {
+        std::string& all = titles[i][like->n];
+        all += (all.empty() ? "" : " and ") + std::string(m.title);
+        most = std::max(most, like->n);
+      }
+  std::vector<std::string> notes;
+  for (size_t i = 0; i < groups.size(); ++i)
+    for (const auto& [n, all] : titles[i])
+      if (n < most)
+        notes.push_back(text(all, " of ", groups[i].name, ": of ", n, n == 1 ? " image" : " images",
+                             ", others in this table of up to ", most, "."));
+  return notes;
+}
+
+}  // namespace
 
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs) {
   std::vector<SameRuns> groups;
@@ -142,10 +171,19 @@ std::vector<SameRuns> same_runs(const std::vector<Run>& runs) {
     const auto same = std::ranges::find(recipes, mine);
     if (same != recipes.end()) {
       SameRuns& group = groups[static_cast<size_t>(same - recipes.begin())];
-      const bool is_there = std::ranges::any_of(
+      const auto there = std::ranges::find_if(
           group.runs, [&](const Run* other) { return seed_of(*other) == seed_of(run); });
-      (is_there ? group.repeated : group.runs).push_back(&run);
-      if (!is_there) group.name = text(group.method, " · ", group.model);
+      if (there == group.runs.end()) {
+        group.runs.push_back(&run);
+        group.name = text(group.method, " · ", group.model);
+        continue;
+      }
+      const Run* repeated = &run;
+      if (most_images(run) > most_images(**there)) {
+        std::swap(repeated, *there);
+        if (group.runs.size() == 1) group.name = run.name;
+      }
+      group.repeated.push_back(repeated);
       continue;
     }
     const JsonView config(run.config, run.folder / "config.json");
@@ -184,7 +222,10 @@ Table side_by_side_table(const std::vector<SameRuns>& groups) {
   for (const SameRuns& g : groups) {
     std::vector<std::string> cells{g.name, std::to_string(g.runs.size())};
     if (!one_ball) cells.push_back(balls(g));
-    for (const Measure* m : shown) cells.push_back(with_spread(m->of(g).values, g.images()));
+    for (const Measure* m : shown) {
+      const Measured found = m->of(g);
+      cells.push_back(with_spread(found.values, found.like ? found.like->n : 0));
+    }
     cells.push_back(count(g.parameters));
     cells.push_back(count(g.macs));
     cells.push_back(count(train::mean_deviation(g.passes_per_second()).mean));
@@ -194,11 +235,16 @@ Table side_by_side_table(const std::vector<SameRuns>& groups) {
 }
 
 std::vector<std::string> side_by_side_notes(const std::vector<SameRuns>& groups) {
-  std::vector<std::string> notes;
+  std::vector<std::string> notes = notes_on_images(groups);
   for (const SameRuns& g : groups) {
+    for (const Run* run : g.runs)
+      if (!run->unfinished.empty())
+        notes.push_back(text("'", run->folder.string(), "', seed ", seed_of(*run), " of ", g.name,
+                             ", is ", run->unfinished, "."));
     for (const Run* run : g.repeated)
       notes.push_back(text("'", run->folder.string(), "' is seed ", seed_of(*run), " of ", g.name,
-                           " once more and is not counted."));
+                           " once more and is not counted; of equal seeds the run with ",
+                           "an evaluation of the most images is."));
     for (const Measure& m : measures()) {
       const Measured measured = m.of(g);
       if (!measured.differing.empty())

@@ -25,13 +25,13 @@ struct SameRuns {
   std::vector<const Run*> repeated = {};  // of a seed that is there already; not counted
 
   // Clean accuracy, accuracy under a protocol, and under one attack of a protocol by itself; of
-  // several evaluations that would do the one of the most images.
+  // several evaluations that would do the one of the most images. The clean accuracy is of the
+  // evaluation whose robust accuracy is shown beside it, where there is one.
   Measured clean() const;
   Measured robust(const std::string& protocol) const;
   Measured alone(const std::string& protocol, const std::string& attack) const;
   // Passes of an attack per second, forward and backward, on the machine of the evaluation.
   std::vector<double> passes_per_second() const;
-  int64_t images() const;  // of the largest evaluation; 0 without any
 };
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs);
 

@@ -113,7 +113,10 @@ struct Extent {
 };
 
 // One series as a path that is interrupted where there is no value, with a mark per point.
-std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&& px, auto&& py) {
+// Its whiskers stand `aside` pixels from there, so that those of two series do not cover each
+// other.
+std::string curve(const Series& s, Unit unit, const std::string& x_title, double aside, auto&& px,
+                  auto&& py) {
   std::string path, marks, whiskers;
   bool pen_down = false;
   const char* dot = s.x.size() <= 60 ? "dot" : "dot hidden";
@@ -127,9 +130,9 @@ std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&&
     pen_down = true;
     if (!s.intervals.empty()) {
       const std::string low = at(py(s.intervals[i].low)), high = at(py(s.intervals[i].high)),
-                        left = at(px(s.x[i]) - 3);
+                        middle = at(px(s.x[i]) + aside), left = at(px(s.x[i]) + aside - 3);
       whiskers +=
-          text("M", x, " ", low, "V", high, "M", left, " ", low, "h6M", left, " ", high, "h6");
+          text("M", middle, " ", low, "V", high, "M", left, " ", low, "h6M", left, " ", high, "h6");
     }
     marks += text("<g class=\"mark\"><circle class=\"", dot, "\" cx=\"", x, "\" cy=\"", y,
                   "\" r=\"2\"/><circle class=\"reach\" cx=\"", x, "\" cy=\"", y,
@@ -138,7 +141,9 @@ std::string curve(const Series& s, Unit unit, const std::string& x_title, auto&&
   }
   return text("<path class=\"curve", s.stroke == Stroke::dashed ? " dashed" : "",
               "\" style=\"stroke:", colour(s.colour), "\" d=\"", path, "\"/>\n",
-              whiskers.empty() ? "" : text("<path class=\"whisker\" d=\"", whiskers, "\"/>\n"),
+              whiskers.empty() ? ""
+                               : text("<path class=\"whisker\" style=\"stroke:", colour(s.colour),
+                                      "\" d=\"", whiskers, "\"/>\n"),
               "<g style=\"fill:", colour(s.colour), "\">", marks, "</g>\n");
 }
 
@@ -257,7 +262,11 @@ std::string line_chart(const LineChart& chart) {
     out += words(px(v), bottom + 16, brief(v), "tick", "middle");
   }
   out += words(kWidth - kRight, bottom + 30, chart.x_title, "tick", "end");
-  for (const Series& s : chart.series) out += curve(s, chart.unit, chart.x_title, px, py);
+  constexpr double kApart = 6;  // whiskers of neighbouring series, in pixels
+  const double middle = static_cast<double>(chart.series.size() - 1) / 2;
+  for (size_t i = 0; i < chart.series.size(); ++i)
+    out += curve(chart.series[i], chart.unit, chart.x_title,
+                 kApart * (static_cast<double>(i) - middle), px, py);
   return out + "</svg>\n";
 }
 
