@@ -48,7 +48,9 @@ std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& opt
   std::move(layers.begin(), layers.end(), std::back_inserter(rows));
   if (options.only && !rows.empty()) return rows;
   auto done = static_cast<int64_t>(rows.size()) * options.rounds;
+  const auto is_stopped = [&] { return options.stop_requested && options.stop_requested(); };
   for (const auto family : kFamilies) {
+    if (is_stopped()) break;
     std::vector<OpCase> cases = family(tests::Scale::bench);
     std::erase_if(cases,
                   [&](const OpCase& op_case) { return !is_selected(name_of(op_case), options); });
@@ -56,7 +58,7 @@ std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& opt
     for (const OpCase& op_case : cases) {
       KernelMeasurement row{.name = name_of(op_case),
                             .facts = {{"kernel", "op"}, {"shape", op_case.name}}};
-      for (int round = 0; round < options.rounds; ++round, ++done) {
+      for (int round = 0; round < options.rounds && !is_stopped(); ++round, ++done) {
         before_row(row.name, done, total);
         measure(op_case, bench, options.budget, row);
       }

@@ -18,6 +18,7 @@ struct KernelBenchOptions {
   Budget budget = {};
   using Clock = std::chrono::steady_clock;
   Clock::time_point until = Clock::time_point::max();  // rows that have not begun by then say so
+  std::function<bool()> stop_requested = {};  // rows that have not begun then get no seconds
   SizeLimits limits = {};
   std::vector<Dtype> dtypes = {Dtype::f32};
 };

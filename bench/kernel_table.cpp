@@ -23,11 +23,15 @@ std::string three_digits(double value) { return value == 0 ? "" : cli::brief(val
 
 std::string kernel_table(const ordered_json& document) {
   using cli::Align;
+  const bool is_cpu = document.value("device", "") == "cpu";
+  const auto flops = [&](const ordered_json& of, const char* key) {
+    return number(of, key) * (is_cpu ? 1e3 : 1);
+  };
   cli::Table table({{"row"},
                     {"µs", Align::right},
                     {"quartiles", Align::right},
                     {"GB/s", Align::right},
-                    {"TFLOP/s", Align::right},
+                    {is_cpu ? "GFLOP/s" : "TFLOP/s", Align::right},
                     {"% of roof", Align::right},
                     {"size"}});
   for (const ordered_json& row : document["rows"]) {
@@ -37,18 +41,20 @@ std::string kernel_table(const ordered_json& document) {
       continue;
     }
     const ordered_json& q = row["microseconds"];
+    const bool is_long = q["median"].get<double>() >= 1e5;  // written in milliseconds
     const auto us = [&](const char* key) {
-      const double value = q[key].get<double>();
+      const double value = q[key].get<double>() / (is_long ? 1e3 : 1);
       return cli::fixed(value, value < 100 ? 1 : 0);
     };
-    table.row({name, us("median"), us("low_quartile") + "–" + us("high_quartile"),
-               three_digits(number(row, "gbps")), three_digits(number(row, "tflops")),
+    const std::string unit = is_long ? " ms" : "";
+    table.row({name, us("median") + unit, us("low_quartile") + "–" + us("high_quartile") + unit,
+               three_digits(number(row, "gbps")), three_digits(flops(row, "tflops")),
                cli::fixed(100 * number(row, "part_of_roof"), 1), scale});
   }
   const ordered_json& ceilings = document["ceilings"];
   return table.str() + "roof: a large copy " + cli::brief(number(ceilings, "copy_gbps")) +
-         " GB/s, products " + cli::brief(number(ceilings, "products_tflops")) +
-         " TFLOP/s, both measured before the rows\n";
+         " GB/s, products " + cli::brief(flops(ceilings, "products_tflops")) +
+         (is_cpu ? " GFLOP/s" : " TFLOP/s") + ", both measured before the rows\n";
 }
 
 }  // namespace moat::bench

@@ -11,6 +11,7 @@ Turns::Turns(Workbench& bench, const KernelBenchOptions& options,
     : bench_(bench), options_(options), rows_(rows), before_row_(before_row) {}
 
 void Turns::next(const std::function<Row()>& ready) {
+  if (options_.stop_requested && options_.stop_requested()) return;
   KernelMeasurement& row = rows_[done_ % rows_.size()];
   before_row_(row.name, static_cast<int64_t>(done_), std::ssize(rows_) * options_.rounds);
   ++done_;

@@ -8,11 +8,12 @@
 #include "bench/kernel_bench.h"
 #include "bench/kernel_table.h"
 #include "cli/ceilings.h"
+#include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/session.h"
 #include "engine/error.h"
 #include "engine/hardware.h"
-#include "engine/io/json.h"
+#include "engine/io/file.h"
 #include "kernels/library/libraries.h"
 #include "train/machine.h"
 
@@ -49,6 +50,27 @@ ordered_json document_of(const std::vector<bench::KernelMeasurement>& rows,
           {"rows", all}};
 }
 
+// Of a benchmark that was stopped the rows that had their turn.
+ordered_json measured(const bench::KernelBenchOptions& options, const Asked& asked,
+                      const Globals& globals) {
+  const Ceilings ceilings = measure_ceilings();
+  Progress::Output output{};
+  output.unit = "rows";
+  Progress progress(progress_style(globals), 0, 0, output);
+  std::vector<bench::KernelMeasurement> rows = bench::measure_cpu_kernels(
+      options, [&](const std::string& name, int64_t done, int64_t total) {
+        progress.set_total(total);
+        progress.update(done, name);
+      });
+  progress.clear();
+  std::erase_if(rows, [](const bench::KernelMeasurement& row) {
+    return row.seconds.empty() && row.failure.empty();
+  });
+  if (rows.empty() && !is_interrupted())
+    throw engine::UsageError("--only: no row's name has '" + asked.only + "'");
+  return document_of(rows, ceilings, asked);
+}
+
 void bench_kernels(const Asked& asked, const Globals& globals) {
   if (globals.device && !engine::parse_device(*globals.device).is_cpu())
     throw engine::Error(
@@ -64,20 +86,20 @@ void bench_kernels(const Asked& asked, const Globals& globals) {
     throw engine::UsageError("--rounds must be at least 1 and --seconds above 0");
   options.rounds = asked.rounds;
   options.budget.seconds = asked.seconds;
-  const Ceilings ceilings = measure_ceilings();
-  Progress::Output output{};
-  output.unit = "rows";
-  Progress progress(progress_style(globals), 0, 0, output);
-  const std::vector<bench::KernelMeasurement> rows = bench::measure_cpu_kernels(
-      options, [&](const std::string& name, int64_t done, int64_t total) {
-        progress.set_total(total);
-        progress.update(done, name);
-      });
-  progress.clear();
-  if (rows.empty()) throw engine::UsageError("--only: no row's name has '" + asked.only + "'");
-  const ordered_json document = document_of(rows, ceilings, asked);
-  if (!asked.file.empty()) engine::write_json(asked.file, document);
+  options.stop_requested = is_interrupted;
+  catch_interrupts();
+  ordered_json document;
+  const auto measure = [&] { document = measured(options, asked, globals); };
+  if (asked.file.empty())
+    measure();
+  else  // which is opened first: what cannot be written is not measured
+    engine::write_file(asked.file, [&](std::ostream& out) {
+      measure();
+      out << document.dump(2) << '\n';
+    });
   print(globals, document, bench::kernel_table(document));
+  engine::require(!is_interrupted(),
+                  [&] { return engine::text("stopped after ", document["rows"].size(), " rows"); });
 }
 
 }  // namespace
