@@ -34,6 +34,16 @@ std::optional<Subject> open_source(const attacks::Attack& attack, const AttackOp
   return open_subject(o.source, globals);
 }
 
+void require_suitable(const AttackSettings& settings, const models::Classifier& model) {
+  const int others = model.settings().classes - 1;
+  if (settings.targets.value_or(0) > others)
+    throw engine::UsageError(text("--targets must be at most ", others,
+                                  ", the model's other classes, got ", *settings.targets));
+  if (settings.gate && !model.has_gates())
+    throw engine::UsageError(
+        "--gate is for models with gates, and this one is dense; leave it out");
+}
+
 void attack_command(const AttackOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
   const train::Config config = set_up(subject, options.images, globals);
@@ -41,6 +51,7 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
   const std::optional<Subject> source = open_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
+  require_suitable(options.settings, model);
   const data::ImageSet set = load_for(subject.loaded, config, options.images);
   if (source) {
     load_for(source->loaded, config, options.images.split, 1);  // of the same size
@@ -49,11 +60,11 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
     transfer.from = source->sha256;
   }
   const FinishedEvaluation done =
-      evaluate_into(options.out,
-                    {model, subject.file.string(), subject.sha256, "unknown", set, threat,
-                     options.images.batch, 0, config.run.seed},
+      evaluate_into("--out FOLDER", options.out,
+                    {model, subject.file.string(), subject.sha256, selected_on(subject), set,
+                     threat, options.images.batch, 0, config.run.seed},
                     {options.attack, {{options.attack, attack}}}, globals);
-  print(globals, done.report, done.headline);
+  print(globals, done.report, unfinished_line(subject) + done.headline);
 }
 
 }  // namespace
@@ -71,7 +82,7 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--source", o->source,
                      "run or checkpoint whose adversarial images are shown (transfer)");
   add_ball_options(command, o->ball);
-  command.add_option("--step", o->settings.step, "step size; eps/4 unless given");
+  command.add_option("--step", o->settings.step, "step size; eps/4 unless given or 0");
   command.add_option("--steps", o->settings.steps, "steps");
   command.add_option("--restarts", o->settings.restarts, "random restarts");
   command.add_option("--targets", o->settings.targets, "classes aimed at (apgd-t, fab-t)");

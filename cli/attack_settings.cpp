@@ -136,8 +136,9 @@ class Filler {
   void fill_step(Pgd& a) const {
     a.step = name_ == "fgsm" ? threat_.eps : threat_.eps / 4;
     if (!said_.step) return;
-    a.step = train::parse_number(*said_.step, "--step");
-    if (!(a.step >= 0)) throw UsageError(text("--step must be at least 0, got ", *said_.step));
+    const double step = train::parse_number(*said_.step, "--step");
+    if (!(step >= 0)) throw UsageError(text("--step must be at least 0, got ", *said_.step));
+    if (step > 0) a.step = step;
   }
   template <class Settings>
   void fill_restarts(Settings& a) const {

@@ -76,6 +76,17 @@ attacks::ThreatModel evaluation_threat(const train::Config& config) {
           config.eval.eps > 0 ? config.eval.eps : config.train.eps};
 }
 
+std::string selected_on(const Subject& subject) {
+  const auto said = subject.loaded.metadata.find("selected_on");
+  return said == subject.loaded.metadata.end() ? "unknown" : said->second;
+}
+
+std::string unfinished_line(const Subject& subject) {
+  if (subject.run.empty()) return "";
+  const std::string said = train::unfinished_text(train::RunFolder(subject.run), subject.config);
+  return said.empty() ? "" : text(said, ", ", subject.run.string(), "\n");
+}
+
 train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
                                    const attacks::Protocol& protocol, int batch,
                                    const fs::path& state, const std::string& label,
@@ -96,12 +107,15 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
       {.batch = batch, .state = state, .progress = show, .stop_requested = is_interrupted});
 }
 
-FinishedEvaluation evaluate_into(const fs::path& folder, const train::EvaluationSubject& subject,
+FinishedEvaluation evaluate_into(const char* choice, const fs::path& folder,
+                                 const train::EvaluationSubject& subject,
                                  const attacks::Protocol& protocol, const Globals& globals) {
   const train::FolderLock lock(folder);
   require(!fs::exists(folder / "report.json"), [&] {
-    return text("'", folder.string(),
-                "' holds a finished evaluation, which is never overwritten; choose another folder");
+    return text(
+        "'", folder.string(),
+        "' holds a finished evaluation, which is never overwritten; choose another folder with ",
+        choice);
   });
   const train::Evaluation evaluation =
       evaluate_watched(subject.model, subject.set, protocol, subject.batch,
@@ -118,12 +132,13 @@ FinishedEvaluation evaluate_into(const fs::path& folder, Subject& subject,
   const attacks::Protocol protocol = attacks::find_protocol(
       config.eval.protocol, threat, config.run.seed, train::attack_model(model));
   const data::ImageSet set = load_for(subject.loaded, config, config.eval.split, config.eval.limit);
-  const auto selected = subject.loaded.metadata.find("selected_on");
-  return evaluate_into(folder,
-                       {model, subject.file.string(), subject.sha256,
-                        selected == subject.loaded.metadata.end() ? "unknown" : selected->second,
-                        set, threat, config.eval.batch, config.eval.checks, config.run.seed},
-                       protocol, globals);
+  FinishedEvaluation done =
+      evaluate_into("eval.dir=FOLDER", folder,
+                    {model, subject.file.string(), subject.sha256, selected_on(subject), set,
+                     threat, config.eval.batch, config.eval.checks, config.run.seed},
+                    protocol, globals);
+  done.headline = unfinished_line(subject) + done.headline;
+  return done;
 }
 
 void require_evaluation_of(const fs::path& folder, const Subject& subject,

@@ -13,6 +13,12 @@ std::string accuracy_text(int64_t part, int64_t whole);
 // The ball that the configuration evaluates in: that of the training unless eval.eps says another.
 attacks::ThreatModel evaluation_threat(const train::Config& config);
 
+// Which split chose the checkpoint, as it says itself; "unknown" where it does not.
+std::string selected_on(const Subject& subject);
+
+// "unfinished: 25 of 40 epochs, runs/mine" and a new line, of a run that is not over.
+std::string unfinished_line(const Subject& subject);
+
 // Runs a protocol with a progress bar; `label` says on what. Its state is kept in the file, so that
 // the same command goes on after a kill or Ctrl-C.
 train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
@@ -21,12 +27,12 @@ train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageS
                                    const Globals& globals);
 
 // The same with its files written into the folder, which is made and locked first; throws where it
-// holds a finished evaluation.
+// holds a finished evaluation, and says that `choice` ("--out FOLDER") takes another.
 struct FinishedEvaluation {
   nlohmann::ordered_json report;
   std::string headline;  // for people
 };
-FinishedEvaluation evaluate_into(const std::filesystem::path& folder,
+FinishedEvaluation evaluate_into(const char* choice, const std::filesystem::path& folder,
                                  const train::EvaluationSubject& subject,
                                  const attacks::Protocol& protocol, const Globals& globals);
 

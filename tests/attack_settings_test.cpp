@@ -32,6 +32,15 @@ TEST_CASE("attack settings: what changes nothing is refused", "[cli][attacks]") 
       CHECK_THROWS_WITH(found(name, {.loss = loss}), Contains("--loss is no setting of --attack"));
 }
 
+TEST_CASE("attack settings: a step of 0 is that of none given, as train.step", "[cli][attacks]") {
+  for (const char* name : {"pgd", "fgsm"}) {
+    const double own = std::get<Pgd>(found(name)).step;
+    CHECK(own > 0);
+    CHECK(std::get<Pgd>(found(name, {.step = "0"})).step == own);
+    CHECK(std::get<Pgd>(found(name, {.step = "0.01"})).step == 0.01);
+  }
+}
+
 TEST_CASE("attack settings: a loss is that of the strike", "[cli][attacks]") {
   const auto strike = [](const Attack& attack) {
     return std::get<Pgd>(std::get<RouteAttack>(attack).strike).objective;

@@ -68,7 +68,9 @@ std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubjec
   checks.push_back(judged("G7b", fraction(verified.outside_ball + verified.outside_box, n)));
   checks.push_back(judged("G8", fraction(verified.robust_as_bytes - e.robust_correct(on.set), n)));
   checks.push_back(judge_aims(e.protocol));
-  checks.push_back(judged("G29", on.selected_on == "test" ? 1 : 0));
+  checks.push_back(on.selected_on == "unknown"
+                       ? attacks::skipped("G29", "the checkpoint says which split chose it")
+                       : judged("G29", on.selected_on == "test" ? 1 : 0));
   if (on.model.is_routed() && n > 0)
     checks.push_back(judged("M11", least_use(e, on.model.routes())));
   if (on.model.is_routed()) judge_stages(e, checks);
