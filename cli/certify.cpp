@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -43,6 +44,19 @@ std::vector<double> eps_of(const std::string& given, const Subject& subject) {
       eps.push_back(std::ldexp(subject.config.train.eps, -halvings));
   }
   for (double e : eps) train::require_eps(e, "--eps");
+  return eps;
+}
+
+// Where the rows that nobody asked for prove nothing, a first one at the median radius.
+std::vector<double> with_median(std::vector<double> eps, const CertifyOptions& options,
+                                const train::Certification& proven, const data::ImageSet& set) {
+  if (!options.eps.empty() || proven.certified(set, eps.front()) > 0) return eps;
+  std::vector<double> radii;  // of right images
+  for (size_t i = 0; i < proven.images.size(); ++i)
+    if (proven.images[i].prediction == set.labels[i]) radii.push_back(proven.images[i].radius);
+  const auto median = radii.begin() + std::ssize(radii) / 2;
+  std::nth_element(radii.begin(), median, radii.end());
+  if (!radii.empty() && *median > 0) eps.insert(eps.begin(), *median);
   return eps;
 }
 
@@ -128,19 +142,25 @@ std::string number(const nlohmann::ordered_json& value) {
 std::string certificate_text(const nlohmann::ordered_json& document, const fs::path& folder) {
   const int64_t n = document.at("data").at("n");
   const auto& results = document.at("results");
-  Table accuracy({{text("on ", n, " images, L∞")},
-                  {"certified %", Align::right},
-                  {"by interval", Align::right},
-                  {"by affine", Align::right},
-                  {"by Lipschitz", Align::right},
-                  {"after " + document.at("protocol").get<std::string>(), Align::right},
-                  {"route kept", Align::right}});
-  accuracy.row({"clean", percent(results.at("clean").get<double>(), n), "–", "–", "–", "–", "–"});
-  for (const auto& row : results.at("curve"))
-    accuracy.row({"eps " + train::print_eps(row.at("eps")), share(row.at("certified"), n),
-                  share(row.at("by_interval"), n), share(row.at("by_affine"), n),
-                  share(row.at("by_lipschitz"), n), share(row.at("attacked"), n),
-                  share(row.at("route_kept"), n)});
+  const std::string protocol = document.at("protocol");
+  const bool is_attacked = protocol != kNoAttack;
+  std::vector<Column> columns{{text("on ", n, " images, L∞")}, {"certified %", Align::right},
+                              {"by interval", Align::right},   {"by affine", Align::right},
+                              {"by Lipschitz", Align::right},  {"route kept", Align::right}};
+  if (is_attacked) columns.insert(columns.end() - 1, {"after " + protocol, Align::right});
+  Table accuracy(columns);
+  std::vector<std::string> clean(columns.size(), "–");
+  clean[0] = "clean";
+  clean[1] = percent(results.at("clean").get<double>(), n);
+  accuracy.row(clean);
+  for (const auto& row : results.at("curve")) {
+    std::vector<std::string> cells{"eps " + train::print_eps(row.at("eps"))};
+    for (const char* key : {"certified", "by_interval", "by_affine", "by_lipschitz"})
+      cells.push_back(share(row.at(key), n));
+    if (is_attacked) cells.push_back(share(row.at("attacked"), n));
+    cells.push_back(share(row.at("route_kept"), n));
+    accuracy.row(cells);
+  }
   Table methods({{"proof"}, {"what it says here"}});
   for (const auto& m : document.at("methods"))
     methods.row({m.at("name"), (m.at("applies").get<bool>() ? "" : "does not apply: ") +
@@ -170,7 +190,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   Subject subject = open_subject(options.subject, globals);
   const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;
-  const std::vector<double> eps = eps_of(options.eps, subject);
+  std::vector<double> eps = eps_of(options.eps, subject);
   if (options.protocol != kNoAttack)
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);
@@ -183,6 +203,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   catch_interrupts();
   const train::Certification proven =
       certified(model, set, options.images.batch, eps.back(), globals);
+  eps = with_median(eps, options, proven, set);
   const train::CertifiedSubject on{
       model,
       subject.file.string(),
@@ -204,11 +225,13 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
 
 void add_certify(CLI::App& app, Globals& globals) {
   const auto o = std::make_shared<CertifyOptions>();
-  CLI::App& command =
-      add_command(app, globals,
-                  {"certify", "proven radii, Lipschitz constants and the certified-accuracy curve",
-                   "moat certify runs/digits-at-moe-1 --limit 100 --eps 0.001,0.01,0.1"},
-                  [o, &globals] { certify_command(*o, globals); });
+  CLI::App& command = add_command(
+      app, globals,
+      {"certify",
+       "proven radii, Lipschitz constants and the certified-accuracy curve; nothing is kept "
+       "of one that is stopped",
+       "moat certify runs/digits-at-moe-1 --limit 100 --eps 0.001,0.01,0.1"},
+      [o, &globals] { certify_command(*o, globals); });
   command.add_option("run", o->subject, "run folder or checkpoint")->required();
   command.add_option("--eps", o->eps,
                      "radii of the table, L∞: a list or from:to:step; the run's own eps, halved "
