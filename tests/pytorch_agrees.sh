@@ -24,7 +24,7 @@ agrees() {
   "$moat" attack "$name" --steps 1 --limit "$limit" --out "$name-images" --quiet >attack.txt
   "$moat" predict "$name" --input "$name-images/adversarial.safetensors" \
     --out "$name.safetensors" --gradients
-  "$python" "$here/../examples/pytorch/load_moat.py" "$name/checkpoints/last.safetensors" \
+  "$python" "$here/../examples/pytorch/load_moat.py" "$name" \
     --input "$name-images/adversarial.safetensors" --compare "$name.safetensors"
 }
 

@@ -1,4 +1,4 @@
-"""A checkpoint of moat in plain PyTorch, compared with what moat computes with it.
+"""A checkpoint of moat, or a run's last, in plain PyTorch, compared with what moat computes with it.
 
     moat predict CHECKPOINT --input images.safetensors --out ours.safetensors --gradients
     python load_moat.py CHECKPOINT --input images.safetensors --compare ours.safetensors
@@ -10,6 +10,7 @@ that have no kink within rounding (moat_models/kinks.py).
 
 import argparse
 import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -25,13 +26,14 @@ def compare(what, ours, theirs, tolerance):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("checkpoint")
+    parser.add_argument("checkpoint", help="of moat, or a run folder")
     parser.add_argument("--input", required=True, help="safetensors with `images` and `labels`")
     parser.add_argument("--compare", required=True, help="what `moat predict` wrote for them")
     parser.add_argument("--tolerance", type=float, default=1e-4)
     args = parser.parse_args()
 
-    network = load(args.checkpoint)
+    run = Path(args.checkpoint)  # of a run folder its last checkpoint
+    network = load(run / "checkpoints" / "last.safetensors" if run.is_dir() else run)
     inputs, _ = read_safetensors(args.input)
     theirs, _ = read_safetensors(args.compare)
     images = inputs["images"].requires_grad_(True)
