@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <filesystem>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -9,8 +11,10 @@
 #include "data/catalog.h"
 #include "engine/io/json.h"
 #include "engine/nn/module.h"
+#include "models/zoo.h"
 #include "train/field.h"
 #include "train/presets.h"
+#include "train/run_folder.h"
 
 namespace moat::cli {
 
@@ -25,34 +29,83 @@ struct TrainOptions {
   std::vector<std::string> settings;
 };
 
-train::Config resolve(const TrainOptions& options, const Globals& globals) {
-  if (!options.preset.empty() && !options.config.empty())
-    throw engine::UsageError("give --preset or --config, not both");
-  if (options.preset.empty() && options.config.empty())
-    throw engine::UsageError(
-        "give --preset NAME or --config FILE; moat train --presets lists the presets");
-  train::Config config = options.preset.empty() ? train::read_config({}, options.config)
-                                                : train::preset(options.preset);
+train::Config with_settings(train::Config config, const TrainOptions& options) {
   for (const std::string& setting : options.settings)
     config = train::override_with(config, setting);
+  return config;
+}
+
+// A preset, a file, or what the run that is to go on was begun with.
+train::Config base_of(const TrainOptions& options) {
+  if (!options.preset.empty() && !options.config.empty())
+    throw engine::UsageError("give --preset or --config, not both");
+  if (!options.preset.empty()) return train::preset(options.preset);
+  if (!options.config.empty()) return train::read_config({}, options.config);
+  const std::string run = with_settings({}, options).run.dir;
+  const auto begun = train::RunFolder(run).config();
+  if (options.resume == "auto" && !run.empty() && std::filesystem::exists(begun))
+    return train::read_config({}, begun);
+  throw engine::UsageError(
+      "give --preset NAME or --config FILE; moat train --presets lists the presets");
+}
+
+// What an option of every command says twice it must say alike.
+void require_agreement(const train::Config& config, const train::Config& with_options,
+                       const TrainOptions& options) {
+  const auto said = train::to_json(config)["run"], final = train::to_json(with_options)["run"];
+  for (const std::string& setting : options.settings) {
+    const std::string name = setting.substr(0, setting.find('='));
+    const std::string key = name.substr(name.find('.') + 1);
+    if (name.starts_with("run.") && said[key] != final[key])
+      throw engine::UsageError(text("--", key, " ", final[key].dump(), " and ", name, "=",
+                                    said[key].dump(), " must say the same; give one of them"));
+  }
+}
+
+train::Config resolve(const TrainOptions& options, const Globals& globals) {
+  const train::Config said = with_settings(base_of(options), options);
+  train::Config config = said;
   config.run = with_globals(config.run, globals);
+  require_agreement(said, config, options);
   train::validate(config);
   return config;
 }
 
+// The images of the training split; without data.path one that has none, of the size that the
+// model's row is meant for.
+data::ImageSet images_of(const train::Config& config) {
+  const auto needs_path = [&](const data::CatalogEntry& entry) {
+    return entry.name == config.data.name && entry.path;
+  };
+  if (!config.data.path.empty() || std::ranges::none_of(data::catalog(), needs_path))
+    return data::load({.name = config.data.name,
+                       .path = config.data.path,
+                       .resize = config.data.resize,
+                       .limit = config.data.limit},
+                      data::Split::train);
+  const models::ClassifierSettings& row = models::find_model(config.model.name).settings;
+  data::ImageSet none;
+  none.height = row.height;
+  none.width = row.width;
+  none.channels = row.channels;
+  none.class_names.resize(static_cast<size_t>(row.classes));
+  return none;
+}
+
 void print_plan(const train::Config& config, const Globals& globals) {
-  const data::ImageSet set = data::load({.name = config.data.name,
-                                         .path = config.data.path,
-                                         .resize = config.data.resize,
-                                         .limit = config.data.limit},
-                                        data::Split::train);
-  models::Classifier model(train::classifier_settings(config, set), config.run.seed);
+  const data::ImageSet set = images_of(config);
+  train::Config sized = config;
+  if (set.size() == 0) sized.model.normalize = "none";  // statistics of the images that are missing
+  models::Classifier model(train::classifier_settings(sized, set), config.run.seed);
   const ordered_json document = ordered_json::parse(train::resolved_json(config, model));
-  print(globals, document,
-        text(engine::json_text(document, 2), "\n", set.size(), " training images, ",
-             engine::count_parameters(model), " parameters, ",
-             count(static_cast<double>(model.cost().executed())),
-             " multiply-accumulates per image; nothing was written\n"));
+  print(globals, document, engine::json_text(document, 2) + "\n");
+  if (globals.json || globals.quiet) return;
+  std::cerr << (set.size() > 0 ? text(set.size(), " training images")
+                               : text("no data.path: images of ", set.height, "x", set.width, "x",
+                                      set.channels, ", ", set.classes(), " classes"))
+            << ", " << engine::count_parameters(model) << " parameters, "
+            << count(static_cast<double>(model.cost().executed()))
+            << " multiply-accumulates per image; nothing was written\n";
 }
 
 // To people a run and its -short form are one line.
@@ -106,7 +159,7 @@ void train_command(const TrainOptions& options, const Globals& globals) {
                                           "begin again")
                             : text("stopped after epoch ", outcome.epochs, " of ",
                                    config.train.epochs, ", whose checkpoint is kept; continue"),
-        " with: moat train … run.dir=", outcome.folder.string(), " --resume auto"));
+        " with: moat train run.dir=", outcome.folder.string(), " --resume auto"));
   print(globals,
         {{"run", outcome.folder.string()},
          {"epochs", outcome.epochs},
@@ -131,7 +184,8 @@ void add_train(CLI::App& app, Globals& globals) {
   command.add_option("--preset", options->preset, "a named configuration");
   command.add_option("--config", options->config, "a JSON file of sections and keys");
   command.add_option("--resume", options->resume,
-                     "auto: continue an unfinished run of the same settings; never");
+                     "auto: continue an unfinished run of the same settings, with run.dir alone of "
+                     "those it was begun with; never");
   command.add_flag("--dry-run", options->dry_run,
                    "print the resolved configuration, parameters and cost, and stop");
   command.add_flag("--presets", options->list_presets, "list the presets and stop");

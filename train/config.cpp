@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <utility>
 
 #include "engine/error.h"
@@ -43,6 +44,16 @@ json with_zoo(json model) {
   return model;
 }
 
+// What other programs call a setting.
+std::string usual_name(const std::string& key) {
+  static const std::map<std::string, std::string> kNames = {
+      {"lr", "train.learning_rate"}, {"wd", "train.weight_decay"},   {"bs", "train.batch"},
+      {"batch_size", "train.batch"}, {"num_epochs", "train.epochs"}, {"epsilon", "train.eps"},
+      {"dataset", "data.name"},      {"arch", "model.name"},         {"seed", "run.seed"}};
+  const auto found = kNames.find(key);
+  return found == kNames.end() ? "" : found->second;
+}
+
 // `name` is "section.key".
 const Field& find_field(const std::string& name, const std::string& origin) {
   std::vector<std::string> names, same_key;
@@ -52,7 +63,9 @@ const Field& find_field(const std::string& name, const std::string& origin) {
     names.push_back(field.name());
     if (field.key == key) same_key.push_back(field.name());
   }
-  std::string hint = engine::suggestion(name, names);
+  const std::string usual = usual_name(key);
+  std::string hint =
+      usual.empty() ? engine::suggestion(name, names) : "; did you mean " + usual + "?";
   if (hint.empty() && !same_key.empty()) hint = "; did you mean " + engine::listed(same_key) + "?";
   throw UsageError(origin + "there is no setting '" + name + "'" + hint);
 }
@@ -131,7 +144,8 @@ Config read_config(const Config& base, const std::filesystem::path& file) {
   const std::string origin = file.string();
   std::error_code failed;
   if (!std::filesystem::is_regular_file(file, failed))
-    throw UsageError(origin + ": must be a JSON file with a configuration, there is none");
+    throw UsageError(origin + ": must be a JSON file with a configuration, " +
+                     (std::filesystem::exists(file, failed) ? "it is none" : "there is none"));
   const uintmax_t size = std::filesystem::file_size(file, failed);
   if (failed || size > kLargestFile)
     throw UsageError(text(origin, ": a configuration must have at most ", kLargestFile,
@@ -144,7 +158,7 @@ Config read_config(const Config& base, const std::filesystem::path& file) {
 
 Config override_with(const Config& base, const std::string& assignment) {
   const size_t equals = assignment.find('=');
-  if (equals == assignment.npos)
+  if (equals == assignment.npos || equals == 0)
     throw UsageError("a setting must be written section.key=value, got '" + assignment + "'");
   const Field& field = find_field(assignment.substr(0, equals), "");
   Config config = base;
