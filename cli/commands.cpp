@@ -61,7 +61,10 @@ void add_global_options(CLI::App& app, Globals& globals) {
       ->group(group);
   app.add_option("--device", globals.device, "cpu, cuda, cuda:<i> or auto")->group(group);
   app.add_option("--precision", globals.precision, "fp32, tf32 or bf16")->group(group);
-  app.add_option("--threads", globals.threads, "CPU threads; all cores unless given")->group(group);
+  app.add_option("--threads", globals.threads,
+                 "CPU threads; all cores unless given. Beside other busy programs one "
+                 "is often faster than several")
+      ->group(group);
 }
 
 train::RunSettings with_globals(train::RunSettings run, const Globals& globals) {
@@ -90,7 +93,8 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
                       std::function<void()> run) {
   CLI::App& command = *app.add_subcommand(text.name, text.about);
   const std::string example = std::string("  ") + text.example;
-  command.footer("Example:\n" + example);
+  command.footer("Example:\n" + example +
+                 "\n\n--json, --quiet, --seed, --device, --precision, --threads: see moat --help");
   command.option_defaults()->always_capture_default();  // --help shows them
   for (CLI::App* above = &app; above; above = above->get_parent()) {
     const std::string before = above->get_footer();

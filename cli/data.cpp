@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/data_commands.h"
+#include "cli/image_options.h"
 #include "cli/table.h"
 #include "data/catalog.h"
 #include "data/converted.h"
@@ -56,6 +57,7 @@ void add_data(CLI::App& app, Globals& globals) {
                                {"info", "what a data set holds: sizes, classes, content hashes",
                                 "moat data info imagefolder --root PATH"},
                                [&globals, config, root] {
+                                 check_root(config->name, *root, *root);
                                  config->path = *root;
                                  data_info(globals, *config);
                                });

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/data_commands.h"
+#include "cli/image_options.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/session.h"
@@ -36,8 +37,10 @@ void data_convert(const Globals& globals, const data::DataConfig& config,
   for (const data::Source& source : splits)
     document["images"][data::name_of(source.set.split)] = source.set.size();
   print(globals, document,
-        engine::text("wrote ", file.string(), ", ", bytes >> 20,
-                     " MiB; use it with data.name=converted data.path=", file.string(), "\n"));
+        engine::text("wrote ", file.string(), ", ",
+                     bytes < (1 << 20) ? engine::text(bytes >> 10, " KiB")
+                                       : engine::text(bytes >> 20, " MiB"),
+                     "; use it with data.name=converted data.path=", file.string(), "\n"));
 }
 
 }  // namespace
@@ -50,6 +53,7 @@ void add_data_convert(CLI::App& data, Globals& globals) {
                   {"convert", "a data set in one file that is used where it lies",
                    "moat data convert tiny-imagenet --root PATH --out tiny-imagenet.moatset"},
                   [&globals, config, root, file] {
+                    check_root(config->name, *root, *root);
                     config->path = *root;
                     data_convert(globals, *config, *file);
                   });

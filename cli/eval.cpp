@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "cli/evaluation.h"
+#include "cli/image_options.h"
 #include "cli/session.h"
 #include "engine/names.h"
 #include "train/run_folder.h"
@@ -49,6 +50,7 @@ train::Config config_of(const Subject& subject, const EvalOptions& options,
     config.train.eps = config.eval.eps;
     config.train.step = 0;
   }
+  check_root(config.data.name, options.data_path, config.data.path);
   config.run = with_globals(config.run, globals);
   train::validate(config);
   return config;

@@ -1,8 +1,12 @@
 #include "cli/image_options.h"
 
+#include "data/catalog.h"
 #include "train/numbers.h"
 
 namespace moat::cli {
+
+using engine::text;
+using engine::UsageError;
 
 void add_image_options(CLI::App& command, ImageOptions& o) {
   command.add_option("--data", o.data, "data set; the run's own unless given");
@@ -12,12 +16,24 @@ void add_image_options(CLI::App& command, ImageOptions& o) {
   command.add_option("--batch", o.batch, "images at a time");
 }
 
+void check_root(const std::string& set, const std::string& given, const std::string& in_use) {
+  for (const data::CatalogEntry& entry : data::catalog()) {
+    if (entry.name != set) continue;
+    if (!entry.path && !given.empty())
+      throw UsageError(
+          text("--root must be left out for ", set, ", which has no files, got '", given, "'"));
+    if (entry.path && in_use.empty())
+      throw UsageError(text(set, ": --root must name ", entry.path));
+  }
+}
+
 train::Config set_up(const Subject& subject, const ImageOptions& o, const Globals& globals) {
-  if (o.batch < 1 || o.limit < 0)
-    throw engine::UsageError("--batch must be at least 1 and --limit at least 0");
+  if (o.batch < 1) throw UsageError(text("--batch must be at least 1, got ", o.batch));
+  if (o.limit < 0) throw UsageError(text("--limit must be at least 0, got ", o.limit));
   train::Config config = subject.config;
   if (!o.data.empty()) config.data.name = o.data;
   if (!o.root.empty()) config.data.path = o.root;
+  check_root(config.data.name, o.root, config.data.path);
   config.run = with_globals(config.run, globals);
   set_up(config.run);
   return config;

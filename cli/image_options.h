@@ -16,6 +16,10 @@ struct ImageOptions {
 };
 void add_image_options(CLI::App& command, ImageOptions& options);
 
+// Throws UsageError where a --root was given for a data set without files, or none is in use for
+// one that has some.
+void check_root(const std::string& set, const std::string& given, const std::string& in_use);
+
 // The configuration of the subject's run with that and the global options laid over it, set up.
 // Throws UsageError for a batch or a limit out of range.
 train::Config set_up(const Subject& subject, const ImageOptions& options, const Globals& globals);

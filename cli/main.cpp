@@ -68,6 +68,8 @@ int run(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() != 0) return fail(kBadUsage, explain(app, e));
+    if (const auto extras = app.remaining(true); !extras.empty())  // moat compare --help
+      return fail(kBadUsage, explain(app, CLI::ExtrasError(app.get_name(), extras)));
     app.exit(e);  // --help, --version
   }
   std::cout.flush();

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "cli/evaluation.h"
+#include "cli/image_options.h"
 #include "cli/mix_curve.h"
 #include "cli/number_format.h"
 #include "cli/session.h"
@@ -105,6 +106,7 @@ train::Config config_for(const MixOptions& options, const Subject& robust, const
   if (!options.eps.empty())
     config.eval.eps = train::parse_eps(options.eps, "--eps", config.train.norm);
   if (config.eval.eps == 0) require_own_radius(robust, config.train.norm, "--eps");
+  check_root(config.data.name, options.data_path, config.data.path);
   config.run = with_globals(config.run, globals);
   train::validate(config);
   return config;

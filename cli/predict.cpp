@@ -57,7 +57,7 @@ Input read_input(const std::string& path, const models::ClassifierSettings& s, b
 }
 
 void predict_command(const PredictOptions& options, const Globals& globals) {
-  require(options.batch >= 1, "--batch must be at least 1");
+  if (options.batch < 1) throw UsageError(text("--batch must be at least 1, got ", options.batch));
   require(!fs::exists(options.output), [&] {
     return text("'", options.output, "' exists and is never overwritten; choose another --out");
   });

@@ -49,6 +49,36 @@ refuses "the run's train.eps must be from 0 to 1 in linf, .* got 2" "$moat" atta
 sed -i 's/"norm": "linf"/"norm": "l2"/' run/config.json
 [[ ! -e refused ]] || fail 'a refused command left its folder'
 
+# What chose the checkpoint is in it; a finished evaluation says how to choose another folder.
+holds '"selected_on": "none"' attacked/report.json
+refuses 'never overwritten; choose another folder with eval.dir=FOLDER$' "$moat" eval run --protocol pgd-10@1 --limit 4
+refuses 'never overwritten; choose another folder with --out FOLDER$' "$moat" attack run --limit 4 --out attacked
+# Of classes without images there is no accuracy.
+holds '"clean": null' attacked/report.json
+says '^run ' "$moat" report run
+# A run that is not over.
+cp -r run half
+sed -i 's/"epochs": 1,/"epochs": 3,/' half/config.json
+says '^unfinished: 1 of 3 epochs, ' "$moat" eval half --protocol pgd-10@1 --limit 4 eval.checks=0 eval.dir=half/other
+says '^unfinished: 1 of 3 epochs, ' "$moat" attack half --limit 4 --steps 1 --out half/attacked
+says '^half \(unfinished: 1 of 3 epochs\) ' "$moat" report half --out half.html
+holds 'unfinished: 1 of 3 epochs' half.html
+says '"unfinished": "unfinished: 1 of 3 epochs"' "$moat" report half --out half.html --json
+says '"unfinished": null' "$moat" report run --out run.html --json
+# It goes on with what it was begun with, and as that alone.
+says 'trained 3 epochs' "$moat" train run.dir=half --resume auto train.epochs=3
+says 'already finished' "$moat" train run.dir=half --resume auto
+refuses 'give --preset NAME or --config FILE' "$moat" train run.dir=half
+refuses "a run must be given once, got 'run/' twice" "$moat" report run run/
+mkdir -p elsewhere && cp -r run elsewhere/run
+says '^elsewhere/run ' "$moat" report run elsewhere/run --out two.html
+
+# Certificates: no column of an attack that is none, and a row that proves something.
+cp -r run certified
+sed -i -e 's/"norm": "l2"/"norm": "linf"/' -e 's/"eps": 2.0,/"eps": 1.0,/' certified/config.json
+says '^eps ' "$moat" certify certified --limit 8 --protocol none
+! grep -q 'after none' out || fail 'certify has a column of no attack'
+
 # A folder that another process fills.
 mkdir taken
 for command in 'eval run eval.dir=taken' 'attack run --out taken' 'certify run --eps 0.1 --out taken' \
