@@ -143,6 +143,14 @@ TEST_CASE("bench: time that is up leaves rows without seconds") {
     CHECK(row.failure == "no time left");
     CHECK(row.seconds.empty());
   }
+  int asked = 0;  // stopped after two rows
+  options.until = KernelBenchOptions::Clock::time_point::max();
+  options.stop_requested = [&] { return ++asked > 2; };
+  const auto stopped = measure_layers(bench, bench.target(), options, no_one);
+  for (size_t i = 0; i < stopped.size(); ++i) {
+    CHECK(stopped[i].failure.empty());
+    CHECK(stopped[i].seconds.size() == (i < 2 ? 1 : 0));
+  }
 }
 
 // The load's most likely expert gets its share: 1 / H(8) of first choices under Zipf's law.

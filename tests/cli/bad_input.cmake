@@ -221,7 +221,7 @@ refuses(2 "--gate is for models with gates" ${attack} --gate through --out "${SC
 refuses(1 "absent" ${attack} --attack transfer --source "${SCRATCH}/absent" --out "${SCRATCH}/t")
 refuses(1 "cannot make the folder '${checkpoint}/t'" ${attack} --limit 2 --out "${checkpoint}/t")
 # Some of 100 images are right clean, so that the source is asked.
-succeeds("^{.*\"source\".*}\n$" ${attack} --attack transfer --source "${checkpoint}" --limit 100
+succeeds("^{.*\"source\".*G29[^}]*\"status\": \"skip\".*}\n$" ${attack} --attack transfer --source "${checkpoint}" --limit 100
          --out "${SCRATCH}/transferred" --json)
 
 # Certificates.
