@@ -150,12 +150,13 @@ TEST_CASE("report: a row's accuracies are of the same images, and fewer images a
   CHECK(side_by_side_table(groups).rows()[0][2] == "80.0");  // of 5 images
   CHECK(side_by_side_notes(groups).empty());
   // Once more, of more images; and another net.
+  with("a", "pgd-10@1", 20, 0.9, 0.5);
   with("b", "pgd-50@1", 100, 0.7, 0.3);
   with("c", "pgd-50@1", 400, 0.6, 0.2);
   Json config = read_json(folder.path() / "c" / "config.json");
   config["model"]["name"] = "digits-resnet";
   write_text(folder.path() / "c" / "config.json", config.dump());
-  const std::vector<Run> runs{alone[0], read_run(folder.path() / "b"),
+  const std::vector<Run> runs{read_run(folder.path() / "a"), read_run(folder.path() / "b"),
                               read_run(folder.path() / "c")};
   const auto three = same_runs(runs);
   REQUIRE(three.size() == 2);
