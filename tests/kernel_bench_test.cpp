@@ -121,7 +121,7 @@ TEST_CASE("bench: every convolution's row has a name and runs") {
     CHECK(row.bytes > 0);
     names.insert(row.name);
   }
-  CHECK(rows.size() == 11 * 7 + 11 * 3);
+  CHECK(rows.size() == 11 * 8 + 11 * 4);
   CHECK(names.size() == rows.size());
   const ConvShape whole = conv_shapes()[1], few = within(whole, 1e9);
   CHECK(whole.flops() == 2.0 * 512 * 32 * 32 * 64 * 9 * 64);
