@@ -251,7 +251,7 @@ TEST_CASE("a bad setting on the command line says what must hold", "[config]") {
   const auto [assignment, expected] = GENERATE(table<std::string, std::string>({
       {"train.epochs", "section.key=value, got 'train.epochs'"},
       {"", "section.key=value"},
-      {"=3", "there is no setting ''"},
+      {"=3", "must be written section.key=value, got '=3'"},
       {"train.epoch=3", "there is no setting 'train.epoch'; did you mean train.epochs?"},
       {"epochs=3", "did you mean train.epochs or train.warmup_epochs?"},
       {"trian.epochs=3", "did you mean train.epochs?"},
