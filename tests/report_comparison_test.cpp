@@ -164,10 +164,10 @@ TEST_CASE("report: a row's accuracies are of the same images, and fewer images a
   REQUIRE(three[0].repeated.size() == 1);
   CHECK(three[0].repeated[0]->name == "a");
   const auto notes = side_by_side_notes(three);
-  REQUIRE(notes.size() == 2);
-  CHECK(notes[0] ==
-        "SA % and RA %, PGD-50 of b: of 100 images, others in this table of up to 400.");
-  CHECK(has(notes[1], "'" + (folder.path() / "a").string() + "' is seed 7 of b once more"));
+  REQUIRE(notes.size() == 3);
+  CHECK(notes[0] == "SA %: of 100 images for b, of up to 400 for others.");
+  CHECK(notes[1] == "RA %, PGD-50: of 100 images for b, of up to 400 for others.");
+  CHECK(has(notes[2], "'" + (folder.path() / "a").string() + "' is seed 7 of b once more"));
 }
 
 TEST_CASE("report: numbers of other balls, images or checkpoints have no mean") {

@@ -141,23 +141,24 @@ int64_t most_images(const Run& run) {
   return n;
 }
 
-// "SA %, RA %, PGD-50 of dense are of 5 images": where others are of more.
+// "RA %, PGD-50: of 5 images for dense, of up to 60 for others": where a column's rows differ.
 std::vector<std::string> notes_on_images(const std::vector<SameRuns>& groups) {
-  int64_t most = 0;
-  std::vector<std::map<int64_t, std::string>> titles(groups.size());  // by number of images
-  for (size_t i = 0; i < groups.size(); ++i)
-    for (const Measure& m : measures())
-      if (const Evaluation* like = m.of(groups[i]).like) {
-        std::string& all = titles[i][like->n];
-        all += (all.empty() ? "" : " and ") + std::string(m.title);
-        most = std::max(most, like->n);
-      }
   std::vector<std::string> notes;
-  for (size_t i = 0; i < groups.size(); ++i)
-    for (const auto& [n, all] : titles[i])
-      if (n < most)
-        notes.push_back(text(all, " of ", groups[i].name, ": of ", n, n == 1 ? " image" : " images",
-                             ", others in this table of up to ", most, "."));
+  for (const Measure& m : measures()) {
+    std::map<int64_t, std::string> rows;  // by number of images
+    for (const SameRuns& group : groups)
+      if (const Evaluation* like = m.of(group).like) {
+        std::string& names = rows[like->n];
+        names += (names.empty() ? "" : ", ") + group.name;
+      }
+    if (rows.size() < 2) continue;
+    const int64_t most = rows.rbegin()->first;
+    rows.erase(most);
+    std::string fewer;
+    for (const auto& [n, names] : rows)
+      fewer += text("of ", n, n == 1 ? " image" : " images", " for ", names, ", ");
+    notes.push_back(text(m.title, ": ", fewer, "of up to ", most, " for others."));
+  }
   return notes;
 }
 
