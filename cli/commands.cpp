@@ -107,6 +107,10 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
   return command;
 }
 
+void warn(const std::string& line) {
+  if (!line.empty()) std::cerr << "warning: " << line << '\n';
+}
+
 void print(const Globals& globals, const nlohmann::ordered_json& document,
            const std::string& people) {
   if (globals.json)

@@ -38,6 +38,9 @@ CLI::App& add_group(CLI::App& app, const char* name, const char* about);
 CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& text,
                       std::function<void()> run);
 
+// A line on standard error; nothing of an empty one.
+void warn(const std::string& line);
+
 // `document` for --json, else `people`; to standard output.
 void print(const Globals& globals, const nlohmann::ordered_json& document,
            const std::string& people);

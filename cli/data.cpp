@@ -1,4 +1,3 @@
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -21,7 +20,7 @@ void data_info(const Globals& globals, const data::DataConfig& config) {
   std::vector<std::string> classes;
   for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test}) {
     const data::ImageSet set = data::load(config, split);
-    if (!set.warning.empty()) std::cerr << "warning: " << set.warning << '\n';
+    warn(set.warning);
     const std::string hash = data::content_hash(set);
     counts.push_back(data::class_counts(set));
     classes = set.class_names;

@@ -1,5 +1,4 @@
 #include <filesystem>
-#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -21,8 +20,7 @@ void data_convert(const Globals& globals, const data::DataConfig& config,
   std::vector<data::Source> splits;
   for (const data::Split split : {data::Split::train, data::Split::validation, data::Split::test})
     splits.push_back(data::open(config, split));
-  for (const data::Source& source : splits)
-    if (!source.set.warning.empty()) std::cerr << "warning: " << source.set.warning << '\n';
+  for (const data::Source& source : splits) warn(source.set.warning);
   Progress progress(progress_style(globals), 0);
   catch_interrupts();
   data::write_converted(file, splits, [&](int64_t done, int64_t total) {

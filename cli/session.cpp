@@ -1,6 +1,5 @@
 #include "cli/session.h"
 
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "data/catalog.h"
@@ -38,10 +37,6 @@ train::Config config_of(const fs::path& run) {
                         file.string());
 }
 
-void warn(const std::string& line) {
-  if (!line.empty()) std::cerr << "warning: " << line << '\n';
-}
-
 }  // namespace
 
 Subject open_subject(const std::string& given, const Globals& globals) {
@@ -54,8 +49,7 @@ Subject open_subject(const std::string& given, const Globals& globals) {
   subject.config.run.precision = globals.precision.value_or("fp32");
   subject.loaded.model.set_activations(
       engine::activation_dtype(engine::parse_precision(subject.config.run.precision)));
-  const std::string warning = train::company_warning(subject.loaded.model.settings());
-  if (!warning.empty() && !globals.quiet) std::cerr << "warning: " << warning << '\n';
+  if (!globals.quiet) warn(train::company_warning(subject.loaded.model.settings()));
   return subject;
 }
 
@@ -69,14 +63,14 @@ void require_own_radius(const Subject& subject, const std::string& norm, const c
                                   own, ", which says nothing in ", norm, ": give ", option));
 }
 
-data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
+data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const std::string& split, int64_t limit) {
   data::ImageSet set = data::load({.name = config.data.name,
                                    .path = config.data.path,
                                    .resize = config.data.resize,
                                    .limit = limit},
                                   data::parse_split(split));
-  const models::ClassifierSettings& s = model.settings();
+  const models::ClassifierSettings& s = loaded.model.settings();
   require(set.height == s.height && set.width == s.width && set.channels == s.channels &&
               set.classes() == s.classes,
           [&] {
@@ -85,12 +79,6 @@ data::ImageSet load_for(const models::Classifier& model, const train::Config& co
                         set.width, "x", set.channels, " of ", set.classes(), "; choose data.name");
           });
   warn(set.warning);
-  return set;
-}
-
-data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
-                        const std::string& split, int64_t limit) {
-  data::ImageSet set = load_for(loaded.model, config, split, limit);
   warn(train::compare_trained_classes(loaded.metadata, set));
   return set;
 }

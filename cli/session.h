@@ -31,8 +31,6 @@ void require_own_radius(const Subject& subject, const std::string& norm, const c
 
 // The images a model is attacked on; throws one line when they are not of the model's size, or, of
 // a file that names the classes it was trained on, have them by other numbers.
-data::ImageSet load_for(const models::Classifier& model, const train::Config& config,
-                        const std::string& split, int64_t limit);
 data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const std::string& split, int64_t limit);
 
