@@ -180,7 +180,7 @@ std::vector<DataRow> measure_data(const DataBenchOptions& options) {
   const auto row = [&](size_t i) { return to.data() + i * kPixels; };
   const std::vector<int32_t> order =
       engine::random_permutation(n, {.purpose = engine::Purpose::shuffle});
-  const data::Source source = data::read_images({.name = set.name}, files, 0);
+  const data::Source source = data::read_images({.name = set.name}, files, {});
   BareDecoder bare;
   data::ImageSet mapped;
   const auto batches = [&](const std::function<void(std::span<const int32_t>)>& copy) {

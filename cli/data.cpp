@@ -48,6 +48,13 @@ std::string names_of_data_sets() {
 
 }  // namespace
 
+void add_resizing(CLI::App& command, data::Resizing& resize) {
+  command.add_option("--resize", resize.side, "side of the images of image files; 0: as stored");
+  command.add_option_function<std::string>(
+      "--resize-by", [&resize](const std::string& by) { resize.by = data::parse_resize_by(by); },
+      "both-sides are resized to it, or the shorter-side, and the middle is kept");
+}
+
 void add_data(CLI::App& app, Globals& globals) {
   CLI::App& data = add_group(app, "data", "data sets");
   const auto config = std::make_shared<data::DataConfig>();
@@ -62,7 +69,7 @@ void add_data(CLI::App& app, Globals& globals) {
                                });
   info.add_option("name", config->name, names_of_data_sets())->required();
   info.add_option("--root", *root, "folder of the files; of a converted set its file");
-  info.add_option("--resize", config->resize, "side of the images of image files; 0: as stored");
+  add_resizing(info, config->resize);
   add_data_convert(data, globals);
   add_data_download(data, globals);
 }

@@ -58,7 +58,7 @@ void add_data_convert(CLI::App& data, Globals& globals) {
   command.add_option("name", config->name, "a data set (moat data info)")->required();
   command.add_option("--root", *root, "folder of the files");
   command.add_option("--out", *file, "the file to write; never overwritten")->required();
-  command.add_option("--resize", config->resize, "side of the images of image files; 0: as stored");
+  add_resizing(command, config->resize);
 }
 
 }  // namespace moat::cli

@@ -24,8 +24,9 @@ struct EvalOptions {
 
 // The settings that decide an evaluation; all others are the run's.
 const std::vector<std::string> kSettings{
-    "eval.protocol", "eval.eps",  "eval.split", "eval.limit",  "eval.batch", "eval.dir",
-    "eval.checks",   "data.name", "data.path",  "data.resize", "train.norm"};
+    "eval.protocol",  "eval.eps",    "eval.split", "eval.limit", "eval.batch",
+    "eval.dir",       "eval.checks", "data.name",  "data.path",  "data.resize",
+    "data.resize_by", "data.crop",   "train.norm"};
 
 // Those of the run with the options laid over them.
 train::Config config_of(const Subject& subject, const EvalOptions& options,
@@ -91,8 +92,9 @@ void add_eval(CLI::App& app, Globals& globals) {
   command.add_option("--data", options->data, "data set; the run's own unless given");
   command.add_option("--root", options->data_path, "folder of its files");
   command.add_option("--limit", options->limit, "first n images; 0: all (eval.limit)");
-  command.add_option("settings", options->settings,
-                     "eval.key=value …, data.name, data.path, data.resize, train.norm");
+  command.add_option(
+      "settings", options->settings,
+      "eval.key=value …, data.name, data.path, data.resize, data.resize_by, data.crop, train.norm");
 }
 
 }  // namespace moat::cli

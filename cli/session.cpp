@@ -2,12 +2,12 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data/catalog.h"
 #include "engine/hardware.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "engine/io/mapped_file.h"
 #include "engine/io/sha256.h"
+#include "train/images.h"
 #include "train/model_settings.h"
 #include "train/run_folder.h"
 #include "train/trained_classes.h"
@@ -65,18 +65,15 @@ void require_own_radius(const Subject& subject, const std::string& norm, const c
 
 data::ImageSet load_for(const models::LoadedModel& loaded, const train::Config& config,
                         const std::string& split, int64_t limit) {
-  data::ImageSet set = data::load({.name = config.data.name,
-                                   .path = config.data.path,
-                                   .resize = config.data.resize,
-                                   .limit = limit},
-                                  data::parse_split(split));
+  data::ImageSet set = train::load_images(config.data, data::parse_split(split), limit);
   const models::ClassifierSettings& s = loaded.model.settings();
   require(set.height == s.height && set.width == s.width && set.channels == s.channels &&
               set.classes() == s.classes,
           [&] {
             return text("the model takes ", s.height, "x", s.width, "x", s.channels, " images of ",
                         s.classes, " classes, data set '", set.name, "' has ", set.height, "x",
-                        set.width, "x", set.channels, " of ", set.classes(), "; choose data.name");
+                        set.width, "x", set.channels, " of ", set.classes(),
+                        "; choose data.name, or its size by data.resize and data.crop");
           });
   warn(set.warning);
   warn(train::compare_trained_classes(loaded.metadata, set));

@@ -13,6 +13,7 @@
 #include "engine/nn/module.h"
 #include "models/zoo.h"
 #include "train/field.h"
+#include "train/images.h"
 #include "train/presets.h"
 #include "train/run_folder.h"
 
@@ -78,15 +79,12 @@ data::ImageSet images_of(const train::Config& config) {
     return entry.name == config.data.name && entry.path;
   };
   if (!config.data.path.empty() || std::ranges::none_of(data::catalog(), needs_path))
-    return data::load({.name = config.data.name,
-                       .path = config.data.path,
-                       .resize = config.data.resize,
-                       .limit = config.data.limit},
-                      data::Split::train);
+    return train::load_images(config.data, data::Split::train, config.data.limit);
   const models::ClassifierSettings& row = models::find_model(config.model.name).settings;
+  const int side = config.data.crop > 0 ? config.data.crop : config.data.resize;
   data::ImageSet none;
-  none.height = row.height;
-  none.width = row.width;
+  none.height = side > 0 ? side : row.height;
+  none.width = side > 0 ? side : row.width;
   none.channels = row.channels;
   none.class_names.resize(static_cast<size_t>(row.classes));
   return none;

@@ -6,6 +6,7 @@
 namespace moat::data {
 
 using engine::Augmentation;
+using engine::Crop;
 using engine::Flip;
 using engine::Mixing;
 

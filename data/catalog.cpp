@@ -53,9 +53,10 @@ Source open(const DataConfig& config, Split split) {
   const CatalogEntry& entry = entry_of(config.name);
   if (entry.path && config.path.empty())
     throw UsageError(text(config.name, ": data.path must name ", entry.path));
-  if (config.resize < 0 || (config.resize > 0 && !entry.may_resize))
-    throw UsageError(text("data.resize: is a side in pixels for sets of image files, got ",
-                          config.resize, " for ", config.name));
+  const int side = config.resize.side;
+  if (side < 0 || (side > 0 && !entry.may_resize))
+    throw UsageError(text("data.resize: is a side in pixels for sets of image files, got ", side,
+                          " for ", config.name, "; set it to 0"));
   if (config.limit < 0)
     throw UsageError(text("data.limit: must not be negative, got ", config.limit));
   Source source = entry.open(config, split);
@@ -64,7 +65,7 @@ Source open(const DataConfig& config, Split split) {
 }
 
 ImageSet load(const DataConfig& config, Split split) {
-  ImageSet set = loaded(open(config, split));
+  ImageSet set = cropped(loaded(open(config, split)), config.crop);
   validate(set);
   return set;
 }

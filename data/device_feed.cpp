@@ -23,7 +23,8 @@ std::shared_ptr<T> page_locked(int64_t count) {
 
 DeviceFeed::DeviceFeed(const ImageSet& set, int64_t batch, engine::Device gpu) {
   for (Batch& slot : slots_)
-    slot = {Tensor::empty({batch, set.height, set.width, set.channels}, Dtype::u8, gpu),
+    slot = {Tensor::empty({batch, set.stored_height(), set.stored_width(), set.channels}, Dtype::u8,
+                          gpu),
             Tensor::empty({batch}, Dtype::i32, gpu), Tensor::empty({batch}, Dtype::i32, gpu)};
   pixels_ = page_locked<uint8_t>(batch * set.image_bytes());
   labels_ = page_locked<int32_t>(batch);

@@ -9,6 +9,7 @@
 #include "data/png.h"
 #include "engine/error.h"
 #include "engine/io/file.h"
+#include "engine/ops/augment.h"
 
 namespace moat::data {
 
@@ -137,6 +138,34 @@ Image resized(const Image& image, int height, int width) {
     for (float w : taps.weights)
       for (float& value : line) value += w * *from++;
     std::transform(line.begin(), line.end(), out.pixels.data() + y * stride, rounded);
+  }
+  return out;
+}
+
+const char* name_of(ResizeBy by) {
+  return by == ResizeBy::both_sides ? "both-sides" : "shorter-side";
+}
+
+ResizeBy parse_resize_by(std::string_view name) {
+  for (ResizeBy by : {ResizeBy::both_sides, ResizeBy::shorter_side})
+    if (name == name_of(by)) return by;
+  throw engine::UsageError(
+      text("resizing is by both-sides or by shorter-side, got \"", name, "\""));
+}
+
+Image squared(const Image& image, int side, ResizeBy by) {
+  if (by == ResizeBy::both_sides) return resized(image, side, side);
+  const int64_t shorter = std::min(image.height, image.width);
+  const auto scaled = [&](int64_t extent) { return static_cast<int>(side * extent / shorter); };
+  const Image large = resized(image, scaled(image.height), scaled(image.width));
+  const size_t top = static_cast<size_t>(engine::centred(large.height, side)),
+               left = static_cast<size_t>(engine::centred(large.width, side)),
+               bytes = static_cast<size_t>(side) * large.channels;
+  Image out{side, side, large.channels, {}};
+  for (size_t y = top; y < top + side; ++y) {
+    const auto row = large.pixels.begin() +
+                     static_cast<std::ptrdiff_t>((y * large.width + left) * large.channels);
+    out.pixels.insert(out.pixels.end(), row, row + static_cast<std::ptrdiff_t>(bytes));
   }
   return out;
 }

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace moat::data {
@@ -39,5 +40,13 @@ Image as_image(const std::function<void(const Room&)>& decode);
 // edge; a reduction widens the triangle filter by its factor, so that every source pixel counts
 // (PIL's BILINEAR). Weights and the intermediate are float32, the result is rounded to nearest.
 Image resized(const Image& image, int height, int width);
+
+// What becomes side x side: the whole image, its aspect not kept; or, as by torchvision's Resize
+// and CenterCrop, the middle (engine::centred) of the image whose shorter side is resized to it,
+// the longer one rounded down.
+enum class ResizeBy : uint8_t { both_sides, shorter_side };
+const char* name_of(ResizeBy by);
+ResizeBy parse_resize_by(std::string_view name);  // throws UsageError
+Image squared(const Image& image, int side, ResizeBy by);
 
 }  // namespace moat::data

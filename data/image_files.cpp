@@ -8,7 +8,6 @@
 #include <mutex>
 #include <thread>
 
-#include "data/image.h"
 #include "engine/hardware.h"
 
 namespace moat::data {
@@ -67,9 +66,15 @@ void on_threads(size_t n, Body body) {
   if (error) std::rethrow_exception(error);
 }
 
-Image decoded(const ImageFile& file, int resize) {
+Image decoded(const ImageFile& file, const Resizing& resize) {
   Image image = read_image(file.path);
-  return resize > 0 ? resized(image, resize, resize) : image;
+  if (resize.side == 0) return image;
+  try {
+    return squared(image, resize.side, resize.by);
+  } catch (const engine::Error& error) {
+    throw engine::Error(text(file.path.string(), ", ", name_of(resize.by), " resized to ",
+                             resize.side, ": ", error.what()));
+  }
 }
 }  // namespace
 
@@ -132,7 +137,7 @@ void keep_held_out(std::vector<std::vector<ImageFile>>& classes, Split split) {
     });
 }
 
-Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int resize) {
+Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, const Resizing& resize) {
   Source out{labelled};
   ImageSet& set = out.set;
   set.channels = 3;
@@ -150,7 +155,7 @@ Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int r
     on_threads(static_cast<size_t>(to - from), [&](size_t i) {
       const ImageFile& file = (*files)[static_cast<size_t>(from) + i];
       uint8_t* row = pixels + i * bytes;
-      if (resize > 0) {
+      if (resize.side > 0) {
         std::copy_n(decoded(file, resize).pixels.data(), bytes, row);
         return;
       }

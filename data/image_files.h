@@ -4,9 +4,16 @@
 #include <string>
 #include <vector>
 
+#include "data/image.h"
 #include "data/source.h"
 
 namespace moat::data {
+
+// How images come to one size.
+struct Resizing {
+  int side = 0;  // of the square that each becomes; 0: all must have the size of the first
+  ResizeBy by = ResizeBy::both_sides;
+};
 
 struct ImageFile {
   std::filesystem::path path;
@@ -35,9 +42,8 @@ std::vector<ImageFile> in_turns(const std::vector<std::vector<ImageFile>>& class
 void keep_held_out(std::vector<std::vector<ImageFile>>& classes, Split split);
 
 // A split of one RGB image per file, in the order of the files, with the name, split and classes
-// of `labelled`. resize: side of the square every image is resized to; 0: all must have the size of
-// the first. Files are decoded by engine::threads() threads. Of several files that cannot be used
-// the first in this order is named in the error.
-Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, int resize);
+// of `labelled`. Files are decoded by engine::threads() threads. Of several files that cannot be
+// used the first in this order is named in the error.
+Source read_images(const ImageSet& labelled, std::vector<ImageFile> files, const Resizing& resize);
 
 }  // namespace moat::data

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "data/image_files.h"
-
 namespace moat::data {
 
 using engine::require;
@@ -77,9 +75,9 @@ std::vector<std::vector<ImageFile>> list_files(const fs::path& folder, ImageSet&
 }  // namespace
 
 Source open_image_folder(const fs::path& root, Split split, const ImageFolderOptions& options) {
-  require(options.resize >= 0 && options.limit >= 0, [&] {
-    return text("imagefolder: resize and limit must not be negative, got ", options.resize, " and ",
-                options.limit);
+  require(options.resize.side >= 0 && options.limit >= 0, [&] {
+    return text("imagefolder: resize and limit must not be negative, got ", options.resize.side,
+                " and ", options.limit);
   });
   const auto [folder, is_divided] = place_of(root, split);
   require(fs::is_directory(folder), [&, &missing = folder] {

@@ -2,12 +2,12 @@
 
 #include <filesystem>
 
-#include "data/source.h"
+#include "data/image_files.h"
 
 namespace moat::data {
 
 struct ImageFolderOptions {
-  int resize = 0;     // side of the square every image is resized to; 0: all must have one size
+  Resizing resize = {};
   int64_t limit = 0;  // reads the first rows only; 0: all
 };
 
@@ -19,7 +19,7 @@ struct ImageFolderOptions {
 //   class    number of its folder in train/ by sorted name
 //   id       number of the file in the split's folder, sorted by class, then name in the class
 //   row      the classes take turns, each in the order of its ids: the first rows hold every class
-// Throws, naming the file, on a damaged image, on one of another size when `resize` is 0, on an
+// Throws, naming the file, on a damaged image, on one of another size where none is resized, on an
 // empty class folder and on a class that train/ does not have.
 Source open_image_folder(const std::filesystem::path& root, Split split,
                          const ImageFolderOptions& options = {});

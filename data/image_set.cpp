@@ -98,9 +98,21 @@ void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixe
   }
 }
 
+ImageSet cropped(ImageSet set, int side) {
+  if (side == 0) return set;
+  const int height = set.stored_height(), width = set.stored_width();
+  if (side < 0 || side > height || side > width)
+    throw engine::UsageError(text("data.crop: must be a side of at most the ", height, "x", width,
+                                  " of the images of ", set.name, ", got ", side));
+  set.height = set.width = side;
+  set.margin_height = height - side, set.margin_width = width - side;
+  return set;
+}
+
 ImageSet select(const ImageSet& set, std::span<const int32_t> rows) {
   ImageSet out;
   out.height = set.height, out.width = set.width, out.channels = set.channels;
+  out.margin_height = set.margin_height, out.margin_width = set.margin_width;
   out.max_value = set.max_value;
   out.class_names = set.class_names;
   out.name = set.name;
@@ -125,7 +137,7 @@ ImageSet first_rows(const ImageSet& set, int64_t count) {
 
 Batch bytes_of(const ImageSet& set, std::span<const int32_t> rows) {
   const int64_t n = static_cast<int64_t>(rows.size());
-  Batch out{Tensor::empty({n, set.height, set.width, set.channels}, Dtype::u8),
+  Batch out{Tensor::empty({n, set.stored_height(), set.stored_width(), set.channels}, Dtype::u8),
             Tensor::empty({n}, Dtype::i32), Tensor::empty({n}, Dtype::i32)};
   copy_rows(set, rows, out.images.data_as<uint8_t>(), out.labels.data_as<int32_t>(),
             out.ids.data_as<int32_t>());
@@ -133,7 +145,8 @@ Batch bytes_of(const ImageSet& set, std::span<const int32_t> rows) {
 }
 
 Batch batch_of(const ImageSet& set, std::span<const int32_t> rows) {
-  return augmented(bytes_of(set, rows), set.max_value, {}, 0, 0);
+  return augmented(bytes_of(set, rows), set.max_value, {.height = set.height, .width = set.width},
+                   0, 0);
 }
 
 Batch batch_of(const ImageSet& set) { return batch_of(set, leading_rows(set.size())); }
@@ -167,13 +180,15 @@ ChannelStatistics channel_statistics(const ImageSet& set) {
 std::string content_hash(const ImageSet& set) {
   engine::Sha256 hash;
   hash.update(set.pixels);
-  for (int32_t label : set.labels) {
-    const uint32_t v = static_cast<uint32_t>(label);
+  const auto add = [&](int32_t number) {
+    const uint32_t v = static_cast<uint32_t>(number);
     const std::array<uint8_t, 4> bytes = {static_cast<uint8_t>(v), static_cast<uint8_t>(v >> 8),
                                           static_cast<uint8_t>(v >> 16),
                                           static_cast<uint8_t>(v >> 24)};
     hash.update(bytes);
-  }
+  };
+  std::ranges::for_each(set.labels, add);
+  if (set.margin_height > 0 || set.margin_width > 0) add(set.margin_height), add(set.margin_width);
   return hash.hex();
 }
 

@@ -18,10 +18,13 @@ Split parse_split(std::string_view name);  // also "val"; throws UsageError
 // Labelled images of one size, as bytes. A pixel means value / max_value, in [0, 1]. Copies share
 // the pixels.
 struct ImageSet {
-  Pixels pixels = {};                // [n, height, width, channels]
+  Pixels pixels = {};                // [n, stored_height(), stored_width(), channels]
   std::vector<int32_t> labels = {};  // [n], below class_names.size()
   std::vector<int32_t> ids = {};     // [n], index in the published data set: keys the random draws
-  int height = 0, width = 0, channels = 0;
+  int height = 0, width = 0, channels = 0;  // of what a model sees
+  // Rows and columns that are stored besides: a model sees the middle (engine::centred), in
+  // training maybe another part.
+  int margin_height = 0, margin_width = 0;
   int max_value = 255;
   std::vector<std::string> class_names = {};
   std::string name = {};
@@ -30,7 +33,9 @@ struct ImageSet {
 
   int64_t size() const { return static_cast<int64_t>(labels.size()); }
   int64_t classes() const { return static_cast<int64_t>(class_names.size()); }
-  int64_t image_bytes() const { return int64_t{height} * width * channels; }
+  int stored_height() const { return height + margin_height; }
+  int stored_width() const { return width + margin_width; }
+  int64_t image_bytes() const { return int64_t{stored_height()} * stored_width() * channels; }
   std::span<const uint8_t> image(int64_t row) const {
     return {pixels.data() + row * image_bytes(), static_cast<size_t>(image_bytes())};
   }
@@ -40,10 +45,14 @@ struct ImageSet {
 // pixels only where a byte can be too large.
 void validate(const ImageSet& set);
 
+// The set with what surrounds the middle side x side of each image as its margin; 0: as it is.
+// Throws UsageError where images are smaller.
+ImageSet cropped(ImageSet set, int side);
+
 // The rows named, in the order named.
 ImageSet select(const ImageSet& set, std::span<const int32_t> rows);
 
-// Their pixels [n, height, width, channels], labels [n] and ids [n].
+// Their stored pixels [n, stored_height(), stored_width(), channels], labels [n] and ids [n].
 void copy_rows(const ImageSet& set, std::span<const int32_t> rows, uint8_t* pixels, int32_t* labels,
                int32_t* ids);
 
@@ -55,7 +64,8 @@ ImageSet first_rows(const ImageSet& set, int64_t count);
 constexpr bool is_held_out(int64_t index) { return index % 10 == 9; }
 
 struct Batch {
-  engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]; uint8 of bytes_of()
+  engine::Tensor images;  // float32 [n, height, width, channels] in [0, 1]; of bytes_of() uint8
+                          // with the margin
   engine::Tensor labels;  // int32 [n]
   engine::Tensor ids;     // int32 [n]
   // Of images that are mixed in pairs; undefined for others.
@@ -85,11 +95,13 @@ Batch batch_of(const ImageSet& set);  // all rows
 std::vector<int64_t> class_counts(const ImageSet& set);
 
 struct ChannelStatistics {
-  std::vector<double> mean, deviation;  // per channel, of pixels in [0, 1]; population deviation
+  // Per channel, of all stored pixels, in [0, 1]; population deviation.
+  std::vector<double> mean, deviation;
 };
 ChannelStatistics channel_statistics(const ImageSet& set);
 
-// SHA-256 of the pixels followed by the labels as little-endian int32, in hexadecimal.
+// SHA-256 of the pixels followed by the labels and, where there is a margin, its height and width
+// as little-endian int32, in hexadecimal.
 std::string content_hash(const ImageSet& set);
 
 }  // namespace moat::data

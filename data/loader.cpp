@@ -97,13 +97,14 @@ std::optional<Batch> Epoch::next() {
 Loader::Loader(const ImageSet& set, const LoaderOptions& options) : set_(set), options_(options) {
   require(options.batch > 0,
           [&] { return text("loader: batch must be positive, got ", options.batch); });
-  const Augmentation& augmentation = options.augmentation;
+  Augmentation& augmentation = options_.augmentation;
   require(augmentation.crop_padding >= 0 && augmentation.cutout >= 0, [&] {
     return text("loader: crop_padding and cutout must not be negative, got ",
                 augmentation.crop_padding, " and ", augmentation.cutout);
   });
+  augmentation.height = set.height, augmentation.width = set.width;
   if (augmentation.cutout_fill.defined())
-    options_.augmentation.cutout_fill = augmentation.cutout_fill.to(options.device);
+    augmentation.cutout_fill = augmentation.cutout_fill.to(options.device);
 }
 
 int64_t Loader::batches() const { return batch_count(set_, options_); }

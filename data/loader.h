@@ -23,9 +23,9 @@ struct LoaderOptions {
   uint64_t seed = 0;  // of the order, the augmentation and the mixing
   Order order = Order::shuffled;
   LastBatch last = LastBatch::keep;
-  Augmentation augmentation = {};
-  Mixing mixing = {};          // of neighbours in the batch, after the augmentation
-  engine::Device device = {};  // where the batches are wanted: the same bits everywhere
+  Augmentation augmentation = {};  // to the size that a model sees, whatever its own says
+  Mixing mixing = {};              // of neighbours in the batch, after the augmentation
+  engine::Device device = {};      // where the batches are wanted: the same bits everywhere
 };
 
 // The batches of one epoch, made ahead by a thread that is at most two batches in front. For a GPU

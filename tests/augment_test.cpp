@@ -43,7 +43,8 @@ std::string hash_of(const Tensor& t) { return sha256(bytes_in(t)); }
 TEST_CASE("augment keeps its bits from release to release", "[augment]") {
   const Tensor images = bytes(), samples = ids();
   const auto hash = [&](int padding, Flip flip) {
-    return hash_of(augment(images, samples, 255, {.crop_padding = padding, .flip = flip}, kKey));
+    return hash_of(augment(images, samples, 255,
+                           {.crop = Crop::window, .crop_padding = padding, .flip = flip}, kKey));
   };
   CHECK(hash(4, Flip::horizontal) ==
         "8c95d3f32ef135f00834d2249c3eaf7205277cf78f6fd5fc7cf41d79166d95dc");
@@ -56,7 +57,9 @@ TEST_CASE("augment keeps its bits from release to release", "[augment]") {
 TEST_CASE("augment of views and of nothing", "[augment]") {
   const Tensor images = bytes(), samples = ids();
   const auto of = [](const Tensor& x, const Tensor& id) {
-    return augment(x, id, 255, {.crop_padding = 2, .flip = Flip::horizontal, .cutout = 3}, kKey);
+    return augment(x, id, 255,
+                   {.crop = Crop::window, .crop_padding = 2, .flip = Flip::horizontal, .cutout = 3},
+                   kKey);
   };
   CHECK(of(images.sliced(0, 5, 9), samples.sliced(0, 5, 9)).to_vector<float>() ==
         of(images, samples).sliced(0, 5, 9).to_vector<float>());
@@ -88,12 +91,17 @@ TEST_CASE("cutout holds the fill of each channel, whatever its side", "[augment]
   const Tensor images = bytes(), samples = ids(),
                fill = Tensor::from(std::vector<float>{0.25f, 0.5f, 2}, {kChannels});
   const auto cut = [&](int side) {
-    return augment(
-        images, samples, 255,
-        {.crop_padding = 4, .flip = Flip::horizontal, .cutout = side, .cutout_fill = fill}, kKey);
+    return augment(images, samples, 255,
+                   {.crop = Crop::window,
+                    .crop_padding = 4,
+                    .flip = Flip::horizontal,
+                    .cutout = side,
+                    .cutout_fill = fill},
+                   kKey);
   };
   const auto plain =
-      augment(images, samples, 255, {.crop_padding = 4, .flip = Flip::horizontal}, kKey)
+      augment(images, samples, 255,
+              {.crop = Crop::window, .crop_padding = 4, .flip = Flip::horizontal}, kKey)
           .to_vector<float>();
   for (int side : {0, 1, 2, 3, 8, 20, std::numeric_limits<int>::max()}) {
     INFO("side " << side);
@@ -125,7 +133,9 @@ TEST_CASE("cutout holds the fill of each channel, whatever its side", "[augment]
 TEST_CASE("loader: an epoch keeps its bits from release to release", "[data][loader]") {
   const data::ImageSet set = data::digits(data::Split::test);
   const data::Loader loader(
-      set, {.batch = 32, .seed = 3, .augmentation = {.crop_padding = 2, .flip = Flip::horizontal}});
+      set, {.batch = 32,
+            .seed = 3,
+            .augmentation = {.crop = Crop::window, .crop_padding = 2, .flip = Flip::horizontal}});
   Sha256 hash;
   for (const data::Batch& batch : loader.epoch(6))
     for (const Tensor& t : {batch.images, batch.labels, batch.ids}) hash.update(bytes_in(t));

@@ -47,9 +47,9 @@ TEST_CASE("converted: every set comes back as it was", "[data][converted]") {
                  png_of(ramp(7, 5, 3, 10 * i + name[0])));
   for (const DataConfig& config :
        {DataConfig{}, DataConfig{.name = "imagefolder", .path = root},
-        DataConfig{.name = "imagefolder", .path = root, .resize = 4},
+        DataConfig{.name = "imagefolder", .path = root, .resize = {4}},
         DataConfig{.name = "synthetic", .synthetic = {.rows = 3, .height = 1, .width = 1}}}) {
-    CAPTURE(config.name, config.resize);
+    CAPTURE(config.name, config.resize.side);
     convert(config, file);
     verify_converted(file);
     for (Split split : kSplits) {
@@ -90,7 +90,7 @@ TEST_CASE("converted: more rows than are written at once, and what the watcher i
   for (const char* split : {"train/", "val/", "test/"})
     for (int i = 0; i < 3; ++i)
       put_file(root / split / "a" / (std::to_string(i) + ".png"), png_of(ramp(2, 2, 3, 50 * i)));
-  const DataConfig config{.name = "imagefolder", .path = root, .resize = 3000};  // 26 MiB a row
+  const DataConfig config{.name = "imagefolder", .path = root, .resize = {3000}};  // 26 MiB a row
   std::vector<int64_t> told;
   write_converted(file, splits_of(config), [&](int64_t done, int64_t total) {
     CHECK(total == 9);

@@ -268,7 +268,7 @@ TEST_CASE("catalog knows its names and refuses the rest", "[data]") {
       CHECK_THROWS_WITH(load({.name = entry.name}, Split::train), Contains("data.path"));
   }
   CHECK_THROWS_WITH(load({.limit = -1}, Split::train), Contains("data.limit"));
-  CHECK_THROWS_WITH(load({.resize = 16}, Split::train), Contains("data.resize"));
+  CHECK_THROWS_WITH(load({.resize = {16}}, Split::train), Contains("data.resize"));
   CHECK_THROWS_WITH(load({.name = "synthetic", .synthetic = {.rows = 0}}, Split::train),
                     Contains("empty"));
   CHECK_THROWS_WITH(load({.name = "synthetic", .synthetic = {.classes = 0}}, Split::train),

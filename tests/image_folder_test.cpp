@@ -6,6 +6,7 @@
 #include "engine/hardware.h"
 #include "tests/image_bytes.h"
 #include "tests/temporary_folder.h"
+#include "train/images.h"
 
 namespace moat::tests {
 
@@ -101,10 +102,25 @@ TEST_CASE("imagefolder: one size, or resized", "[image][folder]") {
   put_file(folder.path() / "test/a/2.png", png_of(ramp(4, 5, 3)));
   CHECK_THROWS_WITH(image_folder(folder.path(), Split::test),
                     Contains("2.png") && Contains("data.resize"));
-  const ImageSet set = image_folder(folder.path(), Split::test, {.resize = 3});
+  const ImageSet set = image_folder(folder.path(), Split::test, {.resize = {3}});
   CHECK(set.size() == 2);
   CHECK(set.height == 3);
   CHECK(Bytes(set.image(1).begin(), set.image(1).end()) == resized(ramp(4, 5, 3), 3, 3).pixels);
+}
+
+TEST_CASE("imagefolder: what a configuration says of sizes", "[image][folder][crop]") {
+  const TemporaryFolder folder;
+  put_file(folder.path() / "test/a/1.png", png_of(ramp(6, 9, 3)));
+  train::DataSettings settings;
+  settings.name = "imagefolder", settings.path = folder.path();
+  settings.resize = 6, settings.resize_by = "shorter-side", settings.crop = 4;
+  const ImageSet set = train::load_images(settings, Split::test, 0);
+  CHECK(set.height == 4);
+  CHECK(set.stored_width() == 6);
+  const Image kept = squared(ramp(6, 9, 3), 6, ResizeBy::shorter_side);
+  CHECK(Bytes(set.image(0).begin(), set.image(0).end()) == kept.pixels);
+  settings.crop = 7;
+  CHECK_THROWS_WITH(train::load_images(settings, Split::test, 0), Contains("data.crop"));
 }
 
 TEST_CASE("imagefolder refuses what it cannot read, naming it", "[image][folder]") {

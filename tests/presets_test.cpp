@@ -100,8 +100,8 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
   is("cifar100-vgg-at-sparse", "cifar10-at-sparse", {"model.name=vgg16", "data.name=cifar100"});
   is("tiny-imagenet-advmoe-released", "cifar10-advmoe-released", {"data.name=tiny-imagenet"});
   is("imagenet-densenet-at-moe", "cifar10-at-moe",
-     {"model.name=moe-densenet121-imagenet", "data.name=imagefolder", "data.resize=224",
-      "data.crop_padding=16"});
+     {"model.name=moe-densenet121-imagenet", "data.name=imagefolder", "data.resize=256",
+      "data.crop=224", "data.crop_padding=0"});
   is("cifar10-narrow-at", "cifar10-at",
      {"model.name=resnet14", "data.limit=10000", "train.epochs=24", "train.steps=2",
       "train.step=5/255", "eval.validation_every=8"});
@@ -118,6 +118,9 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
       "train.epochs=10", "train.eps=2/255", "train.step=2/255"});
   is("tiny-imagenet-jtdmoe", "tiny-imagenet-rt-er",
      {"train.method=jtdmoe", "train.kl_experts=all"});
+  const Config v_moe = preset("imagenet-vit-s16-at");
+  CHECK(v_moe.data.augment == "resized-crop-flip");
+  CHECK(v_moe.data.resize_by == "shorter-side");
   is("imagenet-v-moe-b32-at-auxiliary", "imagenet-vit-s16-at",
      {"model.name=v-moe-base-patch32-224", "train.attack_auxiliary=1"});
   is("digits-jtdmoe-released", "digits-jtdmoe",

@@ -67,7 +67,7 @@ TEST_CASE("tiny-imagenet: the published layout", "[data][tiny-imagenet]") {
   CHECK(test.image(0)[0] == 202);
   CHECK(test.image(1)[0] == 200);
 
-  CHECK(files.read(Split::train, {.resize = 3, .limit = 5}).pixels.size() == 5 * 27);
+  CHECK(files.read(Split::train, {.resize = {3}, .limit = 5}).pixels.size() == 5 * 27);
   const ImageSet inside = loaded(open_tiny_imagenet(kLayout, files.root, Split::test));
   CHECK(content_hash(inside) == content_hash(test));
   CHECK_THROWS_WITH(load({.name = "tiny-imagenet", .path = files.root}, Split::train),

@@ -38,12 +38,15 @@ struct ModelSettings {
 
 struct DataSettings {
   std::string name = "digits";
-  std::string path;   // root of the files, or a converted file; empty for bundled sets
-  int resize = 0;     // image files: side after resizing, 0 = as stored
-  int64_t limit = 0;  // first n training images, 0 = all
+  std::string path;  // root of the files, or a converted file; empty for bundled sets
+  int resize = 0;    // image files: side after resizing, 0 = as stored
+  std::string resize_by = "both-sides";  // both-sides | shorter-side, of which the middle is kept
+  int crop = 0;                          // side of what the model sees, 0 = the whole image
+  int64_t limit = 0;                     // first n training images, 0 = all
   // What happens to a training image; nothing of it to others.
-  std::string augment = "none";  // none | crop-flip
+  std::string augment = "none";  // none | crop-flip | resized-crop-flip
   int crop_padding = 4;
+  double least_area = 0.08;       // of a resized crop, as a share of the image
   int cutout = 0;                 // side of an erased square, 0 = none
   std::string cutout_fill = "0";  // what it holds: mean (of the training images) | 0 to 1
   double mixup = 0;               // alpha of Beta(alpha, alpha), 0 = none; with both, an image is

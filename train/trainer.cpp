@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cmath>
 
-#include "data/catalog.h"
 #include "data/loader.h"
 #include "engine/hardware.h"
 #include "engine/io/json.h"
@@ -11,6 +10,7 @@
 #include "models/checkpoint.h"
 #include "models/zoo.h"
 #include "train/evaluate.h"
+#include "train/images.h"
 #include "train/last_batch.h"
 #include "train/machine.h"
 #include "train/methods.h"
@@ -37,11 +37,6 @@ constexpr int kOverfitChecks = 3;
 
 double ratio(int64_t part, int64_t whole) { return whole ? double(part) / double(whole) : 0; }
 
-// The first `limit` images of the split; 0: all.
-data::ImageSet load(const DataSettings& s, data::Split split, int64_t limit) {
-  return data::load({.name = s.name, .path = s.path, .resize = s.resize, .limit = limit}, split);
-}
-
 void require_one_size(const data::ImageSet& train, const data::ImageSet& validation) {
   require(train.height == validation.height && train.width == validation.width &&
               train.channels == validation.channels,
@@ -49,15 +44,19 @@ void require_one_size(const data::ImageSet& train, const data::ImageSet& validat
             return text("data set '", train.name, "': images for training are ", train.height, "x",
                         train.width, "x", train.channels, ", for validation ", validation.height,
                         "x", validation.width, "x", validation.channels,
-                        "; set data.resize to a side in pixels");
+                        "; set data.resize or data.crop to a side in pixels");
           });
 }
 
 data::Augmentation augmentation(const DataSettings& s, const data::ImageSet& set) {
   data::Augmentation out;
+  if (s.augment != "none") out.flip = data::Flip::horizontal;
   if (s.augment == "crop-flip") {
+    out.crop = data::Crop::window;
     out.crop_padding = s.crop_padding;
-    out.flip = data::Flip::horizontal;
+  } else if (s.augment == "resized-crop-flip") {
+    out.crop = data::Crop::area;
+    out.least_area = s.least_area;
   }
   if (s.cutout > 0) {
     out.cutout = s.cutout;
@@ -84,8 +83,9 @@ class Run {
   Run(const Config& config, const TrainWatcher& watcher)
       : config_(config),
         watcher_(watcher),
-        train_set_(load(config.data, data::Split::train, config.data.limit)),
-        validation_set_(load(config.data, data::Split::validation, config.eval.validation_limit)),
+        train_set_(load_images(config.data, data::Split::train, config.data.limit)),
+        validation_set_(
+            load_images(config.data, data::Split::validation, config.eval.validation_limit)),
         learner_(classifier_settings(config, train_set_), config.run.seed,
                  parse_device(config.run.device)),
         step_(learner_, find_method(config.train.method)) {

@@ -17,24 +17,47 @@ void require_images(const char* op, const Tensor& images, Dtype dtype) {
   });
 }
 
+void require_crop(const Tensor& images, const Augmentation& how) {
+  require(how.crop_padding >= 0 && (how.crop_padding == 0 || how.crop == Crop::window), [&] {
+    return text("augment: crop_padding must not be negative, and 0 but for Crop::window, got ",
+                how.crop_padding);
+  });
+  require(how.height >= 0 && how.width >= 0 && how.height <= images.dim(1) &&
+              how.width <= images.dim(2),
+          [&] {
+            return text("augment: a crop must lie in images of ", images.dim(1), "x", images.dim(2),
+                        ", got ", how.height, "x", how.width);
+          });
+  if (how.crop != Crop::area) return;
+  require(how.least_area > 0 && how.least_area <= 1, [&] {
+    return text("augment: least_area must be above 0 and at most 1, got ", how.least_area);
+  });
+  require(
+      images.dim(1) <= kernels::kLongestResampled && images.dim(2) <= kernels::kLongestResampled,
+      [&] {
+        return text("augment: Crop::area takes images of sides up to ", kernels::kLongestResampled,
+                    ", got ", described(images));
+      });
+}
+
 }  // namespace
 
 Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Augmentation& how,
                const RandomKey& key) {
   require_images("augment", images, Dtype::u8);
   require_operand("augment", "ids", ids, {images.dim(0)}, Dtype::i32);
-  require(max_value >= 1,
-          [&] { return text("augment: max_value must be positive, got ", max_value); });
-  require(how.crop_padding >= 0, [&] {
-    return text("augment: crop_padding must not be negative, got ", how.crop_padding);
-  });
+  require(max_value >= 1 && max_value <= 255,
+          [&] { return text("augment: max_value must be 1 to 255, got ", max_value); });
+  require_crop(images, how);
   require(how.cutout >= 0,
           [&] { return text("augment: cutout must not be negative, got ", how.cutout); });
   if (how.cutout_fill.defined())
     require_operand("augment", "cutout_fill", how.cutout_fill, {images.dim(3)}, Dtype::f32);
   const Tensor bytes = images.contiguous(), samples = ids.contiguous(),
                fill = how.cutout_fill.contiguous(),
-               y = Tensor::empty(images.shape(), Dtype::f32, images.device());
+               y = Tensor::empty({images.dim(0), how.height > 0 ? how.height : images.dim(1),
+                                  how.width > 0 ? how.width : images.dim(2), images.dim(3)},
+                                 Dtype::f32, images.device());
   dispatch(common_device({images, ids, fill}), [&](auto on) {
     return kernels::augment(on, {.images = bytes.data_as<uint8_t>(),
                                  .ids = samples.data_as<int32_t>(),
@@ -44,8 +67,12 @@ Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Aug
                                  .height = to_int(images.dim(1)),
                                  .width = to_int(images.dim(2)),
                                  .channels = to_int(images.dim(3)),
+                                 .y_height = to_int(y.dim(1)),
+                                 .y_width = to_int(y.dim(2)),
                                  .max_value = max_value,
+                                 .crop = how.crop,
                                  .padding = how.crop_padding,
+                                 .least_area = how.least_area,
                                  .flip = how.flip,
                                  .cutout = how.cutout,
                                  .seed = key.seed,

@@ -6,20 +6,26 @@
 
 namespace moat::engine {
 
+using kernels::centred;
+using kernels::Crop;
 using kernels::Flip;
 
 // What happens to one image; the default is nothing.
 struct Augmentation {
-  int crop_padding = 0;  // p: a window of the image's size out of the image with p zeros around it,
-                         // or a translation by at most p pixels
-  Flip flip = Flip::none;   // horizontal: with probability 1/2
-  int cutout = 0;           // side of a square that is erased, in pixels
-  Tensor cutout_fill = {};  // float32 [channels], what the square holds; undefined: zeros
+  int height = 0, width = 0;  // of the result, at most the image's; 0: the image's
+  Crop crop = Crop::centre;   // which part of the image that is
+  int crop_padding = 0;       // p, of a window: it lies in the image with p zeros around it, which
+                              // is a translation by at most p pixels where it is as large as the
+                              // image
+  double least_area = 1;      // of Crop::area: the smallest share of the image's area
+  Flip flip = Flip::none;     // horizontal: with probability 1/2
+  int cutout = 0;             // side of a square that is erased, in pixels
+  Tensor cutout_fill = {};    // float32 [channels], what the square holds; undefined: zeros
 };
 
-// Pixels from bytes, float32 like `images`: uint8 [n, height, width, channels] / max_value, with
-// the augmentation and in the draws of kernels/vision/augment.h, by `key` for the samples ids,
-// int32 [n]. On a CPU it runs on the calling thread alone.
+// Pixels from bytes, float32 [n, how.height, how.width, channels] of uint8 [n, height, width,
+// channels] / max_value, with the augmentation and in the draws of kernels/vision/augment.h, by
+// `key` for the samples ids, int32 [n]. On a CPU it runs on the calling thread alone.
 Tensor augment(const Tensor& images, const Tensor& ids, int max_value, const Augmentation& how,
                const RandomKey& key);
 

@@ -153,7 +153,7 @@ Certification certify(const models::Classifier& model, const data::ImageSet& set
       return proven_radii(model, images, predictions, carry);
     };
     const std::vector<double> interval = proven(Carry::nothing),
-                              affine = set.image_bytes() <= kMostPixels
+                              affine = images.size() / images.dim(0) <= kMostPixels
                                            ? proven(Carry::affine_forms)
                                            : std::vector<double>(rows.size()),
                               lipschitz = lipschitz_radii(model, constants, images, predictions),

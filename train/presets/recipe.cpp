@@ -10,16 +10,15 @@ namespace moat::train {
 namespace {
 
 const std::vector<PresetData>& data_sets() {
-  // A crop of 224 from 256, as the AdvMoE release cuts ImageNet, shifts an image by up to 16
-  // pixels.
+  // ImageNet as the AdvMoE release cuts it: 256 x 256, the aspect not kept, and 224 of that.
   static const std::vector<PresetData> all = {
       {"cifar10", "CIFAR-10", {"data.name=cifar10", "data.augment=crop-flip"}},
       {"cifar100", "CIFAR-100", {"data.name=cifar100", "data.augment=crop-flip"}},
       {"tiny-imagenet", "Tiny-ImageNet", {"data.name=tiny-imagenet", "data.augment=crop-flip"}},
       {"imagenet",
        "ImageNet",
-       {"data.name=imagefolder", "data.augment=crop-flip", "data.resize=224",
-        "data.crop_padding=16"}},
+       {"data.name=imagefolder", "data.resize=256", "data.crop=224", "data.augment=crop-flip",
+        "data.crop_padding=0"}},
   };
   return all;
 }

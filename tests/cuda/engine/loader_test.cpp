@@ -46,7 +46,8 @@ TEST_CASE("gpu: a loader on the device gives the CPU's bits", "[gpu][loader]") {
   LoaderOptions options;
   options.batch = 4;
   options.seed = 5;
-  options.augmentation = {.crop_padding = 2, .flip = Flip::horizontal, .cutout = 3};
+  options.augmentation = {
+      .crop = Crop::window, .crop_padding = 2, .flip = Flip::horizontal, .cutout = 3};
   options.augmentation.cutout_fill =
       engine::Tensor::from(std::vector<float>{0.1f, 0.2f, 0.3f}, {3});
   options.mixing = mixing;
