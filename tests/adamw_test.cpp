@@ -134,6 +134,8 @@ TEST_CASE("AdamW says what must hold", "[adamw]") {
       Catch::Contains("both betas from 0 to below 1") && Catch::Contains("got 0.001"));
   CHECK_THROWS_WITH(adamw_step(w, w, {w, w, powers}, {}, {}, w),
                     Catch::Contains("lr_factor must be float64 [1]"));
+  CHECK_THROWS_WITH(adamw_step(w, w, {w, w, powers}, {}, {}, {}, w),
+                    Catch::Contains("decayed must be contiguous uint8 [2]"));
 }
 
 TEST_CASE("flat parameters step by either optimizer", "[adamw]") {
@@ -156,6 +158,26 @@ TEST_CASE("flat parameters step by either optimizer", "[adamw]") {
   const std::vector<float> want{0.75f, -1.75f, 2.75f};
   for (size_t i = 0; i < want.size(); ++i) CHECK(moved[i] == Approx(want[i]));
   CHECK(stepped(AdamwOptions{.lr = 0.5}, 1, 2) != stepped(AdamwOptions{.lr = 0.5}, 1, 1));
+}
+
+TEST_CASE("flat parameters: decay of kernels alone", "[adamw][sgd]") {
+  for (bool is_adamw : {false, true}) {
+    Tensor w = Tensor::full({2, 2}, 1), bias = Tensor::full({2}, 1), norm = Tensor::full({2}, 1),
+           biases = Tensor::full({2, 3}, 1), places = Tensor::full({1, 2, 3}, 1);
+    FlatParameters flat({{"fc.bias", &bias, Role::parameter},
+                         {"fc.weight", &w, Role::parameter},
+                         {"bn.weight", &norm, Role::parameter},
+                         {"experts.fc1.bias", &biases, Role::parameter},
+                         {"pos_embed", &places, Role::parameter}});
+    flat.decay_kernels_alone();
+    if (is_adamw)
+      flat.step(AdamwOptions{.lr = 0.5, .weight_decay = 0.5});  // the gradients are zero
+    else
+      flat.step(SgdOptions{.lr = 0.5, .weight_decay = 0.5});
+    CHECK(w.to_vector<float>() == std::vector<float>(4, 0.75f));
+    for (const Tensor* kept : {&bias, &norm, &biases, &places})
+      for (float v : kept->to_vector<float>()) CHECK(v == 1);
+  }
 }
 
 TEST_CASE("flat parameters climb relative to each tensor's norm", "[adamw]") {

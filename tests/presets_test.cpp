@@ -121,6 +121,7 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
   const Config v_moe = preset("imagenet-vit-s16-at");
   CHECK(v_moe.data.augment == "resized-crop-flip");
   CHECK(v_moe.data.resize_by == "shorter-side");
+  CHECK(v_moe.train.decay == "kernels");
   is("imagenet-v-moe-b32-at-auxiliary", "imagenet-vit-s16-at",
      {"model.name=v-moe-base-patch32-224", "train.attack_auxiliary=1"});
   is("digits-jtdmoe-released", "digits-jtdmoe",

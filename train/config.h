@@ -56,7 +56,7 @@ struct DataSettings {
 struct TrainSettings {
   std::string method = "at";   // natural | at | trades | mart | advmoe | rt-er | jtdmoe
   std::string form = "paper";  // paper | released: the objective of advmoe
-  std::string start;           // run or checkpoint whose weights the run starts with; empty: drawn
+  std::string start = {};      // run or checkpoint whose weights the run starts with; empty: drawn
   std::string update = "all";  // all | experts | router: which part of a mixture the steps change
   int epochs = 20;
   int batch = 128;
@@ -77,6 +77,7 @@ struct TrainSettings {
   double router_learning_rate = 0;  // 0: as learning_rate
   double momentum = 0.9;
   double weight_decay = 5e-4;
+  std::string decay = "all";        // all | kernels: which weights decay
   std::string schedule = "cosine";  // cosine | linear | step | constant | cyclic
   int warmup_epochs = 0;
   double label_smoothing = 0;

@@ -164,6 +164,8 @@ std::vector<Field> train_fields() {
       {"train", "momentum", in<kSection, &S::momentum>, below(0, 1), "momentum of SGD"},
       {"train", "weight_decay", in<kSection, &S::weight_decay>, between(0, 1),
        "L2 penalty added to the gradient (sgd), or share of the weights times the rate (adamw)"},
+      {"train", "decay", in<kSection, &S::decay>, one_of({"all", "kernels"}),
+       "which weights decay: all, or those of products and convolutions alone"},
       {"train", "schedule", in<kSection, &S::schedule>,
        one_of({"cosine", "linear", "step", "constant", "cyclic"}), "course of the learning rate"},
       {"train", "warmup_epochs", in<kSection, &S::warmup_epochs>, between(0, 1e6),

@@ -68,6 +68,8 @@ void Learner::freeze(models::Part part) {
 void Learner::prepare(const TrainSettings& settings) {
   if (settings.optimizer == "adamw")
     for (engine::FlatParameters* group : groups()) group->add_second_moment();
+  if (settings.decay == "kernels")
+    for (engine::FlatParameters* group : groups()) group->decay_kernels_alone();
   if (settings.ema > 0) average.emplace(model, groups(), settings.ema);
 }
 

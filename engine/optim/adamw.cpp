@@ -9,13 +9,15 @@
 namespace moat::engine {
 
 void adamw_step(const Tensor& weights, const Tensor& gradients, const AdamwMoments& moments,
-                const AdamwOptions& options, const Tensor& failures, const Tensor& lr_factor) {
+                const AdamwOptions& options, const Tensor& failures, const Tensor& lr_factor,
+                const Tensor& decayed) {
   constexpr const char* kOp = "adamw_step";
   require_weights(kOp, weights);
   require_buffer(kOp, "gradients", gradients, weights);
   require_buffer(kOp, "the first moment", moments.first, weights);
   require_buffer(kOp, "the second moment", moments.second, weights);
   require_scalars(kOp, failures, lr_factor);
+  require_mask(kOp, decayed, weights);
   const Tensor& powers = moments.powers;
   require(powers.defined() && powers.shape() == Shape{2} && powers.dtype() == Dtype::f64 &&
               powers.is_contiguous(),
@@ -30,8 +32,8 @@ void adamw_step(const Tensor& weights, const Tensor& gradients, const AdamwMomen
                 options.lr, ", ", options.beta1, ", ", options.beta2, ", ", options.eps, ", ",
                 options.weight_decay);
           });
-  dispatch(common_device(
-               {weights, gradients, moments.first, moments.second, powers, failures, lr_factor}),
+  dispatch(common_device({weights, gradients, moments.first, moments.second, powers, failures,
+                          lr_factor, decayed}),
            [&](auto on) {
              return kernels::adamw(on, {.weights = weights.data(),
                                         .gradients = gradients.data(),
@@ -46,7 +48,8 @@ void adamw_step(const Tensor& weights, const Tensor& gradients, const AdamwMomen
                                         .weight_decay = options.weight_decay,
                                         .dtype = weights.dtype(),
                                         .lr_factor = pointer_or_null<double>(lr_factor),
-                                        .skip = pointer_or_null<int64_t>(failures)});
+                                        .skip = pointer_or_null<int64_t>(failures),
+                                        .decayed = pointer_or_null<uint8_t>(decayed)});
            });
   for (const Tensor* written : {&weights, &moments.first, &moments.second, &powers})
     written->mark_written();

@@ -21,8 +21,9 @@ struct AdamwMoments {
 // of one shape (float32 or float64); the formula is in kernels/update/adamw.h.
 // `failures`: int64 [1], where it is not 0 nothing is changed; or undefined.
 // `lr_factor`: float64 [1], a factor of options.lr; or undefined.
+// `decayed`: uint8 like the weights, where it is 0 they do not decay; or undefined.
 void adamw_step(const Tensor& weights, const Tensor& gradients, const AdamwMoments& moments,
                 const AdamwOptions& options, const Tensor& failures = {},
-                const Tensor& lr_factor = {});
+                const Tensor& lr_factor = {}, const Tensor& decayed = {});
 
 }  // namespace moat::engine

@@ -44,13 +44,20 @@ void FlatParameters::collect(const Gradients& gradients) {
 }
 
 void FlatParameters::step(const SgdOptions& options, const Tensor& failures) {
-  sgd_step(values_, gradients_, velocity_, options, failures, lr_factor_);
+  sgd_step(values_, gradients_, velocity_, options, failures, lr_factor_, decayed_);
 }
 
 void FlatParameters::step(const AdamwOptions& options, const Tensor& failures) {
   add_second_moment();
   adamw_step(values_, gradients_, {velocity_, second_moment_, powers_}, options, failures,
-             lr_factor_);
+             lr_factor_, decayed_);
+}
+
+void FlatParameters::decay_kernels_alone() {
+  decayed_ = Tensor::zeros(values_.shape(), Dtype::u8, values_.device());
+  for (size_t i = 0; i < members_.size(); ++i)
+    if (members_[i].value->rank() > 1 && members_[i].name.ends_with("weight"))
+      decayed_.sliced(0, offsets_[i], offsets_[i + 1]).fill(1);
 }
 
 void FlatParameters::add_second_moment() {

@@ -24,6 +24,9 @@ class FlatParameters {
   // `failures`: int64 [1], where it is not 0 nothing is changed; undefined: always steps.
   void step(const SgdOptions& options, const Tensor& failures = {});
   void step(const AdamwOptions& options, const Tensor& failures = {});
+  // From now on the weights of kernels alone decay: those of products and convolutions, and not
+  // biases, norms, class tokens and positions.
+  void decay_kernels_alone();
   // AdamW's memory beside the first moment, made by its first step at the latest.
   void add_second_moment();
   // What multiplies the learning rate of the steps to come, 1 at first. It lies on the device,
@@ -53,6 +56,7 @@ class FlatParameters {
   Tensor values_, gradients_, velocity_, second_moment_;
   Tensor powers_;     // float64 [2]
   Tensor lr_factor_;  // float64 [1]
+  Tensor decayed_;    // uint8, 1 for a weight that decays; undefined: all do
 };
 
 }  // namespace moat::engine

@@ -8,7 +8,8 @@
 namespace moat::engine {
 
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options, const Tensor& failures, const Tensor& lr_factor) {
+              const SgdOptions& options, const Tensor& failures, const Tensor& lr_factor,
+              const Tensor& decayed) {
   constexpr const char* kOp = "sgd_step";
   require_weights(kOp, weights);
   require_buffer(kOp, "gradients", gradients, weights);
@@ -21,19 +22,22 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
   require(options.form == MomentumForm::classic || options.momentum > 0,
           "sgd_step: Nesterov momentum needs a momentum above 0");
   require_scalars(kOp, failures, lr_factor);
-  dispatch(common_device({weights, gradients, velocity, failures, lr_factor}), [&](auto on) {
-    return kernels::sgd(on, {.weights = weights.data(),
-                             .gradients = gradients.data(),
-                             .velocity = velocity.data(),
-                             .count = weights.size(),
-                             .lr = options.lr,
-                             .momentum = options.momentum,
-                             .weight_decay = options.weight_decay,
-                             .form = options.form,
-                             .dtype = weights.dtype(),
-                             .lr_factor = pointer_or_null<double>(lr_factor),
-                             .skip = pointer_or_null<int64_t>(failures)});
-  });
+  require_mask(kOp, decayed, weights);
+  dispatch(common_device({weights, gradients, velocity, failures, lr_factor, decayed}),
+           [&](auto on) {
+             return kernels::sgd(on, {.weights = weights.data(),
+                                      .gradients = gradients.data(),
+                                      .velocity = velocity.data(),
+                                      .count = weights.size(),
+                                      .lr = options.lr,
+                                      .momentum = options.momentum,
+                                      .weight_decay = options.weight_decay,
+                                      .form = options.form,
+                                      .dtype = weights.dtype(),
+                                      .lr_factor = pointer_or_null<double>(lr_factor),
+                                      .skip = pointer_or_null<int64_t>(failures),
+                                      .decayed = pointer_or_null<uint8_t>(decayed)});
+           });
   weights.mark_written();
   velocity.mark_written();
 }

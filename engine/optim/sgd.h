@@ -20,7 +20,9 @@ struct SgdOptions {
 // The velocity starts as zeros; it may be undefined without momentum.
 // `failures`: int64 [1], where it is not 0 nothing is changed; or undefined.
 // `lr_factor`: float64 [1], a factor of options.lr; or undefined.
+// `decayed`: uint8 like the weights, where it is 0 they do not decay; or undefined.
 void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velocity,
-              const SgdOptions& options, const Tensor& failures = {}, const Tensor& lr_factor = {});
+              const SgdOptions& options, const Tensor& failures = {}, const Tensor& lr_factor = {},
+              const Tensor& decayed = {});
 
 }  // namespace moat::engine

@@ -31,6 +31,15 @@ inline void require_scalars(const char* op, const Tensor& failures, const Tensor
       [&] { return text(op, ": lr_factor must be float64 [1]"); });
 }
 
+inline void require_mask(const char* op, const Tensor& decayed, const Tensor& weights) {
+  require(!decayed.defined() || (decayed.shape() == weights.shape() &&
+                                 decayed.dtype() == Dtype::u8 && decayed.is_contiguous()),
+          [&] {
+            return text(op, ": decayed must be contiguous uint8 ", weights.shape().str(),
+                        " like the weights, got ", described(decayed));
+          });
+}
+
 // The pointer that a kernel takes for a tensor that may be undefined.
 template <class T>
 const T* pointer_or_null(const Tensor& t) {

@@ -21,12 +21,14 @@ void step(const Adamw& a) {
           root = static_cast<T>(std::sqrt(1 - a.powers[1])), eps = static_cast<T>(a.eps),
           share = static_cast<T>(1 - a.beta1), beta2 = static_cast<T>(a.beta2),
           square_share = static_cast<T>(1 - a.beta2);
+  const uint8_t* decayed = a.decayed;
   parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
     for (int64_t i = from; i < to; ++i) {
       const T g = d_w[i];
       m[i] += share * (g - m[i]);
       v[i] = beta2 * v[i] + square_share * g * g;
-      w[i] = kept * w[i] - length * (m[i] / (std::sqrt(v[i]) / root + eps));
+      w[i] = (decayed && !decayed[i] ? T(1) : kept) * w[i] -
+             length * (m[i] / (std::sqrt(v[i]) / root + eps));
     }
   });
 }

@@ -31,10 +31,11 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Adamw a) {
   T *w = static_cast<T*>(a.weights), *m = static_cast<T*>(a.first_moment),
     *v = static_cast<T*>(a.second_moment);
   const T* d_w = static_cast<const T*>(a.gradients);
-  const auto step = [&](T& weight, T g, T& first, T& second) {
+  const auto step = [&](int64_t i, T& weight, T g, T& first, T& second) {
     first += share * (g - first);
     second = beta2 * second + square_share * g * g;
-    weight = kept * weight - length * (first / (sqrt(second) / root + eps));
+    weight = (a.decayed && !a.decayed[i] ? T(1) : kept) * weight -
+             length * (first / (sqrt(second) / root + eps));
   };
   int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at + N <= a.count) {
@@ -42,13 +43,13 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Adamw a) {
     const Vector<T, N> gradients = load<N>(d_w + at);
 #pragma unroll
     for (int n = 0; n < N; ++n)
-      step(weights.values[n], gradients.values[n], first.values[n], second.values[n]);
+      step(at + n, weights.values[n], gradients.values[n], first.values[n], second.values[n]);
     store(w + at, weights);
     store(m + at, first);
     store(v + at, second);
     return;
   }
-  for (; at < a.count; ++at) step(w[at], d_w[at], m[at], v[at]);
+  for (; at < a.count; ++at) step(at, w[at], d_w[at], m[at], v[at]);
 }
 
 template <class T>

@@ -25,6 +25,7 @@ struct Adamw {
   // In the target's memory, or nullptr: as in kernels/update/sgd.h.
   const double* lr_factor = nullptr;
   const int64_t* skip = nullptr;
+  const uint8_t* decayed = nullptr;
 };
 Status adamw(Cpu, const Adamw&);
 Status adamw(Cuda, const Adamw&);

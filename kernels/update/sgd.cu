@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(Sgd a) {
   T *w = static_cast<T*>(a.weights), *v = static_cast<T*>(a.velocity);
   const T* d_w = static_cast<const T*>(a.gradients);
   const bool nesterov = a.form == MomentumForm::nesterov;
-  const auto step = [&](T& weight, T gradient, T& velocity) {
-    const T g = gradient + decay * weight;
+  const auto step = [&](int64_t i, T& weight, T gradient, T& velocity) {
+    const T g = gradient + (a.decayed && !a.decayed[i] ? T(0) : decay) * weight;
     if (v) velocity = momentum * velocity + g;
     weight -= lr * (!v ? g : nesterov ? g + momentum * velocity : velocity);
   };
@@ -31,14 +31,15 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(Sgd a) {
     const Vector<T, N> gradients = load<N>(d_w + at);
     if (v) velocities = load<N>(v + at);
 #pragma unroll
-    for (int n = 0; n < N; ++n) step(weights.values[n], gradients.values[n], velocities.values[n]);
+    for (int n = 0; n < N; ++n)
+      step(at + n, weights.values[n], gradients.values[n], velocities.values[n]);
     store(w + at, weights);
     if (v) store(v + at, velocities);
     return;
   }
   for (; at < a.count; ++at) {
     T none = 0;
-    step(w[at], d_w[at], v ? v[at] : none);
+    step(at, w[at], d_w[at], v ? v[at] : none);
   }
 }
 

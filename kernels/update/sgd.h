@@ -25,6 +25,8 @@ struct Sgd {
   // In the target's memory, or nullptr: where *skip is not 0 nothing is changed, so that a step of
   // a recorded graph leaves parameters alone when their gradient is not finite.
   const int64_t* skip = nullptr;
+  // [count] in the target's memory: weights where it is 0 are not decayed; or nullptr.
+  const uint8_t* decayed = nullptr;
 };
 Status sgd(Cpu, const Sgd&);
 Status sgd(Cuda, const Sgd&);

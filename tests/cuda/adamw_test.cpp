@@ -147,6 +147,30 @@ TEST_CASE("cuda: adamw reads the learning rate's factor on the device", "[cuda][
   check(random_parameters<double>(44, 6), {}, {.lr_factor = 0.25});
 }
 
+TEMPLATE_TEST_CASE("cuda: adamw decays the weights that it is told", "[cuda][adamw]", double,
+                   float) {
+  for (const size_t count : {size_t{3}, size_t{1029}}) {
+    const Parameters<TestType> in = random_parameters<TestType>(count, 5);
+    const auto mask = integers<uint8_t>(count, 3, 0, 2);
+    const Step steep{.weight_decay = 2};
+    const std::vector<TestType> all = on_device(in, steep).weights,
+                                none = on_device(in, {.weight_decay = 0}).weights;
+    const DeviceArray<TestType> w(in.weights), d_w(in.gradients), m(in.first), v(in.second);
+    const DeviceArray<double> powers(in.powers);
+    const DeviceArray<uint8_t> decayed(mask);
+    Adamw a = args_of(in, steep);
+    a.weights = w.data();
+    a.gradients = d_w.data();
+    a.first_moment = m.data();
+    a.second_moment = v.data();
+    a.powers = powers.data();
+    a.decayed = decayed.data();
+    REQUIRE(run<Adamw>(adamw, a) == Status::ok);
+    const std::vector<TestType> got = w.host();
+    for (size_t i = 0; i < count; ++i) REQUIRE(got[i] == (mask[i] ? all : none)[i]);
+  }
+}
+
 TEST_CASE("cuda: adamw at addresses that are not multiples of 16", "[cuda][adamw]") {
   for (int shifted = 0; shifted < 4; ++shifted) {
     check(random_parameters<float>(44, 6), {}, {.shifted = shifted});

@@ -126,6 +126,32 @@ TEST_CASE("cuda: sgd reads the learning rate's factor on the device", "[cuda][sg
   CHECK(w.host() == std::vector<float>{0.75f, -3.5f});
 }
 
+TEMPLATE_TEST_CASE("cuda: sgd decays the weights that it is told", "[cuda][sgd]", double, float) {
+  for (const size_t count : {size_t{3}, size_t{1029}})
+    for (const bool has_velocity : {false, true}) {
+      Parameters<TestType> in = random_parameters<TestType>(count, 5);
+      if (!has_velocity) in.velocity.clear();
+      const auto mask = integers<uint8_t>(count, 3, 0, 2);
+      Parameters<TestType> want = in;
+      Sgd a = args_of(in, {});
+      a.weight_decay = 0.5;
+      a.weights = want.weights.data();
+      a.gradients = want.gradients.data();
+      a.velocity = has_velocity ? want.velocity.data() : nullptr;
+      a.decayed = mask.data();
+      REQUIRE(sgd(Cpu{}, a) == Status::ok);
+      const DeviceArray<TestType> w(in.weights), d_w(in.gradients), v(in.velocity);
+      const DeviceArray<uint8_t> decayed(mask);
+      a.weights = w.data();
+      a.gradients = d_w.data();
+      a.velocity = has_velocity ? v.data() : nullptr;
+      a.decayed = decayed.data();
+      REQUIRE(run<Sgd>(sgd, a) == Status::ok);
+      require_close(widened(w.host()), widened(want.weights), 16 * roundoff<TestType>);
+      require_close(widened(v.host()), widened(want.velocity), 16 * roundoff<TestType>);
+    }
+}
+
 TEST_CASE("cuda: sgd at addresses that are not multiples of 16", "[cuda][sgd]") {
   for (int shifted = 0; shifted < 3; ++shifted) {
     check(random_parameters<float>(44, 6), {}, shifted);

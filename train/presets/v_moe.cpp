@@ -17,9 +17,9 @@ struct Method {
 // The study starts from pre-training on JFT, and no recipe of its adversarial training is
 // published. Here are V-MoE's of ImageNet from scratch (S/32: 300 epochs, Adam, 3e-3 for batches of
 // 8192, 10,000 of them to warm up, then on a line to 1e-5, crops of at least .05 of an image, in
-// evaluation the middle 224 of a shorter side of 256, mixup .2, weight decay .1, norm 1; not its
-// RandAugment and sigmoid loss), for batches of 1024, and the attack's defaults: eps 1/255 in 40
-// steps of eps/40.
+// evaluation the middle 224 of a shorter side of 256, mixup .2, a decay of .1 of kernels alone,
+// norm 1; not its RandAugment and sigmoid loss), for batches of 1024, and the attack's defaults:
+// eps 1/255 in 40 steps of eps/40.
 const std::vector<std::string> kShared = {
     "model.normalize=data",
     "data.resize_by=shorter-side",
@@ -37,6 +37,7 @@ const std::vector<std::string> kShared = {
     "train.warmup_epochs=64",
     "train.schedule=linear",
     "train.weight_decay=0.1",
+    "train.decay=kernels",
     "train.clip_norm=1",
 };
 

@@ -63,6 +63,17 @@ TEST_CASE("gpu: a loader on the device gives the CPU's bits", "[gpu][loader]") {
   check_same(batches_of(gpu, 1, 4), batches_of(cpu, 1, 4));
 }
 
+TEST_CASE("gpu: a loader on the device cuts and resamples to the CPU's bits", "[gpu][loader]") {
+  const ImageSet set = cropped(synthetic({.rows = 11, .height = 9, .width = 8}), 5);
+  for (Crop crop : {Crop::centre, Crop::window, Crop::area}) {
+    LoaderOptions options{.batch = 4, .seed = 5};
+    options.augmentation = {.crop = crop, .least_area = 0.1, .flip = Flip::horizontal};
+    const Loader cpu(set, options);
+    options.device = kGpu;
+    check_same(batches_of(Loader(set, options), 1), batches_of(cpu, 1));
+  }
+}
+
 TEST_CASE("gpu: a loader ends early and throws in next", "[gpu][loader]") {
   ImageSet set = synthetic({.rows = 23, .height = 6, .width = 5});
   const Loader loader(set, {.batch = 40, .device = kGpu}),  // a batch of the whole set
