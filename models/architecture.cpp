@@ -19,11 +19,12 @@ constexpr int kMaxWidth = 8192, kMaxBlocks = 1000, kMaxClasses = 1000000, kMaxSi
 constexpr const char* kDual = "dual";
 
 // The names of an enum's values, in their order.
-const std::vector<std::string> kFamilies = {"resnet", "wide-resnet", "vgg", "densenet", "vit"},
+const std::vector<std::string> kFamilies = {"resnet", "wide-resnet", "preact-resnet",
+                                            "vgg",    "densenet",    "vit"},
                                kBlocks = {"basic", "bottleneck"}, kStems = {"cifar", "imagenet"},
                                kShortcuts = {"projection", "pad"},
-                               kTransitions = {"activated", "raw"},
-                               kVggHeads = {"cifar", "imagenet"},
+                               kTransitions = {"activated", "raw", "raw-shortcut"},
+                               kHeadNorms = {"batch", "none"}, kVggHeads = {"cifar", "imagenet"},
                                kGates = {"straight-through", "softmax"},
                                kExperts = {"convolutions", "networks"},
                                kAverages = {"logits", "probabilities"},
@@ -132,6 +133,7 @@ ordered_json to_json(const ClassifierSettings& s) {
   if (s.block != Block::basic) j["block"] = name_of(s.block, kBlocks);
   if (s.stem != Stem::cifar) j["stem"] = name_of(s.stem, kStems);
   if (s.transition != Transition::activated) j["transition"] = name_of(s.transition, kTransitions);
+  if (s.head_norm != HeadNorm::batch) j["head_norm"] = name_of(s.head_norm, kHeadNorms);
   if (s.vgg_head != VggHead::cifar) j["vgg_head"] = name_of(s.vgg_head, kVggHeads);
   if (s.kept < 1) j["kept"] = s.kept;
   if (s.family == Family::vit) j["transformer"] = transformer_json(s.transformer);
@@ -165,6 +167,7 @@ ClassifierSettings parse_plain(const ordered_json& json, const std::string& at) 
   s.block = read_or(r, "block", kBlocks, Block::basic);
   s.stem = read_or(r, "stem", kStems, Stem::cifar);
   s.transition = read_or(r, "transition", kTransitions, Transition::activated);
+  s.head_norm = read_or(r, "head_norm", kHeadNorms, HeadNorm::batch);
   s.vgg_head = read_or(r, "vgg_head", kVggHeads, VggHead::cifar);
   if (r.has("kept")) s.kept = r.number("kept", 1e-3, 1);
   if (s.family == Family::vit)

@@ -275,9 +275,9 @@ Fit best_fit(const SafeTensors& file, const ClassifierSettings& s, const Ranks& 
 const std::vector<Project>& projects() {
   using enum Family;
   static const std::vector<Project> rows = {
-      {kOwn, "the names of a checkpoint", {resnet, wide_resnet, vgg, densenet, vit}},
+      {kOwn, "the names of a checkpoint", {resnet, wide_resnet, preact_resnet, vgg, densenet, vit}},
       {"torchvision", "ResNet, VGG and DenseNet", {resnet, vgg, densenet}},
-      {"robustbench", "ResNet and WideResNet", {resnet, wide_resnet}},
+      {"robustbench", "ResNet, PreActResNet and WideResNet", {resnet, wide_resnet, preact_resnet}},
       {"timm", "vision transformers", {vit}, ExpertActivation::gelu},
       {"rt-er",
        "mixtures of whole networks behind a linear router",

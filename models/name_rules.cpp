@@ -69,7 +69,13 @@ const std::vector<NameRule>& name_rules() {
 
       {kRobustBench, "sub_block1.*", ""},
       {kRobustBench, "linear.*", "fc.*", same, both, kWhole, Family::resnet},
-      {kRobustBench, "layer#.#.shortcut.*", "layer#.#.downsample.*"},
+      {kRobustBench, "layer#.#.shortcut.*", "layer#.#.downsample.*", same, both, kWhole,
+       Family::resnet},
+      {kRobustBench, "linear.*", "fc.*", same, both, kWhole, Family::preact_resnet},
+      {kRobustBench, "bn.*", "bn1.*", same, both, kWhole, Family::preact_resnet},
+      {kRobustBench, "layer#.#.shortcut.0.*", "block#.layer.#.convShortcut.*", same, both, kWhole,
+       Family::preact_resnet},
+      {kRobustBench, "layer#.#.*", "block#.layer.#.*", same, both, kWhole, Family::preact_resnet},
 
       // The heads have dropout between their layers.
       {kTorchvision, "classifier.3.*", "classifier.2.*", same, both, kWhole, Family::vgg},

@@ -15,6 +15,7 @@ std::unique_ptr<Net> make_net(const NetShape& shape, Init init, engine::InitStre
     case Family::resnet:
       return std::make_unique<ResNet>(shape, init, stream);
     case Family::wide_resnet:
+    case Family::preact_resnet:
       return std::make_unique<WideResNet>(shape, init, stream);
     case Family::vgg:
       return std::make_unique<Vgg>(shape, init, stream);

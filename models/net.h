@@ -10,12 +10,13 @@
 namespace moat::models {
 
 // The families of networks; `blocks` and `widths` of a NetShape mean, per stage:
-//   resnet       residual blocks and their channels (He et al. 2016; CIFAR and ImageNet stems)
-//   wide_resnet  pre-activation blocks and their channels (Zagoruyko & Komodakis 2016)
-//   vgg          convolutions and their channels (Simonyan & Zisserman 2015, with batch norm)
-//   densenet     dense layers and the channels each adds (Huang et al. 2017, DenseNet-BC)
-//   vit          blocks and the width of tokens, of one stage (Dosovitskiy et al. 2021)
-enum class Family { resnet, wide_resnet, vgg, densenet, vit };
+//   resnet         residual blocks and their channels (He et al. 2016; CIFAR and ImageNet stems)
+//   wide_resnet    pre-activation blocks and their channels (Zagoruyko & Komodakis 2016)
+//   preact_resnet  the same blocks in the stages of a resnet (He et al. 2016, arXiv 1603.05027)
+//   vgg            convolutions and their channels (Simonyan & Zisserman 2015, with batch norm)
+//   densenet       dense layers and the channels each adds (Huang et al. 2017, DenseNet-BC)
+//   vit            blocks and the width of tokens, of one stage (Dosovitskiy et al. 2021)
+enum class Family { resnet, wide_resnet, preact_resnet, vgg, densenet, vit };
 
 enum class Block { basic, bottleneck };  // of a resnet: two 3x3, or 1x1, 3x3, 1x1 to 4 times
 
@@ -32,10 +33,16 @@ enum class VggHead { cifar, imagenet };
 // projection = 1x1 convolution and batch norm (option B), pad = subsample and zero channels (A).
 enum class Shortcut { projection, pad };
 
-// What the first block of a stage of a wide_resnet gives its first convolution and its projection:
-// `activated` norm and ReLU first, as the dense net of the paper has it; `raw` is what the AdvMoE
-// release does in its mixture, where that norm's result is thrown away.
-enum class Transition { activated, raw };
+// What the first block of a stage of pre-activation blocks gives its first convolution and its
+// projection: `activated` norm and ReLU first, as the dense nets of the papers have it; `raw` is
+// what the AdvMoE release does in its mixture, where that norm's result is thrown away;
+// `raw_shortcut` is what the release of Wong et al. 2020 does, where the projection alone sees the
+// block's input.
+enum class Transition { activated, raw, raw_shortcut };
+
+// What pre-activation blocks have between the last of them and the average pool: norm and ReLU, or
+// nothing, as in checkpoints of Wong et al. 2020.
+enum class HeadNorm { batch, none };
 
 // Whose choices find room first where experts have a capacity.
 enum class Priority {
@@ -77,6 +84,7 @@ struct NetShape {
   Stem stem = Stem::cifar;
   Shortcut shortcut = Shortcut::projection;
   Transition transition = Transition::activated;
+  HeadNorm head_norm = HeadNorm::batch;
   VggHead vgg_head = VggHead::cifar;
   int in_channels = 3;
   int height = 32, width = 32;  // of the images; a vit has a position for each of their patches

@@ -22,6 +22,7 @@ NetShape net_shape(const ClassifierSettings& s) {
                  .stem = s.stem,
                  .shortcut = s.shortcut,
                  .transition = s.transition,
+                 .head_norm = s.head_norm,
                  .vgg_head = s.vgg_head,
                  .in_channels = s.channels,
                  .height = s.height,
@@ -51,7 +52,7 @@ ClassifierSettings dense_twin(ClassifierSettings s) {
   s.experts_are = Experts::convolutions;
   s.ratio = s.kept = 1;
   s.scaled_stem = true;
-  s.transition = Transition::activated;
+  if (s.transition == Transition::raw) s.transition = Transition::activated;
   s.router = {};
   s.transformer.moe = {};
   return s;

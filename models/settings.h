@@ -35,6 +35,7 @@ struct ClassifierSettings {
   Stem stem = Stem::cifar;
   Shortcut shortcut = Shortcut::projection;
   Transition transition = Transition::activated;
+  HeadNorm head_norm = HeadNorm::batch;
   VggHead vgg_head = VggHead::cifar;
   double ratio = 1;  // the net, or an expert, has int(ratio · width) channels
   bool scaled_stem =

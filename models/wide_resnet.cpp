@@ -26,7 +26,7 @@ WideResNet::WideResNet(const NetShape& shape, Init init, InitStream& stream) : s
       c_in = width;
     }
   }
-  norm_.emplace(c_in);
+  if (shape.head_norm == HeadNorm::batch) norm_.emplace(c_in);
   head_ = make.linear(shape.outputs, c_in);
 }
 
@@ -34,7 +34,8 @@ template <class X, class How>
 X WideResNet::PreActivationBlock::wired(const X& x, const How& how, Transition transition) const {
   const bool is_raw = shortcut && transition == Transition::raw;
   const X y = is_raw ? x : run(norm, x, how, Activation::relu);
-  const X carried = shortcut ? run(*shortcut, y, how, {}, Activation::none) : x;
+  const X& projected = transition == Transition::raw_shortcut ? x : y;
+  const X carried = shortcut ? run(*shortcut, projected, how, {}, Activation::none) : x;
   const X z = run(conv1, y, how, {}, Activation::relu);
   return run(conv2, z, how, carried, Activation::none);
 }
@@ -44,7 +45,7 @@ X WideResNet::wired(const X& x, const How& how) const {
   X y = stem_->forward(x, how);
   for (const auto& stage : stages_)
     for (const PreActivationBlock& block : stage) y = block.wired(y, how, shape_.transition);
-  return global_avg_pool(run(*norm_, y, how, Activation::relu));
+  return global_avg_pool(norm_ ? run(*norm_, y, how, Activation::relu) : y);
 }
 
 Tensor WideResNet::forward(const Tensor& x, const Pass& pass) const {
@@ -66,7 +67,7 @@ void WideResNet::visit(Visitor& v) {
       block.conv2.visit(v, at + "conv2", "");
       if (block.shortcut) block.shortcut->visit(v, at + "convShortcut", "");
     }
-  v.child("bn1", *norm_);
+  if (norm_) v.child("bn1", *norm_);
   v.child("fc", head_);
 }
 

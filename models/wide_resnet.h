@@ -7,10 +7,12 @@
 
 namespace moat::models {
 
-// A wide residual net (Zagoruyko & Komodakis 2016): pre-activation blocks, norm and ReLU in front
-// of each convolution, stages with strides 1, 2, 2, …, norm, ReLU, global average pool, linear
-// head. Every convolution behind the stem is an MoE convolution when the net has experts. Tensors
-// are named as in RobustBench: block1.layer.0.conv1, …, convShortcut.
+// A net of pre-activation blocks, norm and ReLU in front of each convolution: a wide residual net
+// (Zagoruyko & Komodakis 2016) or a pre-activation ResNet (He et al. 2016, arXiv 1603.05027), which
+// differ in their stages alone. These have strides 1, 2, 2, …; behind them are norm and ReLU,
+// global average pool, linear head. Every convolution behind the stem is an MoE convolution when
+// the net has experts. Tensors are named as in RobustBench's WideResNet: block1.layer.0.conv1, …,
+// convShortcut.
 class WideResNet : public Net {
  public:
   WideResNet(const NetShape& shape, Init init, engine::InitStream& stream);
@@ -35,7 +37,7 @@ class WideResNet : public Net {
   NetShape shape_;
   std::optional<StemLayers> stem_;
   std::vector<std::vector<PreActivationBlock>> stages_;
-  std::optional<engine::BatchNorm> norm_;
+  std::optional<engine::BatchNorm> norm_;  // none with HeadNorm::none
   engine::Linear head_;
 };
 

@@ -30,6 +30,19 @@ ClassifierSettings wide_resnet(const std::string& name, int depth, int factor) {
   return s;
 }
 
+ClassifierSettings preact(ClassifierSettings s) {
+  s.name = "preact-" + s.name;
+  s.family = Family::preact_resnet;
+  return s;
+}
+
+// As in fast_adversarial, the release of Wong et al. 2020.
+ClassifierSettings raw_shortcut(ClassifierSettings s) {
+  s.name += "-raw-shortcut";
+  s.transition = Transition::raw_shortcut;
+  return s;
+}
+
 ClassifierSettings vgg(const std::string& name, std::vector<int> convolutions) {
   ClassifierSettings s = resnet(name, std::move(convolutions), {64, 128, 256, 512, 512});
   s.family = Family::vgg;
@@ -127,7 +140,12 @@ std::vector<ZooRow> make_zoo() {
   const auto resnet18 = resnet("resnet18", {2, 2, 2, 2}, {64, 128, 256, 512});
   const auto resnet34 = resnet("resnet34", {3, 4, 6, 3}, {64, 128, 256, 512});
   const auto resnet50 = bottleneck(resnet("resnet50", {3, 4, 6, 3}, {64, 128, 256, 512}));
+  const auto preact18 = preact(resnet18);
+  auto wong2020 = raw_shortcut(preact18);
+  wong2020.name = preact18.name + "-wong2020";
+  wong2020.head_norm = HeadNorm::none;
   const auto wrn = wide_resnet("wrn-28-10", 28, 10);
+  const auto wrn34 = wide_resnet("wrn-34-10", 34, 10);
   const auto vgg16 = vgg("vgg16", {2, 2, 3, 3, 3});
   auto vgg16_imagenet = imagenet(vgg16, "vgg16-imagenet");
   vgg16_imagenet.stem = Stem::cifar;
@@ -164,15 +182,24 @@ std::vector<ZooRow> make_zoo() {
       {resnet18, "CIFAR ResNet-18"},
       {resnet34, "CIFAR ResNet-34"},
       {resnet50, "CIFAR ResNet-50"},
+      {preact18, "CIFAR PreAct-ResNet-18"},
+      {raw_shortcut(preact18), "the same, its projections before the norm (fast_adversarial)"},
+      {wong2020, "the same without a norm before the head (RobustBench's Wong2020Fast)"},
       {wrn, "wide residual net WRN-28-10"},
+      {wrn34, "wide residual net WRN-34-10"},
+      {wide_resnet("wrn-34-15", 34, 15), "wide residual net WRN-34-15"},
+      {wide_resnet("wrn-34-20", 34, 20), "wide residual net WRN-34-20"},
+      {wide_resnet("wrn-70-16", 70, 16), "wide residual net WRN-70-16, with ReLU"},
       {vgg16, "VGG-16 with batch norm"},
       {densenet40, "DenseNet-BC of 40 layers, growth 12"},
       {moe(resnet18), "MoE-ResNet-18: 2 experts of half width in every block, ResNet-20 router"},
       {as_released(moe(resnet18)), "the same as the AdvMoE release builds it"},
       {moe(resnet34), "MoE-ResNet-34"},
       {moe(resnet50), "MoE-ResNet-50"},
+      {moe(preact18), "MoE-PreAct-ResNet-18"},
       {moe(wrn), "MoE-WRN-28-10"},
       {as_released(moe(wrn)), "the same as the AdvMoE release builds it"},
+      {moe(wrn34), "MoE-WRN-34-10"},
       {moe(vgg16), "MoE-VGG-16"},
       {as_released(moe(vgg16)), "the same as the AdvMoE release builds it"},
       {moe(densenet40), "MoE-DenseNet-BC-40"},

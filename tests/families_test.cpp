@@ -44,7 +44,8 @@ double slope(const std::vector<Tensor>& moved, const std::vector<Tensor>& direct
 }
 
 int64_t parameters_outside_router(const std::string& name) {
-  Classifier model(models::find_model(name).settings, 0);
+  const InitStream unwritten{.fill = InitStream::Fill::none};  // there are 267 million
+  Classifier model(models::find_model(name).settings, unwritten);
   int64_t count = 0;
   for (const NamedTensor& t : model.expert_parameters()) count += t.value->size();
   return count;
@@ -55,6 +56,13 @@ int64_t parameters_outside_router(const std::string& name) {
 // The published counts, and those of the AdvMoE release without its router.
 TEST_CASE("zoo: parameters of every family", "[models]") {
   CHECK(parameters_outside_router("wrn-28-10") == 36'479'194);
+  CHECK(parameters_outside_router("wrn-34-10") == 46'160'474);
+  CHECK(parameters_outside_router("wrn-34-15") == 103'819'674);
+  CHECK(parameters_outside_router("wrn-34-20") == 184'531'674);
+  CHECK(parameters_outside_router("wrn-70-16") == 266'796'506);
+  CHECK(parameters_outside_router("preact-resnet18") == 11'172'170);
+  CHECK(parameters_outside_router("preact-resnet18-raw-shortcut") == 11'172'170);
+  CHECK(parameters_outside_router("preact-resnet18-wong2020") == 11'171'146);
   CHECK(parameters_outside_router("moe-wrn-28-10-released") == 18'239'602);
   CHECK(parameters_outside_router("moe-wrn-28-10") == 18'239'602);
   CHECK(parameters_outside_router("vgg16") == 15'311'818);
@@ -74,6 +82,8 @@ TEST_CASE("zoo: multiply-accumulates of every family", "[models]") {
     return Classifier(models::find_model(name).settings, 0).cost();
   };
   CHECK(5.243 == giga(cost("wrn-28-10").path));
+  CHECK(6.659 == giga(cost("wrn-34-10").path));
+  CHECK(0.555 == giga(cost("preact-resnet18").path));
   CHECK(1.311 == giga(cost("moe-wrn-28-10-released").path));
   CHECK(2.662 == giga(cost("moe-wrn-28-10-released").all_experts));
   CHECK(0.314 == giga(cost("vgg16").path));
@@ -85,6 +95,20 @@ TEST_CASE("zoo: multiply-accumulates of every family", "[models]") {
   CHECK(1.814 == giga(cost("resnet18-imagenet").path));
   CHECK(0.483 == giga(cost("moe-resnet18-imagenet").path));
   CHECK(1.987 == giga(cost("moe-resnet18-imagenet-released").router));
+}
+
+TEST_CASE("zoo: the dense twin is what its family is", "[models]") {
+  const auto twin = [](const std::string& name) {
+    return models::architecture_json(models::dense_twin(models::find_model(name).settings));
+  };
+  const auto renamed = [](ClassifierSettings s, const std::string& name) {
+    s.name = name;
+    return models::architecture_json(s);
+  };
+  CHECK(twin("moe-wrn-28-10-released") ==
+        renamed(models::find_model("wrn-28-10").settings, "moe-wrn-28-10-released"));
+  const std::string wong = "preact-resnet18-wong2020";
+  CHECK(twin(wong) == renamed(models::find_model(wong).settings, wong));
 }
 
 TEST_CASE("router: above 64 pixels it costs at most a tenth of the path", "[models]") {

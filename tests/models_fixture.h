@@ -73,6 +73,11 @@ inline std::vector<models::ClassifierSettings> small_families() {
     wide(s);
     s.transition = Transition::raw;
   });
+  add("preact", tiny_dense(), [](auto& s) {
+    s.family = Family::preact_resnet;
+    s.transition = Transition::raw_shortcut;
+    s.head_norm = HeadNorm::none;
+  });
   add("vgg", tiny_dense(), vgg);
   add("moe-vgg", routed, vgg);
   add("densenet", tiny_dense(), dense);

@@ -118,6 +118,7 @@ TEST_CASE("import finds out whose names a file has", "[name-map]") {
     return import_all(exported(s, project), s).project;
   };
   CHECK(found(tiny(Family::resnet), "robustbench") == "robustbench");
+  CHECK(found(tiny(Family::preact_resnet), "robustbench") == "robustbench");
   CHECK(found(tiny(Family::vgg), "torchvision") == "torchvision");
   ClassifierSettings flax = tiny(Family::vit);
   flax.transformer.activation = ExpertActivation::gelu_tanh;
@@ -137,6 +138,20 @@ TEST_CASE("export: names and layouts of other projects", "[name-map]") {
   const SafeTensors wide = exported(tiny(Family::wide_resnet), "robustbench");
   CHECK(shape(wide, "fc.weight") == Shape{5, 16});
   CHECK(shape(wide, "block2.layer.0.convShortcut.weight") == Shape{16, 8, 1, 1});
+  ClassifierSettings preact = tiny(Family::preact_resnet);
+  CHECK(!exported(preact, "robustbench").tensors.contains("bn.weight"));
+  preact.head_norm = HeadNorm::batch;
+  const SafeTensors preacts = exported(preact, "robustbench");
+  CHECK(shape(preacts, "bn.running_mean") == Shape{16});
+  CHECK(shape(preacts, "linear.weight") == Shape{5, 16});
+  CHECK(shape(preacts, "conv1.weight") == Shape{8, 3, 3, 3});
+  CHECK(shape(preacts, "layer1.0.bn1.weight") == Shape{8});
+  CHECK(shape(preacts, "layer2.0.shortcut.0.weight") == Shape{16, 8, 1, 1});
+  CHECK(shape(preacts, "layer2.1.conv2.weight") == Shape{16, 16, 3, 3});
+  for (const auto& [name, t] : preacts.tensors) {
+    INFO(name);
+    CHECK(!name.starts_with("block"));
+  }
   CHECK(shape(exported(tiny(Family::vgg), "torchvision"), "classifier.6.weight") == Shape{5, 256});
 
   ClassifierSettings s = tiny(Family::vit);
@@ -292,6 +307,13 @@ TEST_CASE("import: one line says what does not fit", "[name-map]") {
     CHECK_THAT(error_of(file, s),
                Catch::Contains("'module.bn1.running_var' must be finite in float32, 8 of its 8"));
   }
+  const ClassifierSettings bare = tiny(Family::preact_resnet);
+  ClassifierSettings normed = bare;
+  normed.head_norm = HeadNorm::batch;
+  CHECK_THAT(error_of(exported(bare, "robustbench"), normed), Catch::Contains("misses bn1.bias"));
+  CHECK_THAT(error_of(exported(normed, "robustbench"), bare),
+             Catch::Contains("4 left over: bn.bias"));
+
   CHECK_THAT(error_of(exported(s, "robustbench"), s, "torchvision"),
              Catch::Contains("by the names of torchvision"));
   CHECK_THROWS_WITH(import_all(file, s, "robustbenhc"),

@@ -82,4 +82,9 @@ fresh moe-densenet40 moat 32x3 --quiet
 fresh resnet50 robustbench 32x3 --quiet
 fresh networks-resnet18 rt-er 32x3 --quiet
 fresh wrn-28-10 robustbench 32x3 --quiet
+fresh wrn-34-10 robustbench 32x3 --quiet model.ratio=0.2
+fresh preact-resnet18 robustbench 32x3 --quiet
+fresh preact-resnet18-raw-shortcut robustbench 32x3 --quiet
+fresh preact-resnet18-wong2020 robustbench 32x3 --quiet
+fresh moe-preact-resnet18 moat 32x3 --quiet
 fresh moe-wrn-28-10-released moat 32x3 --quiet

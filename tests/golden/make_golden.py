@@ -36,6 +36,7 @@ ROUTED = {**DENSE, **MIXTURE, "ratio": 0.5}
 LARGE = {"image": [13, 10], "in_channels": 1, "stem": "imagenet"}
 BOTTLENECK = {"block": "bottleneck", "widths": [4, 5], "blocks": [1, 1]}
 WIDE = {"family": "wide-resnet"}
+PREACT = {"family": "preact-resnet", "transition": "raw-shortcut", "head_norm": "none"}
 VGG = {"family": "vgg", "widths": [6, 6], "blocks": [1, 2], "image": [8, 8], "in_channels": 1}
 GROWN = {"family": "densenet", "blocks": [2, 2], "widths": [4, 4], "stem_width": 6}
 NETWORKS = {**MIXTURE, "experts_are": "networks", "blocks": [1, 1], "widths": [4, 6]}
@@ -70,6 +71,7 @@ GOLDEN = {
     "wide": {**DENSE, **WIDE},
     "moe-wide": {**ROUTED, **WIDE, **LARGE},
     "moe-wide-raw": {**ROUTED, **WIDE, "transition": "raw"},
+    "preact": {**DENSE, **PREACT, "blocks": [1, 2]},
     "vgg": {**DENSE, **VGG},
     "moe-vgg": {**ROUTED, **VGG},
     "densenet": {**DENSE, **GROWN},

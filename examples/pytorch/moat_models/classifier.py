@@ -26,8 +26,8 @@ def make_net(spec, experts):
     shape = (blocks, widths, stem_width, spec["in_channels"], spec["classes"], make)
     if family == "resnet":
         return ResNet(*shape, spec.get("block", "basic"), form, spec["shortcut"])
-    if family == "wide-resnet":
-        return WideResNet(*shape, form, spec.get("transition", "activated"))
+    if family in ("wide-resnet", "preact-resnet"):
+        return WideResNet(*shape, form, spec.get("transition", "activated"), spec.get("head_norm", "batch"))
     if family == "vgg":
         return Vgg(*shape, spec.get("vgg_head", "cifar"))
     if family == "densenet":
