@@ -97,6 +97,8 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
      {"model.name=moe-resnet18-released", "train.form=released", "train.steps=2",
       "train.step=5/255", "train.gate=through"});
   is("cifar10-wrn-advmoe", "cifar10-advmoe", {"model.name=moe-wrn-28-10"});
+  is("cifar10-wrn34-trades", "cifar10-trades", {"model.name=wrn-34-10"});
+  is("cifar100-preact-at", "cifar10-at", {"model.name=preact-resnet18", "data.name=cifar100"});
   is("cifar100-vgg-at-sparse", "cifar10-at-sparse", {"model.name=vgg16", "data.name=cifar100"});
   is("tiny-imagenet-advmoe-released", "cifar10-advmoe-released", {"data.name=tiny-imagenet"});
   is("imagenet-densenet-at-moe", "cifar10-at-moe",
@@ -140,6 +142,8 @@ TEST_CASE("there is a preset for each row of the papers", "[presets]") {
     for (const char* data : {"cifar10", "cifar100", "tiny-imagenet"})
       for (const char* net : {"", "-wrn", "-vgg", "-densenet"})
         exists(std::string(data) + net + method);
+    for (const char* data : {"cifar10", "cifar100"})
+      for (const char* net : {"-preact", "-wrn34"}) exists(std::string(data) + net + method);
     for (const char* net : {"", "-wrn", "-densenet"})
       exists(std::string("imagenet") + net + method);
   }
