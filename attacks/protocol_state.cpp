@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "attacks/protocol_run.h"
@@ -16,6 +17,7 @@ constexpr std::pair<const char*, int SampleResult::*> kColumns[] = {
     {"iteration", &SampleResult::iteration},
 };
 enum Position { kStage, kDone, kForwards, kBackwards, kPositions };
+constexpr double kMostCost = 1e15;  // passes or seconds; a sum of them is still an integer
 
 const Tensor& entry(const std::map<std::string, Tensor>& state, const char* name, Dtype dtype,
                     const Shape& shape) {
@@ -66,11 +68,21 @@ void ProtocolRun::restore(const std::map<std::string, Tensor>& state) {
     const auto first = resisted.begin() + static_cast<int64_t>(i) * attacks;
     samples[i].resisted.assign(first, first + attacks);
     require(samples[i].fooled_by < attacks, "the state of an evaluation names an unknown attack");
+    // Routes are counted by expert.
+    const bool is_predicted = position[kStage] >= 0 || static_cast<int64_t>(i) < position[kDone];
+    const int routes = model_.routes > 1 ? model_.routes : 0, route = samples[i].clean_route;
+    require((route == -1 && !(is_predicted && routes > 0)) || (route >= 0 && route < routes), [&] {
+      return text("the state of an evaluation has route ", route, ", of a model with ", routes);
+    });
   }
   require(position[kStage] >= -1 && position[kStage] < attacks,
           [&] { return text("the state of an evaluation has no stage ", position[kStage]); });
   std::vector<Spent> spent;
   const auto cost = entry(state, "spent", Dtype::f64, {attacks, 3}).to_vector<double>();
+  const auto is_cost = [](double c) { return c >= 0 && c <= kMostCost; };
+  require(std::ranges::all_of(cost, is_cost) && is_cost(double(position[kForwards])) &&
+              is_cost(double(position[kBackwards])),
+          [&] { return text("the state of an evaluation has costs from 0 to ", kMostCost); });
   for (size_t a = 0; a < cost.size(); a += 3)
     spent.push_back({std::llround(cost[a]), std::llround(cost[a + 1]), cost[a + 2]});
   result_ = {samples, spent, points.clone(), position[kForwards], position[kBackwards]};

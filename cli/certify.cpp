@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -12,11 +13,13 @@
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "engine/names.h"
+#include "train/certify/attacked.h"
 #include "train/certify/certificate_files.h"
-#include "train/evaluate.h"
+#include "train/machine.h"
 #include "train/numbers.h"
 #include "train/objective.h"
 #include "train/run_folder.h"
+#include "train/run_log.h"
 
 namespace moat::cli {
 
@@ -25,8 +28,6 @@ using engine::text;
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr const char* kNoAttack = "none";
 
 struct CertifyOptions {
   std::string subject, eps, protocol = "pgd-10@1", out;
@@ -68,42 +69,57 @@ fs::path certificate_folder(const CertifyOptions& options, const Subject& subjec
   return options.out.empty() ? train::RunFolder(subject.run).certificate() : fs::path(options.out);
 }
 
+// Everything that decides the numbers. Proofs are those of one program.
+std::map<std::string, std::string> identity_of(const Subject& subject, const data::ImageSet& set,
+                                               const CertifyOptions& options,
+                                               const std::vector<double>& eps, uint64_t seed) {
+  const nlohmann::ordered_json tool = train::tool_json();
+  std::string radii, attack = train::kNoAttack;
+  for (double e : eps) radii += (radii.empty() ? "" : ",") + train::number_text(e);
+  if (options.protocol != attack)
+    attack = attacks::constants_of(
+                 attacks::find_protocol(options.protocol, {engine::Norm::linf, eps.back()}, seed,
+                                        train::attack_model(subject.loaded.model)))
+                 .dump();
+  return {{"model", subject.sha256},
+          {"data set", data::content_hash(set)},
+          {"--eps", radii},
+          {"--protocol or --seed", attack},
+          {"kind of device", subject.loaded.model.device().is_cpu() ? "cpu" : "cuda"},
+          {"build of moat",
+           text(tool.at("version").get<std::string>(), " ", tool.at("git").get<std::string>())}};
+}
+
+// The bar appears with the first word of how far it is: what a state brought along is not of this
+// run.
 train::Certification certified(const models::Classifier& model, const data::ImageSet& set,
-                               int batch, double eps, const Globals& globals) {
-  Progress progress(progress_style(globals), set.size());
+                               int batch, double eps, train::SavedState& state,
+                               const Globals& globals) {
+  std::unique_ptr<Progress> progress;
   return train::certify(model, set,
                         {.batch = batch,
                          .eps = eps,
-                         .progress = [&](int64_t done) { progress.update(done, "certify"); },
-                         .stop_requested = is_interrupted});
+                         .progress =
+                             [&](int64_t done) {
+                               if (!progress)
+                                 progress = std::make_unique<Progress>(progress_style(globals),
+                                                                       set.size(), done);
+                               progress->update(done, "certify");
+                             },
+                         .stop_requested = is_interrupted,
+                         .state = &state});
 }
 
-// Images that are right under attack at each eps. An image that is proven to be right there and is
-// not stops the command: the proof, or the arithmetic of the model, is wrong.
-std::vector<int64_t> attacked(models::Classifier& model, const data::ImageSet& set,
-                              const train::Certification& proven, const CertifyOptions& options,
-                              const std::vector<double>& eps, uint64_t seed,
-                              const Globals& globals) {
-  if (options.protocol == kNoAttack) return {};
-  Progress progress(progress_style(globals), std::ssize(eps), 0, {nullptr, {}, {}, "radii"});
-  std::vector<int64_t> resisted;
-  for (double e : eps) {
-    const attacks::Protocol protocol = attacks::find_protocol(
-        options.protocol, {engine::Norm::linf, e}, seed, train::attack_model(model));
-    const train::Evaluation evaluation =
-        train::evaluate(model, set, protocol, {.stop_requested = is_interrupted});
-    for (size_t i = 0; i < proven.images.size(); ++i)
-      require(evaluation.samples[i].is_robust(set.labels[i]) ||
-                  proven.images[i].certified_for(set.labels[i]) < e,
-              [&] {
-                return text("image ", set.ids[i], " is proven to be right within eps ", e, ", and ",
-                            protocol.name, " fooled it there: the proof or the arithmetic of the ",
-                            "model is wrong; please report it");
-              });
-    resisted.push_back(evaluation.robust_correct(set));
-    progress.update(std::ssize(resisted), protocol.name);
-  }
-  return resisted;
+void attacked(models::Classifier& model, const data::ImageSet& set, train::RadiiUnderAttack radii,
+              train::SavedState& state, train::Certification& proven, const Globals& globals) {
+  Progress progress(progress_style(globals), std::ssize(radii.eps), std::ssize(proven.resisted),
+                    {nullptr, {}, {}, "radii"});
+  radii.progress = [&](int64_t done, const train::EvaluationStanding& at) {
+    progress.update(done, radii.protocol,
+                    text(at.stage, " ", at.images_done, "/", at.images, " images"));
+  };
+  radii.stop_requested = is_interrupted;
+  train::attack_radii(model, set, radii, state, proven);
 }
 
 // Accuracy over log10 of eps: proven at any eps, attacked at those of the table.
@@ -118,10 +134,10 @@ std::string curve(const train::Certification& proven, const train::CertifiedSubj
     certified.y.push_back(
         static_cast<double>(proven.certified(on.set, std::pow(10, certified.x.back()))) / n);
   }
-  for (size_t k = 0; k < on.resisted.size(); ++k) {
+  for (size_t k = 0; k < proven.resisted.size(); ++k) {
     if (!(on.eps[k] > 0)) continue;
     attacked.x.push_back(std::log10(on.eps[k]));
-    attacked.y.push_back(static_cast<double>(on.resisted[k]) / n);
+    attacked.y.push_back(static_cast<double>(proven.resisted[k]) / n);
   }
   report::LineChart chart{text("accuracy of ", on.set.size(), " images, L∞"),
                           "log10 of eps",
@@ -143,7 +159,7 @@ std::string certificate_text(const nlohmann::ordered_json& document, const fs::p
   const int64_t n = document.at("data").at("n");
   const auto& results = document.at("results");
   const std::string protocol = document.at("protocol");
-  const bool is_attacked = protocol != kNoAttack;
+  const bool is_attacked = protocol != train::kNoAttack;
   std::vector<Column> columns{{text("on ", n, " images, L∞")}, {"certified %", Align::right},
                               {"by interval", Align::right},   {"by affine", Align::right},
                               {"by Lipschitz", Align::right},  {"route kept", Align::right}};
@@ -191,7 +207,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;
   std::vector<double> eps = eps_of(options.eps, subject);
-  if (options.protocol != kNoAttack)
+  if (options.protocol != train::kNoAttack)
     attacks::find_protocol(options.protocol, {}, 0, train::attack_model(model));
   const fs::path folder = certificate_folder(options, subject);
   const data::ImageSet set = load_for(subject.loaded, config, options.images);
@@ -201,23 +217,22 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
                 "another --out");
   });
   catch_interrupts();
-  const train::Certification proven =
-      certified(model, set, options.images.batch, eps.back(), globals);
+  train::SavedState state(folder / "state.safetensors",
+                          identity_of(subject, set, options, eps, config.run.seed));
+  train::Certification proven =
+      certified(model, set, options.images.batch, eps.back(), state, globals);
   eps = with_median(eps, options, proven, set);
+  if (options.protocol != train::kNoAttack)
+    attacked(model, set, {options.protocol, eps, config.run.seed, folder}, state, proven, globals);
   const train::CertifiedSubject on{
-      model,
-      subject.file.string(),
-      subject.sha256,
-      set,
-      options.protocol,
-      eps,
-      attacked(model, set, proven, options, eps, config.run.seed, globals)};
+      model, subject.file.string(), subject.sha256, set, options.protocol, eps, state.seconds()};
   const nlohmann::ordered_json document = train::certificate_json(proven, on);
   train::write_radii(folder / "radii.csv", proven, set);
   if (eps.back() > train::kSmallestRadius)
     engine::write_file(folder / "curve.svg", [&](std::ostream& out) { out << curve(proven, on); });
   // Last: a folder with a certificate is complete.
   engine::write_json(folder / "certificate.json", document);
+  state.remove();
   print(globals, document, certificate_text(document, folder));
 }
 
@@ -228,8 +243,8 @@ void add_certify(CLI::App& app, Globals& globals) {
   CLI::App& command = add_command(
       app, globals,
       {"certify",
-       "proven radii, Lipschitz constants and the certified-accuracy curve; nothing is kept "
-       "of one that is stopped",
+       "proven radii, Lipschitz constants and the certified-accuracy curve; one that was "
+       "stopped goes on by the same command",
        "moat certify runs/digits-at-moe-1 --limit 100 --eps 0.001,0.01,0.1"},
       [o, &globals] { certify_command(*o, globals); });
   command.add_option("run", o->subject, "run folder or checkpoint")->required();

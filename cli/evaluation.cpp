@@ -117,10 +117,11 @@ FinishedEvaluation evaluate_into(const char* choice, const fs::path& folder,
         "' holds a finished evaluation, which is never overwritten; choose another folder with ",
         choice);
   });
-  const train::Evaluation evaluation =
-      evaluate_watched(subject.model, subject.set, protocol, subject.batch,
-                       folder / "state.safetensors", protocol.name, globals);
+  const fs::path state = folder / "state.safetensors";
+  const train::Evaluation evaluation = evaluate_watched(
+      subject.model, subject.set, protocol, subject.batch, state, protocol.name, globals);
   nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
+  fs::remove(state);
   std::string headline = evaluation_text(evaluation, subject, report, folder);
   return {std::move(report), std::move(headline)};
 }

@@ -20,7 +20,7 @@ std::string selected_on(const Subject& subject);
 std::string unfinished_line(const Subject& subject);
 
 // Runs a protocol with a progress bar; `label` says on what. Its state is kept in the file, so that
-// the same command goes on after a kill or Ctrl-C.
+// the same command goes on after a kill or Ctrl-C; the caller removes it.
 train::Evaluation evaluate_watched(models::Classifier& model, const data::ImageSet& set,
                                    const attacks::Protocol& protocol, int batch,
                                    const std::filesystem::path& state, const std::string& label,

@@ -161,6 +161,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
     const train::Evaluation e =
         evaluate_watched(model, set, protocol_of(model), config.eval.batch,
                          folder / MixCurve::kState, text("alpha ", brief(weights[i])), globals);
+    fs::remove(folder / MixCurve::kState);  // before the next weight's, which is another model
     curve.add(weights[i], e.clean_correct(set), e.robust_correct(set), set.size());
   }
   const std::string chart = curve.chart(text("Average of ", options.on, ", ", config.eval.protocol,

@@ -359,8 +359,9 @@ TEST_CASE("certify: a model of nothing but NaN is not certified", "[certify]") {
 
 TEST_CASE("certify: a stop is heard", "[certify]") {
   const Classifier model = random_model(small_net(), 1);
-  CHECK_THROWS_WITH(certify(model, random_set(model, 1), {.stop_requested = [] { return true; }}),
-                    Contains("stopped; certificates are written when all images are done"));
+  CHECK_THROWS_WITH(
+      certify(model, random_set(model, 1), {.stop_requested = [] { return true; }}),
+      Contains("stopped after 2 of 2 images; certificates are written when all are done"));
   CHECK_THROWS_WITH(certify(model, random_set(model, 1), {.batch = 0}), Contains("at least 1"));
 }
 
@@ -369,14 +370,15 @@ TEST_CASE("certify: its files say what was found", "[certify]") {
   const Classifier model = random_model(networks(2, 1), 3);
   data::ImageSet set = random_set(model, 3, 3);
   set.labels[1] = (set.labels[1] + 1) % 3;
-  const Certification proven = certify(model, set, {.sampled_images = 2});
+  Certification proven = certify(model, set, {.sampled_images = 2});
+  proven.resisted = {2, 2, 0};
   write_radii(folder.path() / "radii.csv", proven, set);
   const std::string csv = read_file(folder.path() / "radii.csv");
   CHECK(csv.starts_with(
       "index,label,prediction,route,radius,interval,affine,lipschitz,route_radius\n0,"));
   CHECK(std::count(csv.begin(), csv.end(), '\n') == 4);
-  const auto json = certificate_json(
-      proven, {model, "m.safetensors", "abc", set, "pgd-10@1", {0.0, 1e-5, 0.5}, {2, 2, 0}});
+  const auto json =
+      certificate_json(proven, {model, "m.safetensors", "abc", set, "pgd-10@1", {0.0, 1e-5, 0.5}});
   const auto& results = json.at("results");
   CHECK(results.at("clean") == Approx(2.0 / 3));
   CHECK(results.at("curve").size() == 3);

@@ -1,10 +1,9 @@
 #include "train/evaluate.h"
 
-#include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "train/evaluation_state.h"
 #include "train/objective.h"
+#include "train/saved_state.h"
 
 namespace moat::train {
 
@@ -61,38 +60,33 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
                     const attacks::Protocol& protocol, const EvaluationSettings& settings) {
   require(settings.batch >= 1,
           [&] { return text("eval.batch must be at least 1, got ", settings.batch); });
-  const auto start = std::chrono::steady_clock::now();
   Evaluation e;
   e.protocol = protocol;
   e.fingerprint_before = fingerprint(model);
   const data::Batch all = data::batch_of(set);
   attacks::ProtocolRun run(attack_model(model), {all.images, all.labels, all.ids, {}}, protocol,
                            settings.batch, model.device());
-  EvaluationState state(settings.state,
-                        identity_of(e.fingerprint_before, set, protocol, model.device()));
-  const double seconds_before = state.restore(run);
-  const auto seconds = [&] {
-    return seconds_before +
-           std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  };
+  SavedState state(settings.state,
+                   identity_of(e.fingerprint_before, set, protocol, model.device()));
+  state.restore([&](const SavedState::Tensors& found) { run.restore(found); });
   while (!run.is_done()) {
     run.run_batch();
     if (settings.progress) settings.progress(standing(run));
     const bool stop = settings.stop_requested && settings.stop_requested();
-    if (run.is_attacking()) state.keep_when_due(run, seconds());
-    if (!stop || !run.is_attacking()) continue;
-    state.keep(run, seconds());
-    throw Error(text("stopped in the attack '", standing(run).stage, "'",
-                     settings.state.empty() ? "" : "; the same command goes on from here"));
+    if (!run.is_attacking()) continue;
+    if (stop || state.is_due()) state.keep(run.state());
+    require(!stop, [&] {
+      return text("stopped in the attack '", standing(run).stage, "'",
+                  settings.state.empty() ? "" : "; the same command goes on from here");
+    });
   }
-  state.remove();
   e.samples = run.result().samples;
   e.spent = run.result().spent;
   e.adversarial = run.result().adversarial;
   e.forwards = run.result().forwards;
   e.backwards = run.result().backwards;
   e.fingerprint_after = fingerprint(model);
-  e.seconds = seconds();
+  e.seconds = state.seconds();
   return e;
 }
 

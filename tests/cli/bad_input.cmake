@@ -330,7 +330,7 @@ succeeds("^moat [0-9.]+ \\([^)]+\\)\n$" --version)
 succeeds("Examples:.*moat info --json" --help)
 succeeds("Example:.*moat models moe-resnet18.*--precision, --threads: see moat --help" models --help)
 succeeds("Beside other busy" --help)
-succeeds("nothing is kept" certify --help)
+succeeds("goes on by the same command" certify --help)
 succeeds("Examples:\n  moat data info [^\n]*\n  moat data convert [^\n]*\n  moat data download [^\n]*\n$" data --help)
 succeeds("Examples:\n  moat bench kernels[^\n]*\n  moat bench data[^\n]*\n  moat bench train [^\n]*\n  moat bench attack [^\n]*\n$"
          bench --help)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # kill_and_resume.sh MOAT SCRATCH: a run killed with kill -9 in the middle, and again, then resumed,
-# must leave the bytes of an uninterrupted run; an evaluation as well. Also: an evaluation must not
+# must leave the bytes of an uninterrupted run; an evaluation and a certification as well. Also: an evaluation must not
 # depend on the threads.
 set -euo pipefail
 
@@ -97,4 +97,28 @@ for file in per_sample.csv adversarial.safetensors; do
   cmp "$scratch/undisturbed/$file" "$scratch/disturbed/$file" ||
     fail "$file differs from the undisturbed evaluation's"
 done
+
+# A certification likewise.
+certify() { # DIR ARGUMENT…
+  exec "$moat" certify "$scratch/whole" --threads 1 --quiet --limit 8 --batch 1 --eps 0.001,0.1 --protocol pgd-10@1 \
+    --out "$scratch/$1" "${@:2}"
+}
+(certify proven) >/dev/null
+certify halves >"$scratch/halves.log" 2>&1 &
+interrupted halves.log $!
+grep -Eq '^moat: stopped after [1-8] of 8 images; the same command goes on from here$' "$scratch/halves.log" ||
+  fail "a certification said: $(<"$scratch/halves.log")"
+(certify halves --seed 7) >"$scratch/other.log" 2>&1 && fail 'another certification went on with a state'
+grep -q 'begun with another --protocol or --seed goes on with that alone; choose another folder, or remove' \
+  "$scratch/other.log" || fail "of another one's state it said: $(<"$scratch/other.log")"
+certify halves >/dev/null 2>&1 &
+victim=$!
+sleep 0.1
+kill -9 "$victim" 2>/dev/null || fail 'the certification was over before it could be killed'
+wait "$victim" 2>/dev/null && fail 'the killed certification ended well'
+(certify halves) >/dev/null
+[[ -z $(find "$scratch/halves" -name '*.safetensors') ]] || fail 'the state of a finished certification is left'
+cmp "$scratch/proven/radii.csv" "$scratch/halves/radii.csv" || fail "radii.csv differs from the undisturbed one's"
+cmp <(grep -v '^  "seconds"' "$scratch/proven/certificate.json") \
+  <(grep -v '^  "seconds"' "$scratch/halves/certificate.json") || fail 'certificate.json differs'
 printf 'kill_and_resume: the same bytes\n'

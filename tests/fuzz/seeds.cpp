@@ -6,10 +6,12 @@
 #include "data/synthetic.h"
 #include "engine/io/file.h"
 #include "models/checkpoint.h"
+#include "tests/fuzz/halves.h"
 #include "tests/fuzz/reader.h"
 #include "tests/fuzz/tiny_mixture.h"
 #include "tests/image_bytes.h"
 #include "tests/report_fixture.h"
+#include "train/certify/certification_state.h"
 #include "train/run_state.h"
 
 namespace {
@@ -48,6 +50,19 @@ void write_models(const fs::path& root) {
             "\1{\"model\":{\"name\":\"resnet20\"},\"train\":{\"epochs\":3},\"tool\":{\"x\":[1]}}");
   fuzz::put(root / "resume/metrics", '\2' + tests::metrics_text());
   fuzz::put(root / "resume/events", "\3{\"event\":\"start\"}\n{\"eve");
+}
+
+// Halves of an evaluation and of a certification.
+void write_halves(const fs::path& root) {
+  const fuzz::Scene scene;
+  attacks::ProtocolRun run = scene.run();
+  for (int batch = 0; batch < 3; ++batch) run.run_batch();
+  fuzz::put(root / "saved_state/evaluation",
+            '\0' + safetensors_bytes({.tensors = run.state(), .metadata = {}}));
+  train::Certification half = train::certify(scene.model, scene.set, {.sampled_images = 1});
+  half.resisted = {1};
+  fuzz::put(root / "saved_state/certification",
+            '\1' + safetensors_bytes({.tensors = train::tensors_of(half), .metadata = {}}));
 }
 
 void write_tensors(const fs::path& root) {
@@ -106,6 +121,7 @@ void write_run(const fs::path& root) {
 int main(int argc, char** argv) {
   if (argc != 2) return 2;
   write_models(argv[1]);
+  write_halves(argv[1]);
   write_tensors(argv[1]);
   write_pictures(argv[1]);
   write_sets(argv[1]);

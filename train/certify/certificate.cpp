@@ -1,12 +1,12 @@
 #include "train/certify/certificate.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
+#include "train/certify/certification_state.h"
 #include "train/certify/output_bounds.h"
 #include "train/certify/route_radius.h"
 
@@ -133,14 +133,15 @@ int64_t Certification::certified(const data::ImageSet& set, double eps) const {
 Certification certify(const models::Classifier& model, const data::ImageSet& set,
                       const CertifySettings& settings) {
   require(settings.batch >= 1, "certify: the batch must be at least 1");
-  const auto start = std::chrono::steady_clock::now();
+  SavedState nowhere({}, {});
+  SavedState& state = settings.state ? *settings.state : nowhere;
   Certification out;
+  state.restore([&](const SavedState::Tensors& found) { restore(found, model, set, out); });
   out.route_radius = route_radius_kind(model);
   const ModelConstants constants = model_constants(model);
-  for (int64_t from = 0; from < set.size(); from += settings.batch) {
-    if (settings.progress) settings.progress(from);
-    if (settings.stop_requested && settings.stop_requested())
-      throw Error("stopped; certificates are written when all images are done");
+  if (settings.progress) settings.progress(std::ssize(out.images));
+  while (std::ssize(out.images) < set.size()) {
+    const int64_t from = std::ssize(out.images);
     const int64_t to = std::min<int64_t>(set.size(), from + settings.batch);
     std::vector<int32_t> rows(static_cast<size_t>(to - from));
     std::iota(rows.begin(), rows.end(), static_cast<int32_t>(from));
@@ -162,13 +163,19 @@ Certification certify(const models::Classifier& model, const data::ImageSet& set
       out.images.push_back({predictions[i], routes[i],
                             std::max({interval[i], affine[i], lipschitz[i]}), interval[i],
                             affine[i], lipschitz[i], route[i]});
+    if (settings.progress) settings.progress(to);
+    const bool stop = settings.stop_requested && settings.stop_requested();
+    if (stop || to == set.size() || state.is_due()) state.keep(tensors_of(out));
+    require(!stop, [&] {
+      return text("stopped after ", to, " of ", set.size(), " images; ",
+                  settings.state ? "the same command goes on from here"
+                                 : "certificates are written when all are done");
+    });
   }
-  if (settings.progress) settings.progress(set.size());
   const Tensor sampled = data::batch_of(data::first_rows(set, settings.sampled_images)).images;
   out.local_eps = settings.eps;
   out.sampled_images = sampled.dim(0);
   out.constants = constants_table(model, constants, sampled, settings.eps);
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return out;
 }
 

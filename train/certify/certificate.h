@@ -7,6 +7,7 @@
 #include "data/image_set.h"
 #include "models/classifier.h"
 #include "train/certify/lipschitz_constants.h"
+#include "train/saved_state.h"
 
 namespace moat::train {
 
@@ -34,7 +35,9 @@ struct Certification {
   std::vector<LipschitzConstant> constants;
   double local_eps = 0;        // radius of the balls of the local constants
   int64_t sampled_images = 0;  // at which these and the gradients were measured
-  double seconds = 0;
+  // Images that are right under an attack at each eps of a table, as far as it was run
+  // (attacked.h).
+  std::vector<int64_t> resisted;
 
   // Images that are right, and proven to stay right at distance eps.
   int64_t certified(const data::ImageSet& set, double eps) const;
@@ -46,6 +49,9 @@ struct CertifySettings {
   int sampled_images = 64;  // at which gradients are measured, beside the constants' bounds
   std::function<void(int64_t images_done)> progress = {};
   std::function<bool()> stop_requested = {};  // asked after each batch; then throws
+  // Goes on from what it holds, to the same bits; kept every minute, when asked to stop, and when
+  // all images are proven. nullptr: nothing is kept.
+  SavedState* state = nullptr;
 };
 
 // Radii are searched from kSmallestRadius to 1 (from there on every image is in the box). Bounds

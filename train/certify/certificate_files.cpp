@@ -55,7 +55,7 @@ ordered_json curve_json(const Certification& c, const CertifiedSubject& on) {
                         {"by_lipschitz", fraction(lipschitz, n)},
                         {"attacked", nullptr},
                         {"route_kept", nullptr}};
-    if (!on.resisted.empty()) row["attacked"] = fraction(on.resisted[k], n);
+    if (!c.resisted.empty()) row["attacked"] = fraction(c.resisted.at(k), n);
     if (c.route_radius != RouteRadius::none) row["route_kept"] = fraction(kept, n);
     curve.push_back(std::move(row));
   }
@@ -189,7 +189,7 @@ ordered_json certificate_json(const Certification& c, const CertifiedSubject& on
           {"ball_of_local_constants", c.local_eps},
           {"sampled_images", c.sampled_images},
           {"allowances", {{"float32_share", kFloat32Share}, {"pixel_rounding", kPixelRounding}}},
-          {"seconds", c.seconds}};
+          {"seconds", on.seconds}};
 }
 
 }  // namespace moat::train

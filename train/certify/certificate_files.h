@@ -10,14 +10,14 @@
 
 namespace moat::train {
 
-// What was certified, and what an attack found at the same radii.
+// What was certified.
 struct CertifiedSubject {
   const models::Classifier& model;
   std::string file, sha256;  // checkpoint
   const data::ImageSet& set;
-  std::string protocol;                // of the attack; "none"
-  std::vector<double> eps;             // of the table
-  std::vector<int64_t> resisted = {};  // images right under attack at each eps; empty without one
+  std::string protocol;     // of the attack at the same radii; kNoAttack
+  std::vector<double> eps;  // of the table
+  double seconds = 0;       // that all of it took
 };
 
 // A way to prove something, and what it says of this model or why it does not apply.
