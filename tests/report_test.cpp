@@ -257,9 +257,8 @@ TEST_CASE("report: checks judge what the files say") {
   report["verify"]["changed_in_other_batches"] = 2;
   tests::write_config(folder.path());
   tests::write_evaluation_folder(folder.path() / "eval" / "a", report);
-  const auto verdict = [list =
-                            checks(read_run(folder.path()).evaluations[0])](const char* subject) {
-    for (const Check& c : list)
+  const auto verdict = [&](const char* subject) {
+    for (const Check& c : checks(read_run(folder.path()).evaluations[0]))
       if (c.subject == subject) return std::string(name_of(c.verdict));
     return std::string("none");
   };
@@ -269,6 +268,16 @@ TEST_CASE("report: checks judge what the files say") {
   CHECK(verdict("distance") == "fail");
   CHECK(verdict("batch independence") == "fail");
   CHECK(verdict("model untouched") == "pass");
+
+  // An evaluation that says so itself says it once.
+  report["checks"] = Json::array();
+  for (const char* id : {"G5 a", "G6 b", "G7b c", "M11 d"})
+    report["checks"].push_back({{"id", id}, {"status", "pass"}});
+  tests::write_evaluation_folder(folder.path() / "eval" / "a", report);
+  for (const char* subject : {"expert use", "distance", "batch independence", "model untouched"})
+    CHECK(verdict(subject) == "none");
+  CHECK(verdict("M11 d") == "pass");
+  CHECK(verdict("order of accuracies") == "fail");
 }
 
 TEST_CASE("report: a broken folder is one line that names the file") {

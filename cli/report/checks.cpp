@@ -68,8 +68,18 @@ Check gate_check(const Evaluation& e, double open, double blocked) {
                   "gate's gradient blocked."};
 }
 
-void add_verification(const Evaluation& e, std::vector<Check>& out) {
-  const JsonView root(e.report, e.folder / "report.json");
+// Those of the evaluation itself.
+std::vector<Check> own_checks(const JsonView& report) {
+  std::vector<Check> out;
+  if (const auto own = report.find("checks"))
+    for (const JsonView& c : own->items())
+      out.push_back({parse_verdict(c.at("status")), c.at("id").str(), c.str_or("value", ""),
+                     c.str_or("explain", "")});
+  return out;
+}
+
+// What G5, G6 and G7b say, of an evaluation without them.
+void add_verification(const Evaluation& e, const JsonView& root, std::vector<Check>& out) {
   const auto verify = root.find("verify"), threat = root.find("threat");
   if (!verify) return;
   const std::string norm = threat ? threat->str_or("norm", "linf") : "linf";
@@ -108,16 +118,19 @@ const char* name_of(Verdict verdict) {
 }
 
 std::vector<Check> checks(const Evaluation& e) {
+  const JsonView root(e.report, e.folder / "report.json");
+  const std::vector<Check> own = own_checks(root);
+  const auto has = [&](const std::string& id) {
+    return std::ranges::any_of(own,
+                               [&](const Check& c) { return c.subject.starts_with(id + " "); });
+  };
   std::vector<Check> out{order_check(e)};
-  if (const auto share = smallest_share(e)) out.push_back(share_check(e, *share));
+  const auto share = smallest_share(e);
+  if (share && !has("M11")) out.push_back(share_check(e, *share));
   if (e.gate_open() && e.gate_blocked())
     out.push_back(gate_check(e, *e.gate_open(), *e.gate_blocked()));
-  add_verification(e, out);
-  const JsonView root(e.report, e.folder / "report.json");
-  if (const auto own = root.find("checks"))
-    for (const JsonView& c : own->items())
-      out.push_back({parse_verdict(c.at("status")), c.at("id").str(), c.str_or("value", ""),
-                     c.str_or("explain", "")});
+  if (!has("G7b")) add_verification(e, root, out);
+  out.insert(out.end(), own.begin(), own.end());
   return out;
 }
 
