@@ -45,6 +45,8 @@ class ProtocolRun {
 
   bool is_done() const { return stage_ > verdict_stage(); }
   bool is_attacking() const { return stage_ < verdict_stage(); }  // or before
+  // Nothing is judged yet, so that state() holds all that was found.
+  bool is_before_verdict() const { return is_attacking() || (!is_done() && done_ == 0); }
   void run_batch();
 
   const Protocol& protocol() const { return protocol_; }

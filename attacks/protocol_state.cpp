@@ -33,7 +33,7 @@ const Tensor& entry(const std::map<std::string, Tensor>& state, const char* name
 }  // namespace
 
 std::map<std::string, Tensor> ProtocolRun::state() const {
-  require(is_attacking(), "the state of a protocol's run is kept before its verdict alone");
+  require(is_before_verdict(), "the state of a protocol's run is kept before its verdict alone");
   const auto n = static_cast<int64_t>(labels_.size());
   std::map<std::string, Tensor> state{{"adversarial", result_.adversarial.clone()}};
   for (const auto& [name, member] : kColumns) {
@@ -75,7 +75,7 @@ void ProtocolRun::restore(const std::map<std::string, Tensor>& state) {
       return text("the state of an evaluation has route ", route, ", of a model with ", routes);
     });
   }
-  require(position[kStage] >= -1 && position[kStage] < attacks,
+  require(position[kStage] >= -1 && position[kStage] <= attacks,
           [&] { return text("the state of an evaluation has no stage ", position[kStage]); });
   std::vector<Spent> spent;
   const auto cost = entry(state, "spent", Dtype::f64, {attacks, 3}).to_vector<double>();
@@ -91,7 +91,7 @@ void ProtocolRun::restore(const std::map<std::string, Tensor>& state) {
   done_ = position[kDone];
   images_seen_ = 0;
   passes_before_ = passes_done();
-  require(done_ >= 0 && done_ <= images_of_stage(), [&] {
+  require(done_ >= 0 && done_ <= (is_attacking() ? images_of_stage() : 0), [&] {
     return text("the state of an evaluation has done ", done_, " images of ", images_of_stage());
   });
 }

@@ -61,6 +61,18 @@ std::string evaluation_text(const train::Evaluation& e, const train::EvaluationS
   return table.str() + checks_text(report.at("checks")) + "report: " + folder.string() + "\n";
 }
 
+// Writes it with a progress bar over its checks, which can be interrupted.
+nlohmann::ordered_json report_watched(const train::Evaluation& evaluation,
+                                      const train::EvaluationSubject& on, const fs::path& folder,
+                                      const Globals& globals) {
+  Progress progress(progress_style(globals), 0, 0, {nullptr, {}, {}, "passes"});
+  return train::write_evaluation(evaluation, on, folder, [&](const attacks::ChecksStanding& at) {
+    require(!is_interrupted(), "stopped in the checks; the same command goes on from here");
+    progress.set_total(at.passes_done + at.passes_left);
+    progress.update(at.passes_done, "checks", at.family);
+  });
+}
+
 }  // namespace
 
 std::string accuracy_text(int64_t part, int64_t whole) {
@@ -120,7 +132,7 @@ FinishedEvaluation evaluate_into(const char* choice, const fs::path& folder,
   const fs::path state = folder / "state.safetensors";
   const train::Evaluation evaluation = evaluate_watched(
       subject.model, subject.set, protocol, subject.batch, state, protocol.name, globals);
-  nlohmann::ordered_json report = train::write_evaluation(evaluation, subject, folder);
+  nlohmann::ordered_json report = report_watched(evaluation, subject, folder, globals);
   fs::remove(state);
   std::string headline = evaluation_text(evaluation, subject, report, folder);
   return {std::move(report), std::move(headline)};

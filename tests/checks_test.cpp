@@ -9,6 +9,8 @@
 #include "engine/ops/reduce.h"
 #include "tests/broken_models.h"
 #include "tests/linear_moe.h"
+#include "tests/noise_set.h"
+#include "train/objective.h"
 
 namespace moat::tests {
 
@@ -104,10 +106,10 @@ TEST_CASE("checks: gallery of gradients that mislead an attack", "[.long][checks
   check_gallery({{"reversed gradient", reversed_gradient(sound), {"G18", "G19", "G20"}, {}},
                  {"gradient on a lattice", gradient_on_lattice(sound), {"G14", "G18"}, {}},
                  {"noisy input", noisy_input(sound, 0.1), {"G12"}, {}}},
-                first(digits.victims, 40), kThreat, {check_attacks});
+                first(digits.victims, 40), kThreat, {check_attacks, check_balls});
   // What more steps find is rare: all images.
   check_gallery({{"sparse gradient", sparse_gradient(sound), {"G11", "G15"}, {}}}, digits.victims,
-                kThreat, {check_attacks});
+                kThreat, {check_attacks, check_balls});
 }
 
 TEST_CASE("checks: a sound model passes them all, in order", "[.long][checks]") {
@@ -167,6 +169,33 @@ TEST_CASE("checks: a soft gate keeps no image on its own route", "[checks]") {
   const auto checks = check_experts({soft, v, v, kThreat});
   CHECK(status_of(checks, "M12") != CheckStatus::skip);
   CHECK(status_of(checks, "M13") == CheckStatus::skip);
+}
+
+TEST_CASE("checks: they tell how far they are, and can be ended", "[checks]") {
+  const models::Classifier mixture(tiny_moe(2), 1);
+  const Model model = train::attack_model(mixture);
+  const Tensor images = data::batch_of(noise_set(mixture.settings(), 3, 1)).images;
+  const std::vector<int32_t> labels = ask(model, images).predicted;
+  const Victims v{images, Tensor::from(labels, {3}), row_numbers(3), {}};
+  std::vector<ChecksStanding> told;
+  std::string families;
+  run_checks(model, v, {Norm::linf, 0.01}, 0, [&](const ChecksStanding& at) {
+    if (told.empty() || told.back().family != std::string(at.family))
+      families += std::string(at.family) + ", ";
+    if (!told.empty()) CHECK(at.passes_done > told.back().passes_done);
+    told.push_back(at);
+  });
+  CHECK(families == "forward passes, gradients, attacks, larger balls, routing, experts, ");
+  const int64_t all = told.back().passes_done, promised = told[0].passes_done + told[0].passes_left;
+  INFO(all << " passes, at first " << promised << " were expected");
+  CHECK(promised > all / 2);
+  CHECK(promised < 4 * all);
+  CHECK(told.back().passes_left < all / 10);
+
+  int asked = 0;
+  const auto end = [&](const ChecksStanding&) { require(++asked < 5, "ended"); };
+  CHECK_THROWS_WITH(run_checks(model, v, kThreat, 0, end), "ended");
+  CHECK(asked == 5);
 }
 
 TEST_CASE("checks: what cannot be checked is refused or skipped", "[checks]") {

@@ -161,7 +161,7 @@ TEST_CASE("evaluation: a run goes on from any of its states to the same end", "[
   refuses("route -1, of a model with 2", "clean_route", 3, -1);
   refuses("costs from 0 to 1e+15", "spent", 2, std::nan(""));
   refuses("costs from 0 to 1e+15", "position", 2, -1);
-  refuses("no stage 3", "position", 0, 3);
+  refuses("no stage 4", "position", 0, 4);
 }
 
 TEST_CASE("evaluation: the passes that are left are known from the start", "[evaluation]") {
@@ -205,6 +205,33 @@ TEST_CASE("evaluation: stopped, continued, and not with another model", "[evalua
   check_same(whole, continued, all_rows(24));
   REQUIRE(std::filesystem::exists(file));  // until the result is safe: it can be killed before
   check_same(whole, again(scene.model, scene.set, kEps), all_rows(24));
+}
+
+TEST_CASE("evaluation: ended in the checks, it goes on from its attacks", "[evaluation]") {
+  Scene scene(6);
+  const TemporaryFolder folder;
+  const auto file = folder.path() / "state.safetensors";
+  const Evaluation e = evaluate(scene.model, scene.set, some_protocol(), {.state = file});
+  const EvaluationSubject on{.model = scene.model,
+                             .file = "m.safetensors",
+                             .sha256 = "",
+                             .selected_on = "none",
+                             .set = scene.set,
+                             .threat = {.eps = kEps},
+                             .batch = 8,
+                             .checks = 2,
+                             .seed = 0};
+  CHECK_THROWS_WITH(write_evaluation(e, on, folder.path(),
+                                     [](const auto&) { throw Error("stopped in the checks"); }),
+                    "stopped in the checks");
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "report.json"));
+  std::vector<std::string> stages;
+  const Evaluation again = evaluate(scene.model, scene.set, some_protocol(),
+                                    {.state = file, .progress = [&](const EvaluationStanding& at) {
+                                       stages.push_back(at.stage);
+                                     }});
+  CHECK(stages == std::vector<std::string>{"verdict"});
+  check_same(e, again, all_rows(6));
 }
 
 TEST_CASE("evaluation: what the stages of moe-aa@1 add is a check each", "[evaluation]") {

@@ -73,11 +73,13 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
     run.run_batch();
     if (settings.progress) settings.progress(standing(run));
     const bool stop = settings.stop_requested && settings.stop_requested();
-    if (!run.is_attacking()) continue;
-    if (stop || state.is_due()) state.keep(run.state());
+    if (!run.is_before_verdict()) continue;
+    if (stop || state.is_due() || !run.is_attacking()) state.keep(run.state());
     require(!stop, [&] {
-      return text("stopped in the attack '", standing(run).stage, "'",
-                  settings.state.empty() ? "" : "; the same command goes on from here");
+      return text(
+          "stopped ",
+          run.is_attacking() ? "in the attack '" + standing(run).stage + "'" : "before the verdict",
+          settings.state.empty() ? "" : "; the same command goes on from here");
     });
   }
   e.samples = run.result().samples;

@@ -34,9 +34,9 @@ struct EvaluationStanding {
 
 struct EvaluationSettings {
   int batch = 256;
-  // Kept here every minute while attacks run and read when it is there at the start: an evaluation
-  // that was killed goes on to the same bits. Who asked for it removes it once the result is safe.
-  // Empty: nothing is kept.
+  // Kept here every minute while attacks run and after them, and read when it is there at the
+  // start: an evaluation that was killed goes on to the same bits. Who asked for it removes it once
+  // the result is safe. Empty: nothing is kept.
   std::filesystem::path state = {};
   std::function<void(const EvaluationStanding&)> progress = {};  // told after each batch
   std::function<bool()> stop_requested = {};  // asked after each batch: keep the state and throw

@@ -54,14 +54,15 @@ Check judge_aims(const attacks::Protocol& protocol) {
 }  // namespace
 
 std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubject& on,
-                                     const Verification& verified) {
+                                     const Verification& verified,
+                                     const attacks::ChecksProgress& progress) {
   std::vector<Check> checks;
   const int64_t n = on.set.size();
   if (on.checks > 0 && on.threat.eps > 0 && n > 0) {
     const data::Batch some =
         data::batch_of(data::first_rows(on.set, on.checks)).to(on.model.device());
     checks = attacks::run_checks(attack_model(on.model), {some.images, some.labels, some.ids, {}},
-                                 on.threat, on.seed);
+                                 on.threat, on.seed, progress);
   }
   checks.push_back(judged("G5", e.fingerprint_before == e.fingerprint_after ? 0 : 1));
   checks.push_back(judged("G6", fraction(verified.changed, n)));

@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "attacks/checks/check.h"
+#include "attacks/checks/checks.h"
 #include "train/evaluation_report.h"
 #include "train/verification.h"
 
@@ -13,10 +13,11 @@ namespace moat::train {
 // (G5), that stored images get the same verdict (G6), that they lie in the ball (G7b) and survive
 // rounding to bytes (G8), that the protocol aims at classes and at none (G22), which split chose
 // the checkpoint (G29), whether experts are out of use (M11), and what the stages of moe-aa@1 found
-// that AutoAttack did not (M4 … M8).
+// that AutoAttack did not (M4 … M8). `progress` is told of the former and may throw to end them.
 std::vector<attacks::Check> evaluation_checks(const Evaluation& evaluation,
                                               const EvaluationSubject& subject,
-                                              const Verification& verified);
+                                              const Verification& verified,
+                                              const attacks::ChecksProgress& progress = {});
 
 // [{id, status, value, threshold, explain, next_action, curve: [[x, y], …]}], as a report has them.
 nlohmann::ordered_json checks_json(const std::vector<attacks::Check>& checks);

@@ -130,7 +130,7 @@ ordered_json model_json(const EvaluationSubject& on) {
 }
 
 ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
-                       const Verification& verified) {
+                       const Verification& verified, const attacks::ChecksProgress& progress) {
   const double eps = on.threat.eps;
   return {{"schema", 1},
           {"tool", tool_json()},
@@ -151,18 +151,20 @@ ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
           {"moe", moe_json(e, on)},
           {"cost", cost_json(e)},
           {"verify", verify_json(e, verified)},
-          {"checks", checks_json(evaluation_checks(e, on, verified))}};
+          {"checks", checks_json(evaluation_checks(e, on, verified, progress))}};
 }
 
 }  // namespace
 
 ordered_json write_evaluation(const Evaluation& e, const EvaluationSubject& on,
-                              const std::filesystem::path& folder) {
+                              const std::filesystem::path& folder,
+                              const attacks::ChecksProgress& progress) {
   std::filesystem::create_directories(folder);
   write_samples(folder / "per_sample.csv", e, on.set);
   write_pictures(folder, e, on.set);
   const ordered_json report = report_of(
-      e, on, verify(on.model, e, on.set, on.threat, on.batch, folder / "adversarial.safetensors"));
+      e, on, verify(on.model, e, on.set, on.threat, on.batch, folder / "adversarial.safetensors"),
+      progress);
   if (e.protocol.name.starts_with("aa-")) {
     write_autoattack_log(folder / "autoattack.log", e, on);
     write_robustbench_card(folder / "robustbench.json", e, on);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "attacks/checks/checks.h"
 #include "train/evaluate.h"
 
 namespace moat::train {
@@ -25,9 +26,11 @@ struct EvaluationSubject {
 // attacked, NCHW) and gallery.png (rows: clean, adversarial, difference around gray) into `folder`;
 // returns the report: protocol with every constant, accuracies as fractions with Wilson intervals,
 // the accuracy under each attack, per class, the routes, the cost, and what the stored images are
-// when they are read back and predicted anew.
+// when they are read back and predicted anew. `progress` is told of the checks and may throw to end
+// them, which leaves no report.
 nlohmann::ordered_json write_evaluation(const Evaluation& evaluation,
                                         const EvaluationSubject& subject,
-                                        const std::filesystem::path& folder);
+                                        const std::filesystem::path& folder,
+                                        const attacks::ChecksProgress& progress = {});
 
 }  // namespace moat::train

@@ -169,6 +169,10 @@ int64_t count_found(const Subject& s, const std::vector<int>& white_box,
 
 }  // namespace
 
+std::vector<Check> check_balls(const Subject& s) {
+  return {change_by_larger_balls(s), judged("G18", share_beyond_bounds(s))};
+}
+
 std::vector<Check> check_attacks(const Subject& s) {
   const auto n = static_cast<size_t>(s.right.size());
   const auto one_step = pgd_through_gates(s, fgsm(s.threat));
@@ -192,9 +196,7 @@ std::vector<Check> check_attacks(const Subject& s) {
       judged("G12", share_of_other_verdicts(s, white_box)),
       judged("G14", part_of(count_missed(first_fooled(one_step), after_ten), n)),
       change_by_more_steps(s, first_fooled(longest)),
-      judged("G16", part_of(fooled_after(kRestarts) - fooled_after(kRestarts / 2), n)),
-      change_by_larger_balls(s),
-      judged("G18", share_beyond_bounds(s))};
+      judged("G16", part_of(fooled_after(kRestarts) - fooled_after(kRestarts / 2), n))};
 
   const std::vector<int> fooled = first_fooled(white_box);
   if (count_fooled(fooled, INT_MAX) == std::ssize(fooled)) {

@@ -43,6 +43,7 @@ std::vector<Check> check_forward(const Subject& subject);
 std::vector<Check> check_gradients(const Subject& subject);
 std::vector<Check> check_routing(const Subject& subject);
 std::vector<Check> check_attacks(const Subject& subject);
+std::vector<Check> check_balls(const Subject& subject);
 std::vector<Check> check_experts(const Subject& subject);
 
 }  // namespace moat::attacks

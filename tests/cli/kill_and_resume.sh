@@ -98,6 +98,23 @@ for file in per_sample.csv adversarial.safetensors; do
     fail "$file differs from the undisturbed evaluation's"
 done
 
+# In its checks, when all attacks are over.
+check() {
+  exec "$moat" eval "$scratch/whole" --protocol pgd-10@1 --threads 1 --quiet eval.checks=20 eval.limit=40 "eval.dir=$scratch/checked"
+}
+check >"$scratch/checked.log" 2>&1 &
+victim=$!
+until [[ -s $scratch/checked/gallery.png ]]; do
+  kill -0 "$victim" || fail "it ended: $(<"$scratch/checked.log")"
+  sleep 0.02
+done
+interrupted checked.log "$victim"
+grep -q '^moat: stopped in the checks; the same command goes on from here$' "$scratch/checked.log" ||
+  fail "in its checks it said: $(<"$scratch/checked.log")"
+[[ -s $scratch/checked/state.safetensors ]] || fail 'what was stopped in its checks has lost its attacks'
+(check) >/dev/null
+[[ -s $scratch/checked/report.json && ! -e $scratch/checked/state.safetensors ]] || fail 'no report, or a state beside it'
+
 # A certification likewise.
 certify() { # DIR ARGUMENT…
   exec "$moat" certify "$scratch/whole" --threads 1 --quiet --limit 8 --batch 1 --eps 0.001,0.1 --protocol pgd-10@1 \
