@@ -28,6 +28,7 @@ std::vector<KernelMeasurement> measure_convs(Workbench& bench, On on,
                                              const KernelBenchOptions& options,
                                              const BeforeRow& before_row) {
   const std::vector<ConvPlan> plans = conv_plans(options);
+  if (plans.empty()) return {};
   const NormalValues normals = normal_values();
   std::vector<KernelMeasurement> rows;
   for (const ConvPlan& plan : plans)

@@ -54,8 +54,8 @@ std::vector<LayerPlan> layer_plans(const KernelBenchOptions& options);
 std::string row_name(const LayerPlan& plan, Work work);
 nlohmann::ordered_json facts_of(const LayerPlan& plan, Work work);
 
-// Told before every row: its name, and how many of how many are done. The total may grow: how many
-// ops there are turns out family by family.
+// Told before every row: its name, and how many of how many are done. The total may grow: it is of
+// one kind of rows after the other.
 using BeforeRow = std::function<void(const std::string& name, int64_t done, int64_t total)>;
 
 // Measures the layers' kernels on one target, round by round. A row that cannot run says why. In
@@ -69,9 +69,10 @@ std::vector<KernelMeasurement> measure_layers(Workbench& bench, On on,
 KernelBenchOptions cpu_options();
 
 // On this CPU: convolutions, the layers' kernels and, after them, every op of the engine at the
-// size that its test case names for this. Ops are left out when `only` has found another row:
-// making their inputs takes seconds.
+// size that its test case names for this.
 std::vector<KernelMeasurement> measure_cpu_kernels(const KernelBenchOptions& options,
                                                    const BeforeRow& before_row);
+// The rows that it would measure, in no time.
+std::vector<std::string> cpu_row_names(const KernelBenchOptions& options);
 
 }  // namespace moat::bench

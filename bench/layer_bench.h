@@ -14,6 +14,7 @@ std::vector<KernelMeasurement> measure_layers(Workbench& bench, On on,
                                               const KernelBenchOptions& options,
                                               const BeforeRow& before_row) {
   const std::vector<LayerPlan> plans = layer_plans(options);
+  if (plans.empty()) return {};
   const NormalValues normals = normal_values();
   std::vector<KernelMeasurement> rows;
   for (const LayerPlan& plan : plans)

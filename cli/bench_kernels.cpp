@@ -1,5 +1,6 @@
 #include "cli/bench_kernels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "engine/error.h"
 #include "engine/hardware.h"
 #include "engine/io/file.h"
+#include "engine/names.h"
 #include "kernels/library/libraries.h"
 #include "train/machine.h"
 
@@ -66,9 +68,23 @@ ordered_json measured(const bench::KernelBenchOptions& options, const Asked& ask
   std::erase_if(rows, [](const bench::KernelMeasurement& row) {
     return row.seconds.empty() && row.failure.empty();
   });
-  if (rows.empty() && !is_interrupted())
-    throw engine::UsageError("--only: no row's name has '" + asked.only + "'");
   return document_of(rows, ceilings, asked);
+}
+
+// Where no row is meant, the kernels with a name like it.
+void require_rows(bench::KernelBenchOptions options, const std::string& only) {
+  if (!bench::cpu_row_names(options).empty()) return;
+  options.only.reset();
+  std::vector<std::string> kernels;
+  for (const std::string& name : bench::cpu_row_names(options)) {
+    const size_t from = name.starts_with("op ") ? 3 : 0;
+    kernels.push_back(name.substr(from, name.find(' ', from) - from));
+  }
+  std::ranges::sort(kernels);
+  kernels.erase(std::unique(kernels.begin(), kernels.end()), kernels.end());
+  throw engine::UsageError(engine::text("--only must find the name of a row, like 'softmax' or ",
+                                        "'layer_.*vit-s', got '", only, "'",
+                                        engine::suggestion(only, kernels)));
 }
 
 void bench_kernels(const Asked& asked, const Globals& globals) {
@@ -84,6 +100,7 @@ void bench_kernels(const Asked& asked, const Globals& globals) {
   }
   if (asked.rounds < 1 || !(asked.seconds > 0))
     throw engine::UsageError("--rounds must be at least 1 and --seconds above 0");
+  require_rows(options, asked.only);
   options.rounds = asked.rounds;
   options.budget.seconds = asked.seconds;
   options.stop_requested = is_interrupted;
@@ -111,9 +128,7 @@ void add_bench_kernels(CLI::App& bench, Globals& globals) {
                   {"kernels", "single kernels and ops, beside what this machine reaches at most",
                    "moat bench kernels --only 'layer_.*vit-s' --rounds 3"},
                   [asked, &globals] { bench_kernels(*asked, globals); });
-  command.add_option("--only", asked->only,
-                     "rows whose name this regular expression finds; ops ('op …') only when no "
-                     "other row is found");
+  command.add_option("--only", asked->only, "rows whose name this regular expression finds");
   command.add_option("--rounds", asked->rounds, "how often every row has its turn");
   command.add_option("--seconds", asked->seconds, "at most this long for a row and round");
   command.add_option("--out", asked->file, "a file that gets the JSON document as well");

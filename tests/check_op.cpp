@@ -20,7 +20,7 @@ bool listed(const std::vector<int>& list, size_t i) {
 }
 
 Tensors converted(const OpCase& c, Dtype dtype, Device device = {}) {
-  Tensors out = c.inputs;
+  Tensors out = c.inputs();
   for (size_t i = 0; i < out.size(); ++i) {
     if (out[i].defined() && is_floating(out[i].dtype()))
       out[i] = out[i].to(dtype == Dtype::bf16 && listed(c.keep_float32, i) ? Dtype::f32 : dtype);
@@ -117,7 +117,7 @@ Tensors vjp(const OpCase& c, Tensors inputs, const Tensors& seeds) {
 
 Tensors seeds_for(const OpCase& c) {
   Tensors seeds;
-  const Tensors outputs = c.op(c.inputs);
+  const Tensors outputs = c.op(c.inputs());
   for (size_t o = 0; o < outputs.size(); ++o)
     seeds.push_back(listed(c.differentiable_outputs, o)
                         ? randn(outputs[o].shape(), 900 + uint32_t(o))
@@ -127,13 +127,13 @@ Tensors seeds_for(const OpCase& c) {
 
 // <v, Jᵀu> from the tape against central differences of <u, J v>.
 void check_gradients(const OpCase& c) {
-  const Tensors seeds = seeds_for(c), grads = vjp(c, c.inputs, seeds);
+  const Tensors inputs = c.inputs(), seeds = seeds_for(c), grads = vjp(c, inputs, seeds);
   const double h = 1e-6;
   for (size_t d = 0; d < c.differentiable.size(); ++d) {
     const auto i = size_t(c.differentiable[d]);
-    const Tensor v = randn(c.inputs[i].shape(), 800 + uint32_t(i));
+    const Tensor v = randn(inputs[i].shape(), 800 + uint32_t(i));
     const auto value = [&](double at) {
-      Tensors moved = c.inputs;
+      Tensors moved = inputs;
       moved[i] = add(moved[i], scale(v, at));
       const Tensors outputs = c.op(moved);
       double s = 0;

@@ -1,11 +1,13 @@
 #include "bench/kernel_bench.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <set>
 
 #include "bench/conv_bench.h"
 #include "bench/layer_bench.h"
+#include "engine/memory.h"
 
 namespace moat::bench {
 
@@ -67,6 +69,20 @@ TEST_CASE("bench: every row has a name of its own") {
   REQUIRE(one.size() == 1);
   CHECK(one[0].works == std::vector{Work::forward});
   CHECK(row_name(one[0], Work::forward) == "layer_forward vit-s-8 zipf float32");
+}
+
+// Inputs of the ops' rows take seconds and gigabytes.
+TEST_CASE("bench: rows are known without what they are measured on") {
+  engine::release_cached_memory();
+  engine::reset_peak_memory();
+  const size_t before = engine::memory_use().live;
+  const std::vector<std::string> all = cpu_row_names(cpu_options());
+  CHECK(engine::memory_use().peak - before < 8 << 20);
+  CHECK(std::set(all.begin(), all.end()).size() == all.size());
+  CHECK(std::ranges::count_if(all, [](const auto& n) { return n.starts_with("op "); }) > 80);
+  KernelBenchOptions two = cpu_options();
+  two.only = std::regex("op (soft|log_soft)max");
+  CHECK(cpu_row_names(two).size() == 2);
 }
 
 TEST_CASE("bench: a row is judged by the higher of its two roofs") {

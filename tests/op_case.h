@@ -16,7 +16,9 @@ using engine::Tensors;
 // One row per op: feeds every check in check_op() and, at Scale::bench, the microbenchmark.
 struct OpCase {
   std::string name;
-  Tensors inputs;  // floating inputs are float64; checks convert them
+  // The same at every call; floating ones are float64, which checks convert. Drawn when asked for,
+  // because those of Scale::bench take seconds.
+  std::function<Tensors()> inputs;
   std::function<Tensors(const Tensors&)> op;
   // The same in float64 by plain loops, written independently of the op.
   std::function<Tensors(const Tensors&)> reference;

@@ -39,7 +39,10 @@ OpCase attention_case(int64_t batch, int64_t tokens, int heads, int64_t width) {
   const double products = double(batch * heads) * double(tokens * tokens * width);
   return {.name = engine::text("attention ", batch, "x", tokens, " tokens, ", heads, " heads of ",
                                width),
-          .inputs = {randn({batch, tokens, 3 * heads * width}, 1)},
+          .inputs =
+              [=] {
+                return Tensors{randn({batch, tokens, 3 * heads * width}, 1)};
+              },
           .op = [heads](const Tensors& in) -> Tensors { return {engine::attention(in[0], heads)}; },
           .reference = [heads](const Tensors& in) { return reference(in[0], heads); },
           .differentiable = {0},

@@ -44,17 +44,27 @@ Tensor ball_reference(const Tensor& x, const Tensor& gradient, const Tensor& cen
   return y;
 }
 
+// Images in the box, and points around them in it.
+Tensor center_of(const Shape& shape, uint32_t stream) {
+  return clamp(affine(randn(shape, stream), 0.3, 0.5), 0, 1);
+}
+Tensor near(const Tensor& center, uint32_t stream, double eps) {
+  return clamp(add(center, scale(randn(center.shape(), stream), eps)), 0, 1);
+}
+
 OpCase ball_case(const Shape& shape, const BallStep& step) {
-  const Tensor center = clamp(affine(randn(shape, 10), 0.3, 0.5), 0, 1);
-  const Tensor x = clamp(add(center, scale(randn(shape, 11), step.eps)), 0, 1);
+  const auto inputs = [=] {
+    const Tensor center = center_of(shape, 10);
+    return Tensors{near(center, 11, step.eps), randn(shape, 12), center};
+  };
   return {
       .name = std::string("ball_step ") + (step.norm == Norm::linf ? "linf " : "l2 ") + shape.str(),
-      .inputs = {x, randn(shape, 12), center},
+      .inputs = inputs,
       .op = [=](const Tensors& in) { return Tensors{ball_step(in[0], in[1], in[2], step)}; },
       .reference =
           [=](const Tensors& in) { return Tensors{ball_reference(in[0], in[1], in[2], step)}; },
       .f32 = 3e-7,  // rounding to float32 in [0, 1] and one directed ulp on top
-      .bytes = 16.0 * static_cast<double>(x.size())};
+      .bytes = 16.0 * static_cast<double>(shape.count())};
 }
 
 // A step towards the gradient and one with momentum, each projected, image by image.
@@ -112,14 +122,14 @@ Tensor fab_step_reference(const Tensors& in, const FabStep& step) {
 }
 
 OpCase apgd_case(const Shape& shape, const ApgdStep& step) {
-  const Tensor center = clamp(affine(randn(shape, 13), 0.3, 0.5), 0, 1);
-  const auto near = [&](uint32_t stream) {
-    return clamp(add(center, scale(randn(shape, stream), step.eps)), 0, 1);
+  const auto inputs = [=] {
+    const Tensor center = center_of(shape, 13);
+    return Tensors{near(center, 14, step.eps), near(center, 15, step.eps), randn(shape, 16), center,
+                   abs(scale(randn({shape[0]}, 17), step.eps))};
   };
-  const Tensor steps = abs(scale(randn({shape[0]}, 17), step.eps));
   return {.name = std::string("apgd_step ") + (step.norm == kernels::Norm::linf ? "linf " : "l2 ") +
                   shape.str(),
-          .inputs = {near(14), near(15), randn(shape, 16), center, steps},
+          .inputs = inputs,
           .op =
               [=](const Tensors& in) {  // steps are float64 beside any images
                 return Tensors{apgd_step(in[0], in[1], in[2], in[3], in[4].to(Dtype::f64), step)};
@@ -130,15 +140,17 @@ OpCase apgd_case(const Shape& shape, const ApgdStep& step) {
 }
 
 OpCase fab_case(const Shape& shape, Norm norm) {
-  const Tensor center = clamp(affine(randn(shape, 13), 0.3, 0.5), 0, 1);
-  const Tensor x = clamp(add(center, scale(randn(shape, 14), 0.03)), 0, 1);
+  const auto inputs = [=] {
+    const Tensor center = center_of(shape, 13);
+    return Tensors{near(center, 14, 0.03), center, randn(shape, 15), randn({shape[0]}, 16)};
+  };
   const FabStep step{.norm = norm};
   return {
       .name = std::string("fab_step ") + (norm == Norm::linf ? "linf " : "l2 ") + shape.str(),
-      .inputs = {x, center, randn(shape, 15), randn({shape[0]}, 16)},
+      .inputs = inputs,
       .op = [=](const Tensors& in) { return Tensors{fab_step(in[0], in[1], in[2], in[3], step)}; },
       .reference = [=](const Tensors& in) { return Tensors{fab_step_reference(in, step)}; },
-      .bytes = 16.0 * static_cast<double>(x.size())};
+      .bytes = 16.0 * static_cast<double>(shape.count())};
 }
 
 }  // namespace

@@ -36,11 +36,14 @@ const UnaryRow kUnary[] = {
 };
 
 OpCase unary_case(const UnaryRow& row, const Shape& shape) {
-  Tensor x = randn(shape, 1);
-  if (row.positive)
-    for (int64_t i = 0; i < x.size(); ++i) f64(x)[i] = 0.25 + f64(x)[i] * f64(x)[i];
   return {.name = std::string(row.name) + " " + shape.str(),
-          .inputs = {x},
+          .inputs =
+              [=] {
+                const Tensor x = randn(shape, 1);
+                if (row.positive)
+                  for (int64_t i = 0; i < x.size(); ++i) f64(x)[i] = 0.25 + f64(x)[i] * f64(x)[i];
+                return Tensors{x};
+              },
           .op = [op = row.op](const Tensors& in) -> Tensors { return {op(in[0])}; },
           .reference = [value = row.value](const Tensors& in) -> Tensors {
             const Tensor y = Tensor::empty(in[0].shape(), Dtype::f64);
@@ -81,11 +84,15 @@ double broadcast_at(const Tensor& t, const Shape& shape, int64_t at) {
 }
 
 OpCase binary_case(const BinaryRow& row, const Shape& a_shape, const Shape& b_shape) {
-  const Tensor a = randn(a_shape, 1), b = randn(b_shape, 2);
-  for (int64_t i = 0; i < b.size(); ++i) f64(b)[i] += f64(b)[i] < 0 ? -0.5 : 0.5;  // for div
   const Shape shape = engine::broadcast(a_shape, b_shape);
   return {.name = std::string(row.name) + " " + a_shape.str() + " " + b_shape.str(),
-          .inputs = {a, b},
+          .inputs =
+              [=] {
+                const Tensor a = randn(a_shape, 1), b = randn(b_shape, 2);
+                for (int64_t i = 0; i < b.size(); ++i)
+                  f64(b)[i] += f64(b)[i] < 0 ? -0.5 : 0.5;  // for div
+                return Tensors{a, b};
+              },
           .op = [op = row.op](const Tensors& in) -> Tensors { return {op(in[0], in[1])}; },
           .reference = [value = row.value, shape](const Tensors& in) -> Tensors {
             const Tensor y = Tensor::empty(shape, Dtype::f64);
@@ -101,7 +108,10 @@ OpCase binary_case(const BinaryRow& row, const Shape& a_shape, const Shape& b_sh
 
 OpCase cast_case() {
   return {.name = "cast to float32",
-          .inputs = {randn({5, 3})},
+          .inputs =
+              [=] {
+                return Tensors{randn({5, 3})};
+              },
           .op = [](const Tensors& in) -> Tensors { return {engine::cast(in[0], Dtype::f32)}; },
           .reference = [](const Tensors& in) -> Tensors {
             const Tensor y = Tensor::empty(in[0].shape(), Dtype::f64);

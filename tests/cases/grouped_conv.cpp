@@ -34,9 +34,14 @@ OpCase grouped_case(const std::vector<int>& offsets, int64_t h, int64_t c_in, in
     };
   };
   return {
-      .name = text("grouped_conv2d ", offsets.back(), "x", h, " ", c_in, "->", c_out, " of ",
-                   experts, " stride ", options.stride),
-      .inputs = {randn({offsets.back(), h, h, c_in}, 1), randn({experts * c_out, 3, 3, c_in}, 2)},
+      .name =
+          text("grouped_conv2d ", offsets.back(), "x", h, " ", c_in, "->", c_out, " of ", experts,
+               offsets[1] * experts > offsets.back() ? " skewed" : "", " stride ", options.stride),
+      .inputs =
+          [=] {
+            return Tensors{randn({offsets.back(), h, h, c_in}, 1),
+                           randn({experts * c_out, 3, 3, c_in}, 2)};
+          },
       .op = [=](const Tensors& in) -> Tensors {
         return {grouped_conv2d(in[0], in[1], segments_of(offsets, in[0].device()), {}, options)};
       },
@@ -66,30 +71,33 @@ OpCase grouped_packed_case(const std::vector<int>& offsets, int64_t h, int64_t c
       f64(y)[i] += term(f64(in[1])[i]) + term(f64(in[3])[expert_of(i / (h * h * c)) * c + i % c]);
     return y;
   };
-  return {.name = text("grouped_conv2d_packed ", offsets.back(), "x", h, " ", c, " of ", experts,
-                       activation == Activation::relu ? " relu" : ""),
-          .inputs = {randn({offsets.back(), h, h, c}, 1), randn({offsets.back(), h, h, c}, 4),
-                     randn({experts * c, 3, 3, c}, 2), randn({experts, c}, 3)},
-          .op = [=](const Tensors& in) -> Tensors {
-            const PackedConv2d packed =
-                pack_conv2d(in[2], in[3].contiguous().reshaped({experts * c}), kSame, int(h),
-                            int(h), in[0].dtype(), int(experts));
-            return {grouped_conv2d_packed(in[0], packed, segments_of(offsets, in[0].device()), {},
-                                          in[1], activation)};
+  return {
+      .name = text("grouped_conv2d_packed ", offsets.back(), "x", h, " ", c, " of ", experts,
+                   activation == Activation::relu ? " relu" : ""),
+      .inputs =
+          [=] {
+            return Tensors{randn({offsets.back(), h, h, c}, 1), randn({offsets.back(), h, h, c}, 4),
+                           randn({experts * c, 3, 3, c}, 2), randn({experts, c}, 3)};
           },
-          .reference = [=](const Tensors& in) -> Tensors {
-            Tensor y = sums(in, Terms::signed_values);
-            if (activation == Activation::relu)
-              for (int64_t i = 0; i < y.size(); ++i) f64(y)[i] = std::max(f64(y)[i], 0.0);
-            return {y};
-          },
-          .differentiable = {0, 1},
-          .keep_float32 = {2, 3},
-          .bound = [=](const Tensors& in) -> Tensors { return {sums(in, Terms::magnitudes)}; },
-          .f64 = kProductF64,
-          .f32 = kProductF32,
-          .bf16 = product_bf16(),
-          .flops = 2.0 * 9 * double(offsets.back() * h * h * c * c)};
+      .op = [=](const Tensors& in) -> Tensors {
+        const PackedConv2d packed = pack_conv2d(in[2], in[3].contiguous().reshaped({experts * c}),
+                                                kSame, int(h), int(h), in[0].dtype(), int(experts));
+        return {grouped_conv2d_packed(in[0], packed, segments_of(offsets, in[0].device()), {},
+                                      in[1], activation)};
+      },
+      .reference = [=](const Tensors& in) -> Tensors {
+        Tensor y = sums(in, Terms::signed_values);
+        if (activation == Activation::relu)
+          for (int64_t i = 0; i < y.size(); ++i) f64(y)[i] = std::max(f64(y)[i], 0.0);
+        return {y};
+      },
+      .differentiable = {0, 1},
+      .keep_float32 = {2, 3},
+      .bound = [=](const Tensors& in) -> Tensors { return {sums(in, Terms::magnitudes)}; },
+      .f64 = kProductF64,
+      .f32 = kProductF32,
+      .bf16 = product_bf16(),
+      .flops = 2.0 * 9 * double(offsets.back() * h * h * c * c)};
 }
 
 }  // namespace

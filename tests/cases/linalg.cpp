@@ -36,7 +36,10 @@ OpCase matmul_case(int64_t m, int64_t k, int64_t n) {
     };
   };
   return {.name = text("matmul ", m, "x", k, "x", n),
-          .inputs = {randn({m, k}, 1), randn({k, n}, 2)},
+          .inputs =
+              [=] {
+                return Tensors{randn({m, k}, 1), randn({k, n}, 2)};
+              },
           .op = [](const Tensors& in) -> Tensors { return {matmul(in[0], in[1])}; },
           .reference = product(Terms::signed_values),
           .differentiable = {0, 1},
@@ -63,8 +66,11 @@ OpCase linear_case(int64_t rows, int64_t in, int64_t out, Bias bias) {
   };
   return {
       .name = text("linear ", rows, "x", in, "x", out, bias == Bias::present ? " bias" : ""),
-      .inputs = {randn({rows, in}, 1), randn({out, in}, 2),
-                 bias == Bias::present ? randn({out}, 3) : Tensor{}},
+      .inputs =
+          [=] {
+            return Tensors{randn({rows, in}, 1), randn({out, in}, 2),
+                           bias == Bias::present ? randn({out}, 3) : Tensor{}};
+          },
       .op = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2])}; },
       .reference = product(Terms::signed_values),
       .differentiable = bias == Bias::present ? std::vector<int>{0, 1, 2} : std::vector<int>{0, 1},

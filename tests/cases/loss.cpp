@@ -91,10 +91,10 @@ constexpr double kRow = 1e-6;
 constexpr double kRowBf16 = 0.004;
 
 void add_softmax(std::vector<OpCase>& out, const Shape& shape) {
-  const Tensor x = randn(shape, 1);
-  const double bytes = 8.0 * static_cast<double>(x.size());  // float32, read and written
+  const auto x = [=] { return Tensors{randn(shape, 1)}; };
+  const double bytes = 8.0 * static_cast<double>(shape.count());  // float32, read and written
   out.push_back({.name = "softmax " + shape.str(),
-                 .inputs = {x},
+                 .inputs = x,
                  .op = [](const Tensors& in) { return Tensors{softmax(in[0])}; },
                  .reference = [](const Tensors& in) { return Tensors{softmax_reference(in[0])}; },
                  .differentiable = {0},
@@ -103,7 +103,7 @@ void add_softmax(std::vector<OpCase>& out, const Shape& shape) {
                  .bytes = bytes});
   out.push_back(
       {.name = "log_softmax " + shape.str(),
-       .inputs = {x},
+       .inputs = x,
        .op = [](const Tensors& in) { return Tensors{log_softmax(in[0])}; },
        .reference = [](const Tensors& in) { return Tensors{log_softmax_reference(in[0])}; },
        .differentiable = {0},
@@ -114,20 +114,24 @@ void add_softmax(std::vector<OpCase>& out, const Shape& shape) {
 
 void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
   const Shape shape{rows, classes};
-  const Tensor z = randn(shape, 2), labels = rand_ints({rows}, 0, classes, 3);
-  const double bytes = 4.0 * static_cast<double>(z.size());  // float32, read
+  const auto labels = [=](uint32_t stream) { return rand_ints({rows}, 0, classes, stream); };
+  const auto labelled = [=] { return Tensors{randn(shape, 2), labels(3)}; };
+  const auto targeted = [=] { return Tensors{randn(shape, 2), labels(3), labels(7)}; };
+  const double bytes = 4.0 * static_cast<double>(shape.count());  // float32, read
   out.push_back(
       {.name = "cross_entropy " + shape.str(),
-       .inputs = {z, labels},
+       .inputs = labelled,
        .op = [](const Tensors& in) { return Tensors{cross_entropy(in[0], in[1])}; },
        .reference =
            [](const Tensors& in) { return Tensors{cross_entropy_reference(in[0], in[1])}; },
        .differentiable = {0},
        .f32 = kRow,
        .bytes = bytes});
-  const Tensor other = rand_ints({rows}, 0, classes, 5), weight = randn({rows}, 6);
   out.push_back({.name = "mixed_cross_entropy " + shape.str(),
-                 .inputs = {z, labels, other, weight},
+                 .inputs =
+                     [=] {
+                       return Tensors{randn(shape, 2), labels(3), labels(5), randn({rows}, 6)};
+                     },
                  .op =
                      [](const Tensors& in) {
                        return Tensors{mixed_cross_entropy(in[0], in[1], in[2], in[3])};
@@ -144,7 +148,10 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
                  .f32 = kRow,
                  .bytes = 2 * bytes});
   out.push_back({.name = "kl_divergence " + shape.str(),
-                 .inputs = {z, randn(shape, 4)},
+                 .inputs =
+                     [=] {
+                       return Tensors{randn(shape, 2), randn(shape, 4)};
+                     },
                  .op = [](const Tensors& in) { return Tensors{kl_divergence(in[0], in[1])}; },
                  .reference = [](const Tensors& in) { return Tensors{kl_reference(in[0], in[1])}; },
                  .differentiable = {0, 1},
@@ -153,16 +160,15 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
   if (classes < 2) return;
   out.push_back(
       {.name = "margin " + shape.str(),
-       .inputs = {z, labels},
+       .inputs = labelled,
        .op = [](const Tensors& in) { return Tensors{margin(in[0], in[1])}; },
        .reference = [](const Tensors& in) { return Tensors{margin_reference(in[0], in[1])}; },
        .differentiable = {0},
        .f32 = kRow,
        .bytes = bytes});
-  const Tensor targets = rand_ints({rows}, 0, classes, 7);
   out.push_back(
       {.name = "targeted_margin " + shape.str(),
-       .inputs = {z, labels, targets},
+       .inputs = targeted,
        .op = [](const Tensors& in) { return Tensors{targeted_margin(in[0], in[1], in[2])}; },
        .reference =
            [](const Tensors& in) {
@@ -176,7 +182,7 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
   if (classes < 3) return;
   out.push_back(
       {.name = "dlr " + shape.str(),
-       .inputs = {z, labels},
+       .inputs = labelled,
        .op = [](const Tensors& in) { return Tensors{dlr(in[0], in[1])}; },
        .reference = [](const Tensors& in) { return Tensors{dlr_reference(in[0], in[1], {})}; },
        .differentiable = {0},
@@ -185,7 +191,7 @@ void add_losses(std::vector<OpCase>& out, int64_t rows, int classes) {
   if (classes < 4) return;
   out.push_back(
       {.name = "targeted_dlr " + shape.str(),
-       .inputs = {z, labels, targets},
+       .inputs = targeted,
        .op = [](const Tensors& in) { return Tensors{targeted_dlr(in[0], in[1], in[2])}; },
        .reference = [](const Tensors& in) { return Tensors{dlr_reference(in[0], in[1], in[2])}; },
        .differentiable = {0},

@@ -136,8 +136,11 @@ Tensors gate_reference(const GateCase& c, const Tensors& in) {
 }
 
 OpCase gate_case(const GateCase& c) {
-  Tensors inputs{randn({c.tokens, c.num_experts}, 5)};
-  if (c.biased) inputs.push_back(randn({c.num_experts}, 9));
+  const auto inputs = [=] {
+    Tensors out{randn({c.tokens, c.num_experts}, 5)};
+    if (c.biased) out.push_back(randn({c.num_experts}, 9));
+    return out;
+  };
   return {.name = c.name("topk_gate"),
           .inputs = inputs,
           .op =
@@ -195,7 +198,10 @@ Tensors losses_reference(const GateCase& c, const Tensors& in) {
 
 OpCase losses_case(const GateCase& c) {
   return {.name = c.name("gate_losses"),
-          .inputs = {randn({c.tokens, c.num_experts}, 5)},
+          .inputs =
+              [=] {
+                return Tensors{randn({c.tokens, c.num_experts}, 5)};
+              },
           .op =
               [=](const Tensors& in) {
                 return Tensors{gate_losses(in[0], topk_gate(in[0], c.k, c.form, c.options(in)))};
@@ -213,7 +219,10 @@ OpCase straight_through_case(int64_t tokens, int num_experts, StraightThrough fo
   return {
       .name = std::string("straight_through_gate ") +
               (form == StraightThrough::raw ? "raw " : "softmax ") + shape.str(),
-      .inputs = {randn(shape, 6), rand_ints({tokens}, 0, num_experts, 7)},
+      .inputs =
+          [=] {
+            return Tensors{randn(shape, 6), rand_ints({tokens}, 0, num_experts, 7)};
+          },
       .op = [=](const Tensors& in) { return Tensors{straight_through_gate(in[0], in[1], form)}; },
       .reference =
           [](const Tensors& in) { return Tensors{Tensor::full({in[0].dim(0)}, 1, Dtype::f64)}; },
@@ -222,7 +231,7 @@ OpCase straight_through_case(int64_t tokens, int num_experts, StraightThrough fo
 
 OpCase sort_case(int64_t rows, int num_experts) {
   return {.name = "sort_by_expert [" + std::to_string(rows) + "] E=" + std::to_string(num_experts),
-          .inputs = {rand_ints({rows}, 0, num_experts, 8)},
+          .inputs = [=] { return Tensors{rand_ints({rows}, 0, num_experts, 8)}; },
           .op =
               [=](const Tensors& in) {
                 const Segments s = sort_by_expert(in[0], num_experts);

@@ -47,23 +47,24 @@ Tensors reference(const Row& row, const Tensors& in) {
 }
 
 OpCase norm_case(const Row& row) {
-  const Shape channels = {row.shape.back()};
-  Tensors inputs = {randn(row.shape, 1), {}, {}, {}, {}, {}};
-  if (row.mode == Mode::eval) {
-    inputs[4] = randn(channels, 5);
-    inputs[5] = randn(channels, 6);
-    for (int64_t j = 0; j < channels[0]; ++j) f64(inputs[5])[j] = 0.5 + std::abs(f64(inputs[5])[j]);
-  }
+  const auto inputs = [=] {
+    const Shape channels = {row.shape.back()};
+    Tensors in = {randn(row.shape, 1), {}, {}, {}, {}, {}};
+    if (row.mode == Mode::eval) {
+      in[4] = randn(channels, 5);
+      in[5] = randn(channels, 6);
+      for (int64_t j = 0; j < channels[0]; ++j) f64(in[5])[j] = 0.5 + std::abs(f64(in[5])[j]);
+    }
+    if (row.parts != Parts::plain) {
+      in[1] = randn(channels, 2);
+      in[2] = randn(channels, 3);
+    }
+    if (row.parts == Parts::affine_residual) in[3] = randn(row.shape, 4);
+    return in;
+  };
   std::vector<int> differentiable = {0};
-  if (row.parts != Parts::plain) {
-    inputs[1] = randn(channels, 2);
-    inputs[2] = randn(channels, 3);
-    differentiable = {0, 1, 2};
-  }
-  if (row.parts == Parts::affine_residual) {
-    inputs[3] = randn(row.shape, 4);
-    differentiable.push_back(3);
-  }
+  if (row.parts != Parts::plain) differentiable = {0, 1, 2};
+  if (row.parts == Parts::affine_residual) differentiable.push_back(3);
   const char* mode = row.mode == Mode::train ? "batch_norm_train " : "batch_norm_eval ";
   const char* parts[] = {" plain", " affine", " affine residual"};
   return {.name = mode + row.shape.str() + parts[static_cast<int>(row.parts)] +
@@ -108,8 +109,11 @@ OpCase layer_norm_case(const Shape& shape, Parts parts) {
   const bool affine = parts == Parts::affine;
   return {
       .name = "layer_norm " + shape.str() + (affine ? " affine" : " plain"),
-      .inputs = {randn(shape, 1), affine ? randn(width, 2) : Tensor{},
-                 affine ? randn(width, 3) : Tensor{}},
+      .inputs =
+          [=] {
+            return Tensors{randn(shape, 1), affine ? randn(width, 2) : Tensor{},
+                           affine ? randn(width, 3) : Tensor{}};
+          },
       .op = [](const Tensors& in) -> Tensors { return {engine::layer_norm(in[0], in[1], in[2])}; },
       .reference = layer_norm_reference,
       .differentiable = affine ? std::vector<int>{0, 1, 2} : std::vector<int>{0},

@@ -47,7 +47,7 @@ Tensor as_column(const Tensor& x) { return x.reshaped({x.size()}); }
 
 OpCase base(const char* name, const Shape& shape) {
   return {.name = std::string(name) + " " + shape.str(),
-          .inputs = {randn(shape, 1)},
+          .inputs = [=] { return Tensors{randn(shape, 1)}; },
           .op = {},
           .reference = {},
           .differentiable = {0},

@@ -54,7 +54,10 @@ OpCase dispatch_case(const RoutedSize& s) {
   const Tensor experts = rand_ints({s.tokens, s.k}, 0, s.num_experts, 3);
   const Routing routing = route_tokens(experts, s.num_experts, {.capacity = s.capacity});
   return {.name = described("dispatch_rows", s),
-          .inputs = {randn({s.tokens, s.width}, 1)},
+          .inputs =
+              [=] {
+                return Tensors{randn({s.tokens, s.width}, 1)};
+              },
           .op =
               [=](const Tensors& in) {
                 return Tensors{dispatch_rows(in[0], moved(routing, in[0].device()))};
@@ -79,7 +82,10 @@ OpCase combine_case(const RoutedSize& s) {
   const Tensor experts = rand_ints({s.tokens, s.k}, 0, s.num_experts, 3);
   const Routing routing = route_tokens(experts, s.num_experts, {.capacity = s.capacity});
   return {.name = described("combine_rows", s),
-          .inputs = {randn({s.tokens * s.k, s.width}, 1), randn({s.tokens, s.k}, 2)},
+          .inputs =
+              [=] {
+                return Tensors{randn({s.tokens * s.k, s.width}, 1), randn({s.tokens, s.k}, 2)};
+              },
           .op =
               [=](const Tensors& in) {
                 return Tensors{combine_rows(in[0], in[1], moved(routing, in[0].device()))};
@@ -129,8 +135,11 @@ OpCase product_case(const RoutedSize& s, int64_t n, Rows rows) {
   return {
       .name = described(rows == Rows::gathered ? "grouped_gemm gathered" : "grouped_gemm", s) +
               text(" n=", n),
-      .inputs = {randn({x_rows, s.width}, 1), randn({s.num_experts, n, s.width}, 2),
-                 randn({s.num_experts, n}, 4)},
+      .inputs =
+          [=] {
+            return Tensors{randn({x_rows, s.width}, 1), randn({s.num_experts, n, s.width}, 2),
+                           randn({s.num_experts, n}, 4)};
+          },
       .op =
           [=](const Tensors& in) {
             return Tensors{grouped_gemm(in[0], in[1], in[2], moved(routing, in[0].device()), rows)};
@@ -149,7 +158,10 @@ OpCase activation_case(ExpertActivation activation, int64_t rows, int64_t width)
   const int64_t out = gated ? width / 2 : width;
   return {.name = text("expert_activation ", static_cast<int>(activation), " [", rows, ", ", width,
                        "]"),
-          .inputs = {randn({rows, width}, 6)},
+          .inputs =
+              [=] {
+                return Tensors{randn({rows, width}, 6)};
+              },
           .op = [=](const Tensors& in) { return Tensors{expert_activation(in[0], activation)}; },
           .reference =
               [=](const Tensors& in) {
@@ -173,9 +185,15 @@ OpCase layer_case(const RoutedSize& s, int64_t hidden, ExpertActivation activati
   const int64_t pre = activation == ExpertActivation::swiglu ? 2 * hidden : hidden;
   return {
       .name = described("moe layer", s) + text(" hidden=", hidden),
-      .inputs = {randn({s.tokens, s.width}, 1), randn({s.tokens, s.num_experts}, 2),
-                 randn({s.num_experts, pre, s.width}, 3), randn({s.num_experts, pre}, 4),
-                 randn({s.num_experts, s.width, hidden}, 5), randn({s.num_experts, s.width}, 6)},
+      .inputs =
+          [=] {
+            return Tensors{randn({s.tokens, s.width}, 1),
+                           randn({s.tokens, s.num_experts}, 2),
+                           randn({s.num_experts, pre, s.width}, 3),
+                           randn({s.num_experts, pre}, 4),
+                           randn({s.num_experts, s.width, hidden}, 5),
+                           randn({s.num_experts, s.width}, 6)};
+          },
       .op =
           [=](const Tensors& in) {
             const Gate gate = topk_gate(in[1], s.k, GateForm::softmax_topk);

@@ -15,7 +15,7 @@ Tensor copied(const Tensor& x, const Shape& shape) {
   return y;
 }
 
-OpCase base(const std::string& name, const Tensors& inputs) {
+OpCase base(const std::string& name, const std::function<Tensors()>& inputs) {
   return {.name = name,
           .inputs = inputs,
           .op = {},
@@ -27,7 +27,8 @@ OpCase base(const std::string& name, const Tensors& inputs) {
 }
 
 OpCase reshape_case(const Shape& from, const Shape& to) {
-  OpCase c = base("reshape " + from.str() + " to " + to.str(), {randn(from)});
+  OpCase c =
+      base("reshape " + from.str() + " to " + to.str(), [=] { return Tensors{randn(from)}; });
   c.op = [to](const Tensors& in) -> Tensors { return {engine::reshape(in[0], to)}; };
   Shape full = to;
   int64_t known = 1;
@@ -39,7 +40,7 @@ OpCase reshape_case(const Shape& from, const Shape& to) {
 }
 
 OpCase permute_case(const Shape& shape) {
-  OpCase c = base("permute " + shape.str(), {randn(shape)});
+  OpCase c = base("permute " + shape.str(), [=] { return Tensors{randn(shape)}; });
   c.op = [](const Tensors& in) -> Tensors { return {engine::permute(in[0], {2, 0, 1})}; };
   c.reference = [](const Tensors& in) -> Tensors {
     const Shape& s = in[0].shape();
@@ -54,7 +55,7 @@ OpCase permute_case(const Shape& shape) {
 }
 
 OpCase slice_case(int64_t from, int64_t to) {
-  OpCase c = base("slice " + Shape{from, to}.str(), {randn({3, 6, 2})});
+  OpCase c = base("slice " + Shape{from, to}.str(), [] { return Tensors{randn({3, 6, 2})}; });
   c.op = [=](const Tensors& in) -> Tensors { return {engine::slice(in[0], -2, from, to)}; };
   c.reference = [=](const Tensors& in) -> Tensors {
     const Tensor y = Tensor::empty({3, to - from, 2}, Dtype::f64);
@@ -68,8 +69,9 @@ OpCase slice_case(int64_t from, int64_t to) {
 }
 
 OpCase concat_case(int64_t first, int64_t second) {
-  OpCase c = base("concat " + Shape{first, second}.str(),
-                  {randn({2, first, 3}, 1), randn({2, second, 3}, 2)});
+  OpCase c = base("concat " + Shape{first, second}.str(), [=] {
+    return Tensors{randn({2, first, 3}, 1), randn({2, second, 3}, 2)};
+  });
   c.differentiable = {0, 1};
   c.op = [](const Tensors& in) -> Tensors { return {engine::concat(in, 1)}; };
   c.reference = [=](const Tensors& in) -> Tensors {
@@ -86,8 +88,9 @@ OpCase concat_case(int64_t first, int64_t second) {
 }
 
 OpCase gather_case(const Shape& shape, int rows) {
-  OpCase c = base("gather_rows " + shape.str() + " " + std::to_string(rows),
-                  {randn(shape), rand_ints({rows}, 0, static_cast<int>(shape[0]))});
+  OpCase c = base("gather_rows " + shape.str() + " " + std::to_string(rows), [=] {
+    return Tensors{randn(shape), rand_ints({rows}, 0, static_cast<int>(shape[0]))};
+  });
   c.op = [](const Tensors& in) -> Tensors { return {engine::gather_rows(in[0], in[1])}; };
   c.reference = [](const Tensors& in) -> Tensors {
     const Tensor &x = in[0], &index = in[1];

@@ -29,7 +29,11 @@ double flops_of(const ConvShape& c) {
 
 OpCase conv_case(const ConvShape& c) {
   return {.name = name_of("conv2d", c),
-          .inputs = {randn({c.n, c.h, c.w, c.c_in}, 1), randn({c.c_out, c.r, c.s, c.c_in}, 2)},
+          .inputs =
+              [=] {
+                return Tensors{randn({c.n, c.h, c.w, c.c_in}, 1),
+                               randn({c.c_out, c.r, c.s, c.c_in}, 2)};
+              },
           .op = [c](const Tensors& in) -> Tensors { return {conv2d(in[0], in[1], c.options)}; },
           .reference = [c](const Tensors& in) -> Tensors {
             return {reference_conv(in[0], in[1], c.options)};
@@ -54,13 +58,15 @@ OpCase packed_case(const ConvShape& c, bool residual, Activation activation) {
       f64(y)[i] += term(f64(in[3])[i % y.dim(3)]) + (in[1].defined() ? term(f64(in[1])[i]) : 0);
     return y;
   };
-  const Tensor y =
-      Tensor::empty({c.n, (c.h + 2 * c.options.padding - c.r) / c.options.stride + 1,
-                     (c.w + 2 * c.options.padding - c.s) / c.options.stride + 1, c.c_out});
+  const Shape y{c.n, (c.h + 2 * c.options.padding - c.r) / c.options.stride + 1,
+                (c.w + 2 * c.options.padding - c.s) / c.options.stride + 1, c.c_out};
   return {.name = name_of("conv2d_packed", c) + (residual ? " residual" : "") +
                   (activation == Activation::relu ? " relu" : ""),
-          .inputs = {randn({c.n, c.h, c.w, c.c_in}, 1), residual ? randn(y.shape(), 4) : Tensor{},
-                     randn({c.c_out, c.r, c.s, c.c_in}, 2), randn({c.c_out}, 3)},
+          .inputs =
+              [=] {
+                return Tensors{randn({c.n, c.h, c.w, c.c_in}, 1), residual ? randn(y, 4) : Tensor{},
+                               randn({c.c_out, c.r, c.s, c.c_in}, 2), randn({c.c_out}, 3)};
+              },
           .op = [c, activation](const Tensors& in) -> Tensors {
             const PackedConv2d packed =
                 pack_conv2d(in[2], in[3], c.options, int(c.h), int(c.w), in[0].dtype());
@@ -112,7 +118,7 @@ double mean_of(const std::vector<double>& values) {
 
 OpCase max_pool_case(const Shape& shape, int window, int stride, int padding) {
   return {.name = text("max_pool2d ", shape.str(), " ", window, "/", stride, "+", padding),
-          .inputs = {randn(shape, 1)},
+          .inputs = [=] { return Tensors{randn(shape, 1)}; },
           .op = [=](const Tensors& in) -> Tensors {
             return {max_pool2d(in[0], window, stride, padding)};
           },
@@ -130,7 +136,7 @@ OpCase max_pool_case(const Shape& shape, int window, int stride, int padding) {
 
 OpCase avg_pool_case(const Shape& shape, int window, int stride) {
   return {.name = text("avg_pool2d ", shape.str(), " ", window, "/", stride),
-          .inputs = {randn(shape, 1)},
+          .inputs = [=] { return Tensors{randn(shape, 1)}; },
           .op = [=](const Tensors& in) -> Tensors { return {avg_pool2d(in[0], window, stride)}; },
           .reference = [=](const Tensors& in) -> Tensors {
             return {over_windows(in[0], window, window, stride, 0, mean_of)};
@@ -142,7 +148,7 @@ OpCase avg_pool_case(const Shape& shape, int window, int stride) {
 
 OpCase global_pool_case(const Shape& shape) {
   return {.name = text("global_avg_pool ", shape.str()),
-          .inputs = {randn(shape, 1)},
+          .inputs = [=] { return Tensors{randn(shape, 1)}; },
           .op = [](const Tensors& in) -> Tensors { return {global_avg_pool(in[0])}; },
           .reference = [](const Tensors& in) -> Tensors {
             return {over_windows(in[0], in[0].dim(1), in[0].dim(2), 1, 0, mean_of)
@@ -155,7 +161,7 @@ OpCase global_pool_case(const Shape& shape) {
 
 OpCase subsample_case(const Shape& shape, int stride, int c_out) {
   return {.name = text("subsample_pad ", shape.str(), " /", stride, " -> ", c_out),
-          .inputs = {randn(shape, 1)},
+          .inputs = [=] { return Tensors{randn(shape, 1)}; },
           .op = [=](const Tensors& in) -> Tensors { return {subsample_pad(in[0], stride, c_out)}; },
           .reference = [=](const Tensors& in) -> Tensors {
             const Tensor& x = in[0];

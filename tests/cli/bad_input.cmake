@@ -81,6 +81,7 @@ else()
 endif()
 
 refuses(2 "--only must be a regular expression, got '\\('" bench kernels --only "(")
+refuses(2 "--only must find the name of a row, .*, got 'softmaxx'; did you mean softmax" bench kernels --only softmaxx)
 refuses(2 "--rounds must be at least 1" bench kernels --rounds 0)
 refuses(2 "--seconds above 0" bench kernels --seconds 0)
 refuses(1 "cannot write .*absent" bench kernels --out "${SCRATCH}/absent/rows.json")
