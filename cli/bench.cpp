@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 #include <exception>
 #include <memory>
@@ -16,18 +15,13 @@
 #include "engine/hardware.h"
 #include "engine/names.h"
 #include "train/machine.h"
+#include "train/statistics.h"
 
 namespace moat::cli {
 
 using nlohmann::ordered_json;
 
 namespace {
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 // What products can reach on the device, in the one number format in which that is measured.
 struct Ceiling {
@@ -41,7 +35,7 @@ Ceiling measured_ceiling(engine::Device device) {
 
 ordered_json json_of(const std::string& name, const bench::CaseMeasurement& m,
                      const bench::CaseOptions& options, const Ceiling& ceiling) {
-  const double seconds = median(m.seconds), tflops = m.flops / seconds / 1e12;
+  const double seconds = train::median(m.seconds), tflops = m.flops / seconds / 1e12;
   return {
       {"name", name},
       {"device", engine::name_of(options.device)},

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -20,6 +19,7 @@
 #include "train/objective.h"
 #include "train/run_folder.h"
 #include "train/run_log.h"
+#include "train/statistics.h"
 
 namespace moat::cli {
 
@@ -55,9 +55,7 @@ std::vector<double> with_median(std::vector<double> eps, const CertifyOptions& o
   std::vector<double> radii;  // of right images
   for (size_t i = 0; i < proven.images.size(); ++i)
     if (proven.images[i].prediction == set.labels[i]) radii.push_back(proven.images[i].radius);
-  const auto median = radii.begin() + std::ssize(radii) / 2;
-  std::nth_element(radii.begin(), median, radii.end());
-  if (!radii.empty() && *median > 0) eps.insert(eps.begin(), *median);
+  if (const double median = train::median(radii); median > 0) eps.insert(eps.begin(), median);
   return eps;
 }
 

@@ -50,6 +50,19 @@ std::vector<std::string> command_names(const CLI::App& command) {
   return names;
 }
 
+// CLI11 says "Could not convert: --limit = x".
+std::string explain_conversion(const CLI::App& command, const std::string& what) {
+  const size_t colon = what.find(": "), equals = what.find(" = ", colon);
+  if (equals == std::string::npos) return what;
+  const std::string name = what.substr(colon + 2, equals - colon - 2);
+  const CLI::Option* option = nullptr;
+  for (const CLI::App* scope = &command; scope && !option; scope = scope->get_parent())
+    option = scope->get_option_no_throw(name);
+  const bool is_whole = !option || option->get_type_name() != "FLOAT";
+  return name + " must be " + (is_whole ? "a whole number of usual size" : "a number") + ", got '" +
+         what.substr(equals + 3) + "'";
+}
+
 }  // namespace
 
 void add_global_options(CLI::App& app, Globals& globals) {
@@ -124,6 +137,8 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   const std::string help = "; see " + path_of(command) + " --help";
   const std::vector<std::string> commands = command_names(command), extras = app.remaining(true);
   const auto reason = static_cast<CLI::ExitCodes>(error.get_exit_code());
+  if (reason == CLI::ExitCodes::ConversionError)
+    return explain_conversion(command, error.what()) + help;
   const bool lacks_command = reason == CLI::ExitCodes::RequiredError && !commands.empty();
   if (extras.empty() && lacks_command) return "a command must be given" + help;
   if (extras.empty() || !(lacks_command || reason == CLI::ExitCodes::ExtrasError))

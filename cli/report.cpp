@@ -37,11 +37,19 @@ std::vector<report::Run> read_runs(const std::vector<std::string>& folders) {
   return runs;
 }
 
+// A page is written anew at every call, and nothing but a page is written over.
+std::string page_file(const ReportOptions& options) {
+  if (options.out.empty())
+    return options.runs.size() == 1 ? options.runs[0] + "/report.html" : "report.html";
+  if (!options.out.ends_with(".html"))
+    throw engine::UsageError("--out must be the name of a page, which ends in .html, got '" +
+                             options.out + "'");
+  return options.out;
+}
+
 void report_command(const ReportOptions& options, const Globals& globals) {
+  const std::string out = page_file(options);
   const std::vector<report::Run> runs = read_runs(options.runs);
-  const std::string out = !options.out.empty()       ? options.out
-                          : options.runs.size() == 1 ? options.runs[0] + "/report.html"
-                                                     : "report.html";
   const std::string page = report::page(runs);
   engine::write_file(out, [&](std::ostream& stream) { stream << page; });
   std::string people = report::headline_table(runs).str() + "\n";

@@ -289,7 +289,11 @@ TEST_CASE("report: a broken folder is one line that names the file") {
   const char* report = "eval/pgd-50@1/report.json";
   const std::string deep(100, '[');
   const std::vector<Row> rows{
-      {"config.json", {}, "{\"model\"", "must be a JSON document"},
+      {"config.json",
+       {},
+       "{\"model\"",
+       "must be a JSON document, it ends too early, after byte 8 of 8"},
+      {"config.json", {}, "{model", "must be a JSON document, it breaks at byte 2 of 6"},
       {"config.json", {}, "[1]", "must be a JSON object"},
       {"config.json",
        {},

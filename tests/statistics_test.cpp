@@ -42,6 +42,12 @@ TEST_CASE("mean and deviation") {
   CHECK(std::isnan(mean_deviation({}).mean));
 }
 
+TEST_CASE("median") {
+  CHECK(median({3, 1, 2}) == 2);
+  CHECK(median({4, 1, 2, 3}) == 2.5);
+  CHECK(median({}) == 0);
+}
+
 TEST_CASE("normalized entropy") {
   CHECK(normalized_entropy(std::vector<int64_t>{5, 5, 5}) == Approx(1));
   CHECK(normalized_entropy(std::vector<int64_t>{9, 0}) == 0);

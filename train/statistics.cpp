@@ -43,6 +43,13 @@ MeanDeviation mean_deviation(std::span<const double> values) {
   return {mean, std::sqrt(squares / (n - 1))};
 }
 
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
 double normalized_entropy(std::span<const int64_t> counts) {
   double total = 0;
   for (int64_t c : counts) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace moat::train {
 
@@ -22,6 +23,9 @@ struct MeanDeviation {
 
 // Of no values: mean and deviation are NaN.
 MeanDeviation mean_deviation(std::span<const double> values);
+
+// The middle value, or the mean of the two in the middle; 0 of none.
+double median(std::vector<double> values);
 
 // Shannon entropy of counts divided by its largest value log(size): 1 uniform, 0 all in one place.
 // One place or no counts: 0.

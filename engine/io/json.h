@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -33,8 +34,10 @@ Json parse_json_value(std::string_view text_of_file, const std::string& origin, 
   try {
     json = Json::parse(text_of_file, watch);
   } catch (const typename Json::parse_error& error) {
-    throw Error(text(origin, ": must be a JSON document, it breaks at byte ", error.byte, " of ",
-                     text_of_file.size()));
+    const size_t bytes = text_of_file.size();
+    throw Error(text(origin, ": must be a JSON document, it ",
+                     error.byte > bytes ? "ends too early, after byte " : "breaks at byte ",
+                     std::min(error.byte, bytes), " of ", bytes));
   } catch (const typename Json::exception&) {
     throw Error(text(origin, ": must not hold a number out of range"));
   }

@@ -24,13 +24,6 @@ ordered_json finite_or_null(double value) {
   return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
-
 ordered_json curve_json(const Certification& c, const CertifiedSubject& on) {
   ordered_json curve = ordered_json::array();
   const int64_t n = on.set.size();
