@@ -76,7 +76,7 @@ void report_command(const ReportOptions& options, const Globals& globals) {
   if (!options.charts.empty())
     for (const report::NamedChart& chart : report::comparison_charts(runs)) {
       const std::string file = options.charts + "/" + chart.name + ".svg";
-      std::filesystem::create_directories(options.charts);
+      engine::make_folder(options.charts);
       engine::write_file(file,
                          [&](std::ostream& stream) { stream << report::standalone(chart.svg); });
       document["charts"].push_back(file);

@@ -3,6 +3,7 @@
 #include "data/md5.h"
 #include "data/unpack.h"
 #include "engine/error.h"
+#include "engine/io/file.h"
 
 namespace moat::data {
 
@@ -68,7 +69,7 @@ fs::path download(const Publication& p, const fs::path& root, const std::string&
     });
     return folder;
   }
-  fs::create_directories(root);
+  engine::make_folder(root);
   if (!fs::exists(archive)) {
     const fs::path part = archive.string() + ".part";
     require_room(root, (1 + kContent) * p.bytes);

@@ -62,11 +62,7 @@ void require_same(const std::string& before, const std::string& now, const fs::p
 }  // namespace
 
 FolderLock::FolderLock(const fs::path& folder) {
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  engine::require(!failed, [&] {
-    return text("cannot make the folder '", folder.string(), "': ", failed.message());
-  });
+  engine::make_folder(folder);
   descriptor_ = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const bool can_write = descriptor_ >= 0 && faccessat(descriptor_, ".", W_OK | X_OK, 0) == 0;
   if (can_write && flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;

@@ -18,8 +18,8 @@ struct Check {
   std::string meaning;  // a sentence
 };
 
-// What can be judged from the files of an evaluation, where none of the report's own `checks`, which
-// follow, says the same.
+// What can be judged from the files of an evaluation, where none of the report's own `checks`,
+// which follow, says the same.
 std::vector<Check> checks(const Evaluation& evaluation);
 
 // The robust accuracy on the validation split, at its best and in the end (Rice et al. 2020: robust

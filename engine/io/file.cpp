@@ -144,6 +144,14 @@ void write_file(const std::filesystem::path& given,
   if (folder.is_open()) ::fsync(folder.get());
 }
 
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  require(!failed, [&] {
+    return text("cannot make the folder '", folder.string(), "': ", failed.message());
+  });
+}
+
 std::string read_file(const std::filesystem::path& path, int64_t limit_bytes) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.is_open()) fail("cannot read", path, errno);

@@ -70,6 +70,7 @@ says 'trained 3 epochs' "$moat" train run.dir=half --resume auto train.epochs=3
 says 'already finished' "$moat" train run.dir=half --resume auto
 refuses 'give --preset NAME or --config FILE' "$moat" train run.dir=half
 refuses "--out must be the name of a page, which ends in .html, got 'run/config.json'" "$moat" report run --out run/config.json
+refuses "^moat: cannot make the folder 'run/config.json': Not a directory$" "$moat" report run --out two.html --charts run/config.json
 refuses "a run must be given once, got 'run/' twice" "$moat" report run run/
 mkdir -p elsewhere && cp -r run elsewhere/run
 says '^elsewhere/run ' "$moat" report run elsewhere/run --out two.html
