@@ -189,8 +189,9 @@ TEST_CASE("dlr: says what must hold", "[dlr]") {
   CHECK_THROWS_WITH(targeted_margin(two, y, labels_of({-1})),
                     "targeted_margin: targets must be in [0, 2), got -1 in row 0");
   CHECK_THROWS_WITH(dlr(four, labels_of({9})), "dlr: labels must be in [0, 4), got 9 in row 0");
-  CHECK(kernels::dlr(kernels::Cpu{}, {.rows = 1, .classes = 2, .dtype = Dtype::f32}) ==
-        kernels::Status::bad_args);
+  kernels::Dlr few{};
+  few.rows = 1, few.classes = 2, few.dtype = Dtype::f32;
+  CHECK(kernels::dlr(kernels::Cpu{}, few) == kernels::Status::bad_args);
 }
 
 }  // namespace moat::tests
