@@ -49,7 +49,7 @@ struct Window {
 
 // Those of a box that is resampled.
 struct Box {
-  static constexpr int kUnrolled = 1;  // its loops leave registers for one vector at a time
+  static constexpr int kUnrolled = 1;
   const uint8_t* first;
   int64_t stride;
   int channels, max_value, height, width, y_height, y_width;
@@ -104,16 +104,20 @@ __global__ void __launch_bounds__(kWarps* kWarp) augment_kernel(Augment a, int64
   }
 }
 
+template <class Pixels, int N>
+Status run(Cuda on, const Augment& a, int64_t values) {
+  return launch(on, stretch_grid(a.n, values, kStretch<N>, kWarps), augment_kernel<Pixels, N>, a,
+                values);
+}
+
 }  // namespace
 
 Status augment(Cuda on, const Augment& a) {
   if (!is_valid(a)) return Status::bad_args;
   const int64_t values = int64_t{a.y_height} * a.y_width * a.channels;
-  return with_vector<float>(values, {a.y}, [&]<int N>() {
-    const Grid grid = stretch_grid(a.n, values, kStretch<N>, kWarps);
-    if (a.crop == Crop::area) return launch(on, grid, augment_kernel<Box, N>, a, values);
-    return launch(on, grid, augment_kernel<Window, N>, a, values);
-  });
+  // A box's values are stored one by one: its sums and divisions take the registers.
+  if (a.crop == Crop::area) return run<Box, 1>(on, a, values);
+  return with_vector<float>(values, {a.y}, [&]<int N>() { return run<Window, N>(on, a, values); });
 }
 
 }  // namespace moat::kernels
