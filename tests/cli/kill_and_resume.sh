@@ -35,6 +35,16 @@ interrupted() {
   return 0
 }
 
+# killed WHAT COMMAND…: a tenth of a second after its start.
+killed() {
+  "${@:2}" >/dev/null 2>&1 &
+  local victim=$!
+  sleep 0.1
+  kill -9 "$victim" 2>/dev/null || fail "the $1 was over before it could be killed"
+  wait "$victim" 2>/dev/null && fail "the killed $1 ended well"
+  return 0
+}
+
 # Kills the run once it has finished $1 epochs and is somewhere in the next.
 kill_after() {
   train parts --resume auto >/dev/null &
@@ -86,11 +96,7 @@ evaluate disturbed >"$scratch/disturbed.log" 2>&1 &
 interrupted disturbed.log $!
 [[ -s $scratch/disturbed/state.safetensors ]] ||
   fail "no state of the evaluation was left: $(<"$scratch/disturbed.log")"
-evaluate disturbed >/dev/null 2>&1 &
-victim=$!
-sleep 0.1
-kill -9 "$victim" 2>/dev/null || fail 'the evaluation was over before it could be killed'
-wait "$victim" 2>/dev/null && fail 'the killed evaluation ended well'
+killed evaluation evaluate disturbed
 (evaluate disturbed) >/dev/null
 [[ ! -e $scratch/disturbed/state.safetensors ]] || fail 'the state of a finished evaluation is left'
 for file in per_sample.csv adversarial.safetensors; do
@@ -128,11 +134,7 @@ grep -Eq '^moat: stopped after [1-8] of 8 images; the same command goes on from 
 (certify halves --seed 7) >"$scratch/other.log" 2>&1 && fail 'another certification went on with a state'
 grep -q 'begun with another --protocol or --seed goes on with that alone; choose another folder, or remove' \
   "$scratch/other.log" || fail "of another one's state it said: $(<"$scratch/other.log")"
-certify halves >/dev/null 2>&1 &
-victim=$!
-sleep 0.1
-kill -9 "$victim" 2>/dev/null || fail 'the certification was over before it could be killed'
-wait "$victim" 2>/dev/null && fail 'the killed certification ended well'
+killed certification certify halves
 (certify halves) >/dev/null
 [[ -z $(find "$scratch/halves" -name '*.safetensors') ]] || fail 'the state of a finished certification is left'
 cmp "$scratch/proven/radii.csv" "$scratch/halves/radii.csv" || fail "radii.csv differs from the undisturbed one's"

@@ -54,6 +54,7 @@ struct Setting {
   double lr_factor = 1;
   int shifted =
       -1;  // the array (0 weights, … 3) that starts one value behind a multiple of 16 bytes
+  std::vector<uint8_t> decayed = {};  // the mask; empty: none
 };
 
 template <class T>
@@ -66,6 +67,7 @@ Parameters<T> on_device(const Parameters<T>& in, const Step& s, const Setting& s
       v(place(in.second, 3));
   const DeviceArray<double> powers(in.powers), factor(std::vector<double>{setting.lr_factor});
   const DeviceArray<int64_t> skip(std::vector<int64_t>{setting.skip});
+  const DeviceArray<uint8_t> decayed(setting.decayed);
   Adamw a = args_of(in, s);
   a.weights = w.data() + (setting.shifted == 0);
   a.gradients = d_w.data() + (setting.shifted == 1);
@@ -74,6 +76,7 @@ Parameters<T> on_device(const Parameters<T>& in, const Step& s, const Setting& s
   a.powers = powers.data();
   a.lr_factor = factor.data();
   a.skip = skip.data();
+  a.decayed = setting.decayed.empty() ? nullptr : decayed.data();
   for (int i = 0; i < setting.steps; ++i) REQUIRE(run<Adamw>(adamw, a) == Status::ok);
   const auto take = [&](const DeviceArray<T>& from, int array) {
     std::vector<T> values = from.host();
@@ -152,21 +155,10 @@ TEMPLATE_TEST_CASE("cuda: adamw decays the weights that it is told", "[cuda][ada
   for (const size_t count : {size_t{3}, size_t{1029}}) {
     const Parameters<TestType> in = random_parameters<TestType>(count, 5);
     const auto mask = integers<uint8_t>(count, 3, 0, 2);
-    const Step steep{.weight_decay = 2};
-    const std::vector<TestType> all = on_device(in, steep).weights,
-                                none = on_device(in, {.weight_decay = 0}).weights;
-    const DeviceArray<TestType> w(in.weights), d_w(in.gradients), m(in.first), v(in.second);
-    const DeviceArray<double> powers(in.powers);
-    const DeviceArray<uint8_t> decayed(mask);
-    Adamw a = args_of(in, steep);
-    a.weights = w.data();
-    a.gradients = d_w.data();
-    a.first_moment = m.data();
-    a.second_moment = v.data();
-    a.powers = powers.data();
-    a.decayed = decayed.data();
-    REQUIRE(run<Adamw>(adamw, a) == Status::ok);
-    const std::vector<TestType> got = w.host();
+    const auto weights = [&](double decay, const std::vector<uint8_t>& decayed = {}) {
+      return on_device(in, {.weight_decay = decay}, {.decayed = decayed}).weights;
+    };
+    const auto got = weights(2, mask), all = weights(2), none = weights(0);
     for (size_t i = 0; i < count; ++i) REQUIRE(got[i] == (mask[i] ? all : none)[i]);
   }
 }
