@@ -101,6 +101,7 @@ void bench_kernels(const Asked& asked, const Globals& globals) {
   if (asked.rounds < 1 || !(asked.seconds > 0))
     throw engine::UsageError("--rounds must be at least 1 and --seconds above 0");
   require_rows(options, asked.only);
+  if (!asked.file.empty()) require_new_file(asked.file);
   options.rounds = asked.rounds;
   options.budget.seconds = asked.seconds;
   options.stop_requested = is_interrupted;

@@ -6,9 +6,8 @@
 #include "attacks/protocol.h"
 #include "cli/image_options.h"
 #include "cli/interrupt.h"
-#include "cli/number_format.h"
+#include "cli/report/certificate.h"
 #include "cli/report/svg.h"
-#include "cli/table.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
 #include "engine/names.h"
@@ -48,14 +47,19 @@ std::vector<double> eps_of(const std::string& given, const Subject& subject) {
   return eps;
 }
 
+std::vector<double> radii_of_right(const train::Certification& proven, const data::ImageSet& set) {
+  std::vector<double> radii;
+  for (size_t i = 0; i < proven.images.size(); ++i)
+    if (proven.images[i].prediction == set.labels[i]) radii.push_back(proven.images[i].radius);
+  return radii;
+}
+
 // Where the rows that nobody asked for prove nothing, a first one at the median radius.
 std::vector<double> with_median(std::vector<double> eps, const CertifyOptions& options,
                                 const train::Certification& proven, const data::ImageSet& set) {
   if (!options.eps.empty() || proven.certified(set, eps.front()) > 0) return eps;
-  std::vector<double> radii;  // of right images
-  for (size_t i = 0; i < proven.images.size(); ++i)
-    if (proven.images[i].prediction == set.labels[i]) radii.push_back(proven.images[i].radius);
-  if (const double median = train::median(radii); median > 0) eps.insert(eps.begin(), median);
+  const double median = train::median(radii_of_right(proven, set));
+  if (median > 0) eps.insert(eps.begin(), median);
   return eps;
 }
 
@@ -120,81 +124,10 @@ void attacked(models::Classifier& model, const data::ImageSet& set, train::Radii
   train::attack_radii(model, set, radii, state, proven);
 }
 
-// Accuracy over log10 of eps: proven at any eps, attacked at those of the table.
-std::string curve(const train::Certification& proven, const train::CertifiedSubject& on) {
-  constexpr int kPointsPerDecade = 12;
-  const double from = std::log10(train::kSmallestRadius), to = std::log10(on.eps.back());
-  report::Series certified{"certified", {}, {}, 0}, attacked{"after " + on.protocol, {}, {}, 1};
-  const auto n = static_cast<double>(on.set.size());
-  const int points = static_cast<int>((to - from) * kPointsPerDecade);
-  for (int k = 0; k <= points; ++k) {
-    certified.x.push_back(to - double(points - k) / kPointsPerDecade);
-    certified.y.push_back(
-        static_cast<double>(proven.certified(on.set, std::pow(10, certified.x.back()))) / n);
-  }
-  for (size_t k = 0; k < proven.resisted.size(); ++k) {
-    if (!(on.eps[k] > 0)) continue;
-    attacked.x.push_back(std::log10(on.eps[k]));
-    attacked.y.push_back(static_cast<double>(proven.resisted[k]) / n);
-  }
-  report::LineChart chart{text("accuracy of ", on.set.size(), " images, L∞"),
-                          "log10 of eps",
-                          report::Unit::percent,
-                          {certified}};
-  if (!attacked.x.empty()) chart.series.push_back(attacked);
-  return report::standalone(report::line_chart(chart));
-}
-
-std::string share(const nlohmann::ordered_json& value, int64_t n) {
-  return value.is_null() ? "–" : percent(value.get<double>(), n);
-}
-
-std::string number(const nlohmann::ordered_json& value) {
-  return value.is_null() ? "inf" : brief(value.get<double>());
-}
-
-std::string certificate_text(const nlohmann::ordered_json& document, const fs::path& folder) {
-  const int64_t n = document.at("data").at("n");
-  const auto& results = document.at("results");
-  const std::string protocol = document.at("protocol");
-  const bool is_attacked = protocol != train::kNoAttack;
-  std::vector<Column> columns{{text("on ", n, " images, L∞")}, {"certified %", Align::right},
-                              {"by interval", Align::right},   {"by affine", Align::right},
-                              {"by Lipschitz", Align::right},  {"route kept", Align::right}};
-  if (is_attacked) columns.insert(columns.end() - 1, {"after " + protocol, Align::right});
-  Table accuracy(columns);
-  std::vector<std::string> clean(columns.size(), "–");
-  clean[0] = "clean";
-  clean[1] = percent(results.at("clean").get<double>(), n);
-  accuracy.row(clean);
-  for (const auto& row : results.at("curve")) {
-    std::vector<std::string> cells{"eps " + train::print_eps(row.at("eps"))};
-    for (const char* key : {"certified", "by_interval", "by_affine", "by_lipschitz"})
-      cells.push_back(share(row.at(key), n));
-    if (is_attacked) cells.push_back(share(row.at("attacked"), n));
-    cells.push_back(share(row.at("route_kept"), n));
-    accuracy.row(cells);
-  }
-  Table methods({{"proof"}, {"what it says here"}});
-  for (const auto& m : document.at("methods"))
-    methods.row({m.at("name"), (m.at("applies").get<bool>() ? "" : "does not apply: ") +
-                                   m.at("says").get<std::string>()});
-  Table constants(
-      {{"Lipschitz constant, L∞"},
-       {"at most", Align::right},
-       {text("in balls of ", brief(document.at("ball_of_local_constants"))), Align::right},
-       {"at least", Align::right},
-       {"bounds"}});
-  for (const auto& c : document.at("constants"))
-    constants.row({c.at("name"), number(c.at("upper_bound")), number(c.at("upper_bound_in_balls")),
-                   number(c.at("sampled_lower_bound")), c.at("bounds")});
-  const auto& radius = results.at("radius_of_right");
-  return text(accuracy.str(), "radius of right images: median ", brief(radius.at("median")),
-              ", largest ", brief(radius.at("largest")), "\n\n", methods.str(), "\n",
-              constants.str(), "\"in balls\" and \"at least\" are of the first ",
-              document.at("sampled_images").get<int64_t>(),
-              " images; the last is the largest gradient seen there, no bound\n",
-              "certificate: ", folder.string(), "\n");
+std::string certificate_text(const report::Certificate& c, const fs::path& folder) {
+  return text(report::certified_table(c).str(), report::radii_note(c), "\n\n",
+              report::proofs_table(c).str(), "\n", report::constants_table(c).str(),
+              report::constants_note(c), "\ncertificate: ", folder.string(), "\n");
 }
 
 void certify_command(const CertifyOptions& options, const Globals& globals) {
@@ -224,14 +157,17 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
     attacked(model, set, {options.protocol, eps, config.run.seed, folder}, state, proven, globals);
   const train::CertifiedSubject on{
       model, subject.file.string(), subject.sha256, set, options.protocol, eps, state.seconds()};
-  const nlohmann::ordered_json document = train::certificate_json(proven, on);
+  const report::Certificate certificate{folder / "certificate.json",
+                                        train::certificate_json(proven, on),
+                                        radii_of_right(proven, set)};
   train::write_radii(folder / "radii.csv", proven, set);
-  if (eps.back() > train::kSmallestRadius)
-    engine::write_file(folder / "curve.svg", [&](std::ostream& out) { out << curve(proven, on); });
+  if (const std::string chart = report::certified_chart(certificate); !chart.empty())
+    engine::write_file(folder / "curve.svg",
+                       [&](std::ostream& out) { out << report::standalone(chart); });
   // Last: a folder with a certificate is complete.
-  engine::write_json(folder / "certificate.json", document);
+  engine::write_json(certificate.file, certificate.document);
   state.remove();
-  print(globals, document, certificate_text(document, folder));
+  print(globals, certificate.document, certificate_text(certificate, folder));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 
 #include <charconv>
+#include <filesystem>
 #include <iostream>
 #include <utility>
 #include <vector>
@@ -122,6 +123,12 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
 
 void warn(const std::string& line) {
   if (!line.empty()) std::cerr << "warning: " << line << '\n';
+}
+
+void require_new_file(const std::string& out) {
+  engine::require(!std::filesystem::exists(out), [&] {
+    return engine::text("'", out, "' exists and is never overwritten; choose another --out");
+  });
 }
 
 void print(const Globals& globals, const nlohmann::ordered_json& document,

@@ -45,6 +45,9 @@ void warn(const std::string& line);
 void print(const Globals& globals, const nlohmann::ordered_json& document,
            const std::string& people);
 
+// What --out names must not be there yet.
+void require_new_file(const std::string& out);
+
 // The line that explains a command line CLI11 could not read.
 std::string explain(const CLI::App& app, const CLI::ParseError& error);
 

@@ -45,9 +45,7 @@ models::LoadedModel subject_of(const ExportOptions& options, const Globals& glob
 }
 
 void export_command(const ExportOptions& options, const Globals& globals) {
-  require(!fs::exists(options.output), [&] {
-    return text("'", options.output, "' exists and is never overwritten; choose another --out");
-  });
+  require_new_file(options.output);
   const models::Project& project = models::find_project(options.project);
   models::LoadedModel loaded = subject_of(options, globals);
   models::Classifier& model = loaded.model;

@@ -51,9 +51,7 @@ void check(const ImportOptions& o) {
     if (!std::isfinite(o.mean[i]) || !(o.deviation[i] > 0) || !std::isfinite(o.deviation[i]))
       throw UsageError(text("--mean must be finite and --std above 0, got ", o.mean[i], " and ",
                             o.deviation[i]));
-  require(!fs::exists(o.output), [&] {
-    return text("'", o.output, "' exists and is never overwritten; choose another --out");
-  });
+  require_new_file(o.output);
   if (o.project != "auto") models::find_project(o.project);
 }
 

@@ -58,9 +58,7 @@ Input read_input(const std::string& path, const models::ClassifierSettings& s, b
 
 void predict_command(const PredictOptions& options, const Globals& globals) {
   if (options.batch < 1) throw UsageError(text("--batch must be at least 1, got ", options.batch));
-  require(!fs::exists(options.output), [&] {
-    return text("'", options.output, "' exists and is never overwritten; choose another --out");
-  });
+  require_new_file(options.output);
   const Subject subject = open_subject(options.subject, globals);
   const models::Classifier& model = subject.loaded.model;
   const Input input = read_input(options.input, model.settings(), options.gradients);

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/report/certificate.h"
 #include "cli/report/claims.h"
 #include "cli/report/comparison.h"
 #include "cli/report/differences.h"
@@ -71,6 +72,11 @@ void report_command(const ReportOptions& options, const Globals& globals) {
     if (!found.empty())
       people += "\n" + runs[i].name + "\n" + report::differences_table(found).str();
   }
+  for (const report::Run& run : runs)
+    if (run.certificate) {
+      document["certificates"][run.name] = run.certificate->document;
+      people += "\n" + run.name + ", proven\n" + report::certified_table(*run.certificate).str();
+    }
   document["page"] = out;
   people += "report: " + out + "\n";
   if (!options.charts.empty())

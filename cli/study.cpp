@@ -32,7 +32,7 @@ struct StudyOptions {
   std::string name, out;
   int seeds = 3, jobs = 1;
   int64_t aa_limit = 0;
-  bool without_aa = false, list = false;
+  bool without_aa = false, list = false, dry_run = false;
   std::vector<std::string> settings;
 };
 
@@ -78,6 +78,7 @@ class StudyRun {
       : study_(study), options_(options), config_(std::move(config)), globals_(globals) {}
 
   const std::string& folder() const { return config_.run.dir; }
+  const train::Config& config() const { return config_; }
 
   // Makes what is not there yet.
   void run() const {
@@ -93,6 +94,15 @@ class StudyRun {
     return std::ranges::all_of(protocols(), [&](const std::string& protocol) {
       return is_there(protocol) || (protocol == kMoeAttack && is_there(kDenseAttack));
     });
+  }
+
+  // How far it is.
+  std::string standing() const {
+    const train::RunFolder files(config_.run.dir);
+    if (!fs::exists(files.config())) return "to be trained";
+    const std::string unfinished = train::unfinished_text(files, config_);
+    if (!unfinished.empty()) return unfinished;
+    return is_evaluated() ? "done" : "trained, to be evaluated";
   }
 
   ordered_json parts() const {
@@ -177,6 +187,22 @@ std::vector<Job> jobs_of(const train::Study& study, const std::vector<StudyRun>&
   return jobs;
 }
 
+void print_plan(const train::Study& study, const std::vector<StudyRun>& runs,
+                const Globals& globals) {
+  Table table({{"run"}, {"preset"}, {"epochs", Align::right}, {"standing"}});
+  ordered_json document = ordered_json::array();
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const train::Config& config = runs[i].config();
+    const std::string& preset = study.rows[i % study.rows.size()].preset;
+    table.row({runs[i].folder(), preset, text(config.train.epochs), runs[i].standing()});
+    document.push_back({{"run", runs[i].folder()},
+                        {"preset", preset},
+                        {"standing", runs[i].standing()},
+                        {"config", train::to_json(config)}});
+  }
+  print(globals, document, table.str());
+}
+
 void study_command(const StudyOptions& options, const Globals& globals) {
   if (options.list) return print_studies(globals);
   if (options.name.empty() || options.out.empty())
@@ -217,6 +243,7 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   for (int s = 0; s < options.seeds; ++s)
     for (const train::StudyRow& row : study.rows)
       runs.emplace_back(study, options, config_of(row, s), of_runs);
+  if (options.dry_run) return print_plan(study, runs, globals);
   const std::vector<Job> jobs = jobs_of(study, runs);
   Progress progress(in_turn ? ProgressStyle::off : progress_style(globals),
                     static_cast<int64_t>(jobs.size()), 0, {nullptr, {}, {}, "runs"});
@@ -274,6 +301,7 @@ void add_study(CLI::App& app, Globals& globals) {
   command.add_flag("--without-aa", options->without_aa, "leave aa-standard@1 and moe-aa@1 out");
   command.add_option("--jobs", options->jobs,
                      "runs at once, each on its share of the cores; faster for small nets");
+  command.add_flag("--dry-run", options->dry_run, "print the runs and how far each is, and stop");
   command.add_flag("--list", options->list, "list the studies and their rows and stop");
 }
 

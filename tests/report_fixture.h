@@ -72,6 +72,26 @@ inline void write_evaluation_folder(const std::filesystem::path& folder,
                              .metadata = {}});
 }
 
+inline void write_certificate(const std::filesystem::path& folder) {
+  write_text(folder / "certificate.json", R"json({
+    "schema": 1, "tool": {"version": "0.1.0"}, "model": {"file": "best.safetensors", "sha256": "00ff"},
+    "data": {"name": "digits", "n": 4}, "protocol": "pgd-10@1",
+    "results": {"clean": 0.75, "radius_of_right": {"median": 0.002, "largest": 0.02},
+      "curve": [{"eps": 0.001, "certified": 0.5, "ci95": [0.15, 0.85], "by_interval": 0.25,
+                 "by_affine": 0.5, "by_lipschitz": 0, "attacked": 0.75, "route_kept": null},
+                {"eps": 0.01, "certified": 0.25, "ci95": [0.04, 0.7], "by_interval": 0,
+                 "by_affine": 0.25, "by_lipschitz": 0, "attacked": 0.5, "route_kept": null}]},
+    "methods": [{"name": "interval bounds", "applies": true, "says": "by bisection"},
+                {"name": "dual radius", "applies": false, "says": "not a dual model"}],
+    "constants": [{"name": "logits", "bounds": "|z|", "upper_bound": null,
+                   "upper_bound_in_balls": 120.5, "sampled_lower_bound": 3}],
+    "ball_of_local_constants": 0.01, "sampled_images": 4})json");
+  write_text(folder / "radii.csv",
+             "index,label,prediction,route,radius,interval,affine,lipschitz,route_radius\n"
+             "0,1,1,,0.02,0,0.02,0,\n1,1,1,,0.002,0.002,0.001,0,\n2,1,1,,0.0001,0,0.0001,0,\n"
+             "3,1,2,,0.5,0.5,0,0,\n");
+}
+
 inline void write_run(const std::filesystem::path& folder) {
   write_config(folder);
   write_text(folder / "metrics.csv", metrics_text());

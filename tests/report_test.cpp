@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/report/certificate.h"
 #include "cli/report/checks.h"
 #include "cli/report/headline.h"
 #include "cli/report/html.h"
@@ -125,6 +126,37 @@ TEST_CASE("report: the page holds every part") {
     CHECK(has(html, part));
   }
   CHECK(html == page({read_run(folder.path())}));
+}
+
+TEST_CASE("report: what is proven stands beside what was attacked") {
+  const TemporaryFolder folder;
+  tests::write_run(folder.path());
+  CHECK_FALSE(read_run(folder.path()).certificate.has_value());
+  tests::write_certificate(folder.path() / "certificate");
+  const Run run = read_run(folder.path());
+  REQUIRE(run.certificate.has_value());
+  CHECK(run.certificate->radii == std::vector<double>{0.02, 0.002, 0.0001});
+  const Table table = certified_table(*run.certificate);
+  REQUIRE(table.rows().size() == 3);
+  CHECK(table.columns()[6].title == "after pgd-10@1");
+  CHECK(table.rows()[0][1] == "75.0");
+  CHECK(table.rows()[2] == std::vector<std::string>{"eps 0.01 (2.55/255)", "25.0", "4.0 … 70.0",
+                                                    "0.0", "25.0", "0.0", "50.0", "–"});
+  CHECK(proofs_table(*run.certificate).rows()[1][1] == "does not apply: not a dual model");
+  CHECK(constants_table(*run.certificate).rows()[0][1] == "inf");
+  // At 10^-3 two of four images are proven, of which three are right.
+  const std::string html = page({run});
+  for (const char* part : {"Proven", "log10 of eps", "-3: 50.0 %", "median 0.002, largest 0.02"}) {
+    INFO(part);
+    CHECK(has(html, part));
+  }
+
+  auto document = run.certificate->document;
+  document["protocol"] = "none";
+  document["results"]["curve"][0]["attacked"] = nullptr;
+  write_text(folder.path() / "certificate" / "certificate.json", document.dump());
+  const Run alone = read_run(folder.path());
+  CHECK(certified_table(*alone.certificate).columns()[6].title == "route kept");
 }
 
 TEST_CASE("report: robust overfitting is shown") {
@@ -310,6 +342,8 @@ TEST_CASE("report: a broken folder is one line that names the file") {
        "index,label,clean_pred,adv_pred\n1,2,3,4\n",
        "per_sample.csv only 1"},
       {"eval/pgd-50@1/adversarial.safetensors", {}, "short", "adversarial.safetensors"},
+      {"certificate/certificate.json", {}, "{\"schema\":2}", "schema must be 1"},
+      {"certificate/certificate.json", {}, "{\"schema\":1}", "data is missing"},
       {report, [](Json& j) { j["schema"] = 2; }, "", "schema must be 1"},
       {report, [](Json& j) { j["results"].erase("robust"); }, "", "results.robust is missing"},
       {report, [](Json& j) { j["results"]["clean"] = 97.5; }, "",

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "cli/number_format.h"
+#include "cli/report/certificate.h"
 #include "cli/report/checks.h"
 #include "cli/report/claims.h"
 #include "cli/report/comparison.h"
@@ -205,6 +206,19 @@ std::string constants(const Evaluation& e) {
          fold("Provenance of the evaluation", json_table(rest));
 }
 
+// --- a certificate
+
+std::string proven(const Certificate& c) {
+  std::string out = heading(3, "Proven") + html_table(certified_table(c)) +
+                    paragraph(radii_note(c), "note") + charts({certified_chart(c)});
+  const std::string about = "<div class=\"wrap\">" + html_table(proofs_table(c)) + "</div>\n" +
+                            html_table(constants_table(c)) + paragraph(constants_note(c), "note");
+  Json rest = c.document;
+  for (const char* shown : {"results", "methods", "constants"}) rest.erase(shown);
+  return out + fold("Proofs and Lipschitz constants", about) +
+         fold("Provenance of the certificate", json_table(rest));
+}
+
 std::string side_by_side(const std::vector<Run>& runs) {
   const std::vector<SameRuns> groups = same_runs(runs);
   std::string out = heading(3, "Side by side, mean ± standard deviation over seeds") +
@@ -244,6 +258,7 @@ std::string run_section(const Run& run, size_t number) {
   for (const Evaluation& e : run.evaluations)
     out += under_attack(e) + experts(e) + heading(3, "Pictures") + gallery(e) +
            heading(3, "Constants") + constants(e);
+  if (run.certificate) out += proven(*run.certificate);
   return out + fold("Configuration of the run", json_table(run.config)) + "</section>\n";
 }
 

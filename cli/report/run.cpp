@@ -177,6 +177,7 @@ Run read_run(const std::filesystem::path& folder) {
       if (std::filesystem::exists(entry.path() / "report.json")) protocols.push_back(entry.path());
   std::sort(protocols.begin(), protocols.end());
   for (const auto& protocol : protocols) run.evaluations.push_back(read_evaluation(protocol));
+  run.certificate = read_certificate(train::RunFolder(folder).certificate());
   return run;
 }
 

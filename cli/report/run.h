@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/report/certificate.h"
 #include "cli/report/csv.h"
 #include "cli/report/json_view.h"
 #include "train/statistics.h"
@@ -67,6 +68,7 @@ struct Run {
   double train_seconds;     // over all epochs recorded; NaN without any
   Csv metrics;
   std::vector<Evaluation> evaluations;  // by name of their folder
+  std::optional<Certificate> certificate;
 };
 
 // Reads what is there: only config.json must be. Throws one line that names the file.

@@ -107,7 +107,8 @@ class Reader {
     expect(size_ >= 8, "must begin with 8 bytes of header length, the file has ", size_);
     uint64_t length;
     read_bytes(&length, 8);
-    expect(length <= kMaxHeader, "header length must be at most ", kMaxHeader, ", got ", length);
+    expect(length <= kMaxHeader, "must begin with the length of its header, at most ", kMaxHeader,
+           ", got ", length, ": another kind of file, or a broken one");
     expect(length <= size_ - 8, "header length must fit the file of ", size_, " bytes, got ",
            length);
     data_size_ = size_ - 8 - length;

@@ -85,6 +85,7 @@ refuses(2 "--only must find the name of a row, .*, got 'softmaxx'; did you mean 
 refuses(2 "--rounds must be at least 1" bench kernels --rounds 0)
 refuses(2 "--seconds above 0" bench kernels --seconds 0)
 refuses(1 "cannot write .*absent" bench kernels --out "${SCRATCH}/absent/rows.json")
+refuses(1 "'${SCRATCH}' exists and is never overwritten; choose another --out" bench kernels --out "${SCRATCH}")
 refuses(2 "--images must be from 1" bench data --images 0)
 refuses(2 "--rounds at least 1" bench data --rounds 0)
 refuses(1 "--folder must be a folder" bench data --folder "${SCRATCH}/absent")

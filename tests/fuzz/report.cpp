@@ -12,9 +12,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
                                        "events.jsonl",
                                        "eval/pgd-50@1/report.json",
                                        "eval/pgd-50@1/per_sample.csv",
-                                       "eval/pgd-50@1/adversarial.safetensors"};
+                                       "eval/pgd-50@1/adversarial.safetensors",
+                                       "certificate/certificate.json",
+                                       "certificate/radii.csv"};
   static const std::filesystem::path run = [] {
     tests::write_run(fuzz::folder());
+    tests::write_certificate(fuzz::folder() / "certificate");
     std::filesystem::remove(fuzz::folder() / kFiles[5]);  // pictures take most of a page's time
     return fuzz::folder();
   }();

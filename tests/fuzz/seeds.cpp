@@ -107,10 +107,12 @@ void write_sets(const fs::path& root) {
 void write_run(const fs::path& root) {
   const fs::path run = fuzz::folder() / "run", evaluation = run / "eval/pgd-50@1";
   tests::write_run(run);
+  tests::write_certificate(run / "certificate");
   int number = 0;  // as the target numbers them
   for (const fs::path& file :
        {run / "config.json", run / "metrics.csv", run / "events.jsonl", evaluation / "report.json",
-        evaluation / "per_sample.csv", evaluation / "adversarial.safetensors"})
+        evaluation / "per_sample.csv", evaluation / "adversarial.safetensors",
+        run / "certificate" / "certificate.json", run / "certificate" / "radii.csv"})
     fuzz::put(root / "report" / file.filename(),
               static_cast<char>(number++) + tests::text_of(file));
   fuzz::put(root / "config/demo", train::to_json(train::preset("demo-moe")).dump());
