@@ -65,6 +65,11 @@ void report_command(const ReportOptions& options, const Globals& globals) {
     people += "\n" + report::side_by_side_table(groups).str();
     for (const std::string& note : report::side_by_side_notes(groups)) people += note + "\n";
   }
+  const auto between = report::differences_between(groups);
+  document["differences_between_runs"] = report::run_differences_json(between);
+  if (!between.empty())
+    people +=
+        "\n" + report::run_differences_table(between).str() + report::kRunDifferencesNote + "\n";
   if (!claims.empty()) people += "\n" + report::claims_table(claims).str();
   for (size_t i = 0; i < runs.size(); ++i) {
     const auto found = report::differences_of(runs[i]);

@@ -113,7 +113,8 @@ TEST_CASE("a preset is composed of data set, net and method", "[presets]") {
       "train.batch=512", "train.weight_decay=0", "train.optimizer=adamw", "train.schedule=cyclic",
       "train.learning_rate=1e-4", "train.cycle=1000", "train.cycle_base=0.5"});
   is("cifar10-jtdmoe", "cifar10-rt-er", {"train.method=jtdmoe", "train.kl_experts=all"});
-  is("cifar10-jtdmoe-paper", "cifar10-jtdmoe", {"train.kl_experts=second", "model.router=trained"});
+  is("cifar10-jtdmoe-paper", "cifar10-jtdmoe",
+     {"train.kl_experts=second", "model.router=trained", "train.gate=through"});
   is("cifar10-jtdmoe-released", "cifar10-jtdmoe", {"train.epochs=200", "train.batch_norm=running"});
   is("tiny-imagenet-rt-er", "cifar10-rt-er",
      {"model.name=networks-vit-small-patch16-224", "data.name=tiny-imagenet", "data.resize=224",

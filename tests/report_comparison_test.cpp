@@ -124,10 +124,56 @@ TEST_CASE("report: seeds become one row, and papers' claims are judged by it") {
     with_trades.push_back(by_trades);
   }
   CHECK(has(standings(with_trades), "−3.0 points against trades not met"));
+  // The dense twin is the whole net that the mixture was made of.
+  for (const auto& [section, key, value] : {std::tuple{"model", "ratio", Json(0.5)},
+                                            {"model", "kept", Json(0.5)},
+                                            {"model", "name", Json("preact-resnet18")}}) {
+    auto others = runs;
+    for (size_t i = 0; i < 3; ++i) {
+      others[i].config[section][key] = value;
+      if (key == std::string("name")) others[i].model = value;
+    }
+    INFO(key);
+    CHECK(standings(others) == "– not comparable, ");
+    CHECK(claims_about(same_runs(others))[0].reason ==
+          "no resnet18 among the runs, trained by at or trades");
+  }
   auto digits = runs;
   for (Run& run : digits) run.config["data"]["name"] = "digits";
   CHECK(has(standings(digits), "+2.0 points against at not comparable"));
   CHECK(has(page(runs), "What the papers say"));
+}
+
+TEST_CASE("report: two models are told apart image by image, and by a sign test") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& name, const char* method, int seed) {
+    tests::write_run(folder.path() / name);
+    Json config = read_json(folder.path() / name / "config.json");
+    config["train"]["method"] = method;
+    config["run"]["seed"] = seed;
+    write_text(folder.path() / name / "config.json", config.dump());
+  };
+  write("a0", "at", 0), write("a1", "at", 1), write("b1", "advmoe", 1), write("c2", "mart", 2);
+  std::string samples = tests::samples_text();  // image 9 resists, and image 4 does not
+  samples.replace(samples.find("pgd-50 blocked"), 14, "");
+  samples.replace(samples.find("4,0,0,0,,"), 9, "4,0,0,1,x,");
+  write_text(folder.path() / "b1" / "eval" / "pgd-50@1" / "per_sample.csv", samples);
+  std::vector<Run> runs;
+  for (const char* name : {"a0", "a1", "b1", "c2"}) runs.push_back(read_run(folder.path() / name));
+  const auto groups = same_runs(runs);
+  const auto found = differences_between(groups);
+  REQUIRE(found.size() == 1);  // c2 has no partner with its seed
+  CHECK(found[0].name == "b1");
+  CHECK(found[0].seed == "1");
+  CHECK(found[0].images.by_second_alone == std::vector<int64_t>{9});
+  CHECK(found[0].images.by_first_alone == std::vector<int64_t>{4});
+  CHECK(found[0].p == 1);
+  CHECK(run_differences_json(found)[0]["resist_with_run_alone"] == 1);
+  CHECK(has(page(runs), "Image by image, beside the first configuration"));
+  runs.erase(runs.begin() + 1);  // the only one of the first configuration stands in
+  CHECK(differences_between(same_runs(runs)).size() == 2);
+  runs[1].evaluations[0].report["threat"]["eps"] = 0.2;
+  CHECK(differences_between(same_runs(runs)).size() == 1);
 }
 
 TEST_CASE("report: a row's accuracies are of the same images, and fewer images are said") {
@@ -234,6 +280,24 @@ TEST_CASE("report: claims are about one ball on both sides, and the papers'") {
   attacked_within(0, 3, 4.0 / 255);
   CHECK(reason() == "published within 8/255, attacked within L∞ 0.0157 (4/255)");
   CHECK(side_by_side_table(same_runs(runs)).columns()[2].title == "SA %");
+}
+
+TEST_CASE("report: what RT-ER claims is of its own net, and of the whole model") {
+  const TemporaryFolder folder;
+  std::vector<Run> runs = six_runs(folder.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5});
+  runs = {runs[3]};
+  runs[0].config["train"]["method"] = runs[0].method = "rt-er";
+  CHECK(claims_about(same_runs(runs)).empty());
+  runs[0].config["model"]["name"] = runs[0].model = "networks-resnet18";
+  Evaluation& e = runs[0].evaluations[0];
+  e.protocol = "components@1";
+  e.alone = {{"experts (RA-E)", 0.8}, {"router (RA-R)", 0.7}};
+  const auto claims = claims_about(same_runs(runs));
+  REQUIRE(claims.size() == 3);
+  CHECK(claims[0].standing == Standing::met);  // SA
+  CHECK(claims[1].measured == "80.0 %");
+  CHECK(claims[1].standing == Standing::not_comparable);
+  CHECK(claims[2].standing == Standing::not_comparable);
 }
 
 TEST_CASE("report: JTDMoE is not judged by its robust half alone") {

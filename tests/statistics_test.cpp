@@ -34,6 +34,15 @@ TEST_CASE("wilson interval: ends, symmetry, no trials, nonsense") {
   CHECK_THROWS_AS(wilson_interval(-1, 7), engine::Error);
 }
 
+TEST_CASE("exact sign test") {  // sums of binomial coefficients, in whole numbers
+  CHECK(sign_test(0, 0) == 1);
+  CHECK(sign_test(0, 5) == Approx(2.0 / 32));
+  CHECK(sign_test(5, 0) == Approx(2.0 / 32));
+  CHECK(sign_test(3, 3) == 1);
+  CHECK(sign_test(37, 56) == Approx(0.06138589870445953).epsilon(1e-9));
+  CHECK(sign_test(600, 500) == Approx(0.0028195449914364275).epsilon(1e-9));
+}
+
 TEST_CASE("mean and deviation") {
   const std::vector<double> values{2, 4, 4, 4, 5, 5, 7, 9};
   CHECK(mean_deviation(values).mean == Approx(5));

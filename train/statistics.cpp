@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "engine/error.h"
@@ -28,6 +29,17 @@ Interval wilson_interval(int64_t successes, int64_t trials, double z) {
   // At the ends the bound is exact; rounding would leave 1e-17 there.
   return {successes == 0 ? 0.0 : std::max(0.0, centre - half),
           successes == trials ? 1.0 : std::min(1.0, centre + half)};
+}
+
+double sign_test(int64_t first, int64_t second) {
+  const auto n = static_cast<double>(first + second);
+  double tail = 0;  // of k heads of n coins, k at most the smaller count
+  for (int64_t k = 0; k <= std::min(first, second); ++k) {
+    const auto heads = static_cast<double>(k);
+    tail += std::exp(std::lgamma(n + 1) - std::lgamma(heads + 1) - std::lgamma(n - heads + 1) -
+                     n * std::numbers::ln2);
+  }
+  return std::min(1.0, 2 * tail);
 }
 
 MeanDeviation mean_deviation(std::span<const double> values) {

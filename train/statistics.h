@@ -17,6 +17,11 @@ struct Interval {
 // No trials: [0, 1], nothing is known.
 Interval wilson_interval(int64_t successes, int64_t trials, double z = 1.959963984540054);
 
+// The exact two-sided sign test (McNemar's for pairs that differ): how likely it is that one of two
+// equal sides wins at least as many of `first + second` decisions as the luckier one did here. 1 of
+// none.
+double sign_test(int64_t first, int64_t second);
+
 struct MeanDeviation {
   double mean, deviation;  // sample standard deviation (n - 1); 0 of one value
 };

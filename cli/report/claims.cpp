@@ -30,6 +30,20 @@ bool is_mixture(const SameRuns& g) {
                                              : g.runs.front()->evaluations[0].experts.has_value();
 }
 
+// "moe-resnet18" -> "resnet18", "digits-moe-resnet" -> "digits-resnet".
+std::string dense_name(std::string mixture) {
+  if (const size_t at = mixture.find("moe-"); at != std::string::npos) mixture.erase(at, 4);
+  return mixture;
+}
+
+// Dense, and neither narrowed nor thinned out by the run's settings.
+bool is_whole(const SameRuns& g) {
+  const Run& run = *g.runs.front();
+  const auto model = JsonView(run.config, run.folder / "config.json").at("model");
+  const double ratio = model.number_or("ratio", 0);
+  return !is_mixture(g) && (ratio == 0 || ratio == 1) && model.number_or("kept", 1) == 1;
+}
+
 // Why a claim on CIFAR-10 within 8/255 says nothing about these runs and their attacks; empty where
 // it does. `attacked`: null where the claim is not about attacks.
 std::string why_not(const SameRuns& g, const Evaluation* attacked) {
@@ -90,7 +104,9 @@ void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
   const SameRuns* moe = find(groups, [](const SameRuns& g) { return g.method == "advmoe"; });
   if (!moe) return;
   const auto dense_by = [&](const char* method) {
-    return find(groups, [&](const SameRuns& g) { return g.method == method && !is_mixture(g); });
+    return find(groups, [&](const SameRuns& g) {
+      return g.method == method && g.model == dense_name(moe->model) && is_whole(g);
+    });
   };
   const SameRuns* dense = dense_by("trades");  // the loss of AdvMoE and of its dense baseline
   if (!dense) dense = dense_by("at");
@@ -98,8 +114,9 @@ void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
              *more = "1 to 4 points more robust than the dense network",
              *cheaper = "at less than half of its inference cost";
   if (!dense) {
-    out.push_back({source, more, "–", Standing::not_comparable,
-                   "no dense network among the runs, trained by at or trades"});
+    out.push_back(
+        {source, more, "–", Standing::not_comparable,
+         text("no ", dense_name(moe->model), " among the runs, trained by at or trades")});
     return;
   }
   const Pair robust = robust_of_both(*moe, *dense);
@@ -115,7 +132,9 @@ void about_advmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
 }
 
 void about_rt_er(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
-  const SameRuns* g = find(groups, [](const SameRuns& r) { return r.method == "rt-er"; });
+  const SameRuns* g = find(groups, [](const SameRuns& r) {
+    return r.method == "rt-er" && r.model == "networks-resnet18";
+  });
   if (!g) return;
   const char* source = "RT-ER (arXiv 2502.06832, as quoted by Kaijie-liu/ACT)";
   const auto number = [&](const std::string& says, const Measured& measured,
@@ -134,8 +153,16 @@ void about_rt_er(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   number("SA 77.81 %", g->clean(), nullptr, 0.7781);
   under_attack("RA by PGD-50 69.09 %", g->robust("pgd-50@1"), 0.6909);
   under_attack("AutoAttack 54.36 %", g->robust("aa-standard@1"), 0.5436);
-  under_attack("experts alone (RA-E) 75.71 %", g->alone("components@1", "experts (RA-E)"), 0.7571);
-  under_attack("router alone (RA-R) 72.28 %", g->alone("components@1", "router (RA-R)"), 0.7228);
+  // The paper leaves open whether such points are judged along the clean route or by the model.
+  const auto alone = [&](const char* says, const char* attack) {
+    const Measured measured = g->alone("components@1", attack);
+    if (measured.like)
+      out.push_back({source, says, text(percent(mean(measured), measured.like->n), " %"),
+                     Standing::not_comparable,
+                     "here the model as it is judges; the paper does not say which one does"});
+  };
+  alone("experts alone (RA-E) 75.71 %", "experts (RA-E)");
+  alone("router alone (RA-R) 72.28 %", "router (RA-R)");
 }
 
 void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
@@ -167,7 +194,8 @@ void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
 // A number far above what public logs have is a broken attack until shown otherwise.
 void about_dense(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const SameRuns* dense = find(groups, [](const SameRuns& g) {
-    return g.method == "at" && g.model == "resnet18" && g.robust("aa-standard@1").like;
+    return g.method == "at" && g.model == "resnet18" && is_whole(g) &&
+           g.robust("aa-standard@1").like;
   });
   if (!dense) return;
   const Measured attacked = dense->robust("aa-standard@1");

@@ -224,6 +224,9 @@ std::string side_by_side(const std::vector<Run>& runs) {
   std::string out = heading(3, "Side by side, mean ± standard deviation over seeds") +
                     "<div class=\"wrap\">" + html_table(side_by_side_table(groups)) + "</div>\n";
   for (const std::string& note : side_by_side_notes(groups)) out += paragraph(note, "note");
+  if (const auto between = differences_between(groups); !between.empty())
+    out += heading(3, "Image by image, beside the first configuration") +
+           html_table(run_differences_table(between)) + paragraph(kRunDifferencesNote, "note");
   if (const auto claims = claims_about(groups); !claims.empty())
     out += heading(3, "What the papers say") + "<div class=\"wrap\">" +
            html_table(claims_table(claims)) + "</div>\n";
