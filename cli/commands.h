@@ -63,6 +63,7 @@ void add_report(CLI::App& app, Globals& globals);
 void add_routes(CLI::App& app, Globals& globals);
 void add_bench(CLI::App& app, Globals& globals);
 void add_study(CLI::App& app, Globals& globals);
+void add_curve(CLI::App& app, Globals& globals);
 void add_mix(CLI::App& app, Globals& globals);
 void add_models(CLI::App& app, Globals& globals);
 void add_data(CLI::App& app, Globals& globals);

@@ -44,6 +44,7 @@ void add_commands(CLI::App& app, Globals& globals) {
   add_certify(app, globals);
   add_predict(app, globals);
   add_mix(app, globals);
+  add_curve(app, globals);
   add_study(app, globals);
   add_export(app, globals);
   add_import(app, globals);

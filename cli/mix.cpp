@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/curve_file.h"
 #include "cli/evaluation.h"
 #include "cli/image_options.h"
 #include "cli/mix_curve.h"
@@ -142,30 +143,33 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   };
   const fs::path folder = options.out;
   const train::FolderLock lock(folder);
-  MixCurve curve(folder,
-                 {{"schema", 1},
-                  {"tool", train::tool_json()},
-                  {"machine", train::machine_json(device)},
-                  {"standard", part(standard)},
-                  {"robust", part(robust)},
-                  {"average", options.on},
-                  {"weights", weights},
-                  {"data",
-                   {{"name", set.name},
-                    {"split", data::name_of(set.split)},
-                    {"n", set.size()},
-                    {"sha256", data::content_hash(set)}}},
-                  {"protocol", attacks::constants_of(protocol_of(model_of(weights[0]).model))}});
-  for (size_t i = curve.rows().size(); i < weights.size(); ++i) {
+  CurveFile curve(folder / "mix.json",
+                  {{"schema", 1},
+                   {"tool", train::tool_json()},
+                   {"machine", train::machine_json(device)},
+                   {"standard", part(standard)},
+                   {"robust", part(robust)},
+                   {"average", options.on},
+                   {"weights", weights},
+                   {"data",
+                    {{"name", set.name},
+                     {"split", data::name_of(set.split)},
+                     {"n", set.size()},
+                     {"sha256", data::content_hash(set)}}},
+                   {"protocol", attacks::constants_of(protocol_of(model_of(weights[0]).model))}});
+  for (size_t i = curve.points().size(); i < weights.size(); ++i) {
     models::Classifier model = model_of(weights[i]).model;
     const train::Evaluation e =
-        evaluate_watched(model, set, protocol_of(model), config.eval.batch,
-                         folder / MixCurve::kState, text("alpha ", brief(weights[i])), globals);
-    fs::remove(folder / MixCurve::kState);  // before the next weight's, which is another model
-    curve.add(weights[i], e.clean_correct(set), e.robust_correct(set), set.size());
+        evaluate_watched(model, set, protocol_of(model), config.eval.batch, curve.state(),
+                         text("alpha ", brief(weights[i])), globals);
+    fs::remove(curve.state());  // before the next weight's, which is another model
+    ordered_json point{{"alpha", weights[i]}};
+    point.update(accuracies_json(e.clean_correct(set), e.robust_correct(set), set.size()));
+    curve.add(std::move(point));
   }
-  const std::string chart = curve.chart(text("Average of ", options.on, ", ", config.eval.protocol,
-                                             ", ", ball_text(config.train.norm, threat.eps)));
+  const std::string chart =
+      mix_chart(curve.points(), text("Average of ", options.on, ", ", config.eval.protocol, ", ",
+                                     ball_text(config.train.norm, threat.eps)));
   engine::write_file(folder / "mix.svg", [&](std::ostream& out) { out << chart; });
   if (!options.save.empty()) {
     describe(file, standard, robust, saved, average);
@@ -173,7 +177,8 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   }
   curve.finish();
   print(globals, curve.document(),
-        text(curve.table(set.size(), config.eval.protocol), "curve: ", options.out, "\n"));
+        text(mix_table(curve.points(), set.size(), config.eval.protocol), "curve: ", options.out,
+             "\n"));
 }
 
 }  // namespace

@@ -315,6 +315,19 @@ refuses(1 "mix.json' is a curve of other models or settings" mix "${checkpoint}"
         --alpha 0.5:1:0.25 --limit 4 --eps 0.1 --protocol pgd-10@1 --out "${mixed}")
 succeeds("^{.*\"finished\": true.*}\n$" mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4
          --eps 0.1 --protocol pgd-10@1 --out "${mixed}" --json)
+# Curves.
+set(curve "${SCRATCH}/curve")
+refuses(2 "--out is required" curve "${checkpoint}")
+refuses(2 "is in no run folder, .*: give --eps\n" curve "${checkpoint}" --out "${curve}")
+refuses(2 "--eps must be .* did you mean 8/255" curve "${checkpoint}" --eps 8 --out "${curve}")
+refuses(2 "--eps must have a radius above 0" curve "${checkpoint}" --eps 0 --out "${curve}")
+refuses(2 "--norm must be" curve "${checkpoint}" --eps 0.1 --norm l3 --out "${curve}")
+refuses(2 "protocol must be" curve "${checkpoint}" --eps 0.1 --protocol pgd --out "${curve}")
+refuses(2 "a run must be given once" curve "${checkpoint}" "${checkpoint}" --eps 0.1 --out "${curve}")
+refuses(2 "always run in fp32" curve "${checkpoint}" --eps 0.1 --precision bf16 --out "${curve}")
+if(EXISTS "${curve}")
+  string(APPEND failures "  a refused curve left ${curve}\n")
+endif()
 # Evaluations.
 set(dir "eval.dir=${SCRATCH}/dual-eval")
 refuses(2 "is in no run folder, .*: give eval.eps=RADIUS\n" eval "${mixed}/dual.safetensors" ${dir})

@@ -140,4 +140,25 @@ killed certification certify halves
 cmp "$scratch/proven/radii.csv" "$scratch/halves/radii.csv" || fail "radii.csv differs from the undisturbed one's"
 cmp <(grep -v '^  "seconds"' "$scratch/proven/certificate.json") \
   <(grep -v '^  "seconds"' "$scratch/halves/certificate.json") || fail 'certificate.json differs'
+
+# A curve likewise; at its smallest radius it is what an evaluation there finds.
+curve() { # DIR
+  exec "$moat" curve "$scratch/whole" --threads 1 --quiet --limit 200 --batch 2 --eps 0.02,0.1,0.2 --out "$scratch/$1"
+}
+(curve drawn) >/dev/null
+curve resumed >"$scratch/resumed.log" 2>&1 &
+interrupted resumed.log $!
+killed curve curve resumed
+(curve resumed) >/dev/null
+[[ ! -e $scratch/resumed/state.safetensors ]] || fail 'the state of a finished curve is left'
+cmp "$scratch/drawn/curve.json" "$scratch/resumed/curve.json" || fail 'curve.json differs'
+cmp "$scratch/drawn/curve.svg" "$scratch/resumed/curve.svg" || fail 'curve.svg differs'
+"$moat" eval "$scratch/whole" --protocol pgd-50@1 --threads 1 --quiet eval.checks=0 eval.eps=0.02 eval.limit=200 \
+  "eval.dir=$scratch/at-0.02" >/dev/null
+first() { grep -om1 '"robust": [0-9.]*' "$scratch/$1"; }
+[[ $(first drawn/curve.json) == "$(first at-0.02/report.json)" ]] ||
+  fail "at its smallest radius a curve has $(first drawn/curve.json), an evaluation $(first at-0.02/report.json)"
+mapfile -t robust < <(sed -n 's/.*"robust_correct": \([0-9]*\).*/\1/p' "$scratch/drawn/curve.json")
+((${#robust[@]} == 3 && robust[0] >= robust[1] && robust[1] >= robust[2] && robust[0] > robust[2])) ||
+  fail "a curve does not fall: ${robust[*]}"
 printf 'kill_and_resume: the same bytes\n'
