@@ -2,7 +2,7 @@
 
 namespace moat::cli {
 
-// From here on Ctrl-C and a request to end do not end the program: they are for who asks.
+// From here on the first Ctrl-C or request to end does not end the program: it is for who asks.
 void catch_interrupts();
 bool is_interrupted();
 

@@ -184,10 +184,10 @@ TEST_CASE("evaluation: stopped, continued, and not with another model", "[evalua
   const TemporaryFolder folder;
   const auto file = folder.path() / "eval" / "state.safetensors";
   const Evaluation whole = evaluate(scene.model, scene.set, some_protocol());
-  int batches = 0;
+  int asked = 0;
   CHECK_THROWS_WITH(
       evaluate(scene.model, scene.set, some_protocol(),
-               {.batch = 5, .state = file, .stop_requested = [&] { return ++batches == 8; }}),
+               {.batch = 5, .state = file, .stop_requested = [&] { return ++asked == 14; }}),
       Catch::Contains("stopped in the attack 'weak'") && Catch::Contains("goes on from here"));
   REQUIRE(std::filesystem::exists(file));
 
@@ -205,6 +205,30 @@ TEST_CASE("evaluation: stopped, continued, and not with another model", "[evalua
   check_same(whole, continued, all_rows(24));
   REQUIRE(std::filesystem::exists(file));  // until the result is safe: it can be killed before
   check_same(whole, again(scene.model, scene.set, kEps), all_rows(24));
+}
+
+TEST_CASE("evaluation: a stop is heard within a batch", "[evaluation]") {
+  Scene scene(24);
+  const TemporaryFolder folder;
+  const auto file = folder.path() / "state.safetensors";
+  const Evaluation whole = evaluate(scene.model, scene.set, some_protocol());
+  int asked = 0;
+  evaluate(scene.model, scene.set, some_protocol(),
+           {.batch = 24, .stop_requested = [&] { return ++asked < 0; }});
+  REQUIRE(asked > 20);  // of one batch a stage
+  for (const int at : {1, 2, 7, 12, 16, asked - 1}) {
+    CAPTURE(at);
+    int calls = 0;
+    CHECK_THROWS_WITH(
+        evaluate(scene.model, scene.set, some_protocol(),
+                 {.batch = 24, .state = file, .stop_requested = [&] { return ++calls >= at; }}),
+        Catch::Contains("goes on from here"));
+    CHECK(calls == at);  // no pass after it
+    check_same(whole,
+               evaluate(scene.model, scene.set, some_protocol(), {.batch = 24, .state = file}),
+               all_rows(24));
+    std::filesystem::remove(file);
+  }
 }
 
 TEST_CASE("evaluation: ended in the checks, it goes on from its attacks", "[evaluation]") {

@@ -1,5 +1,7 @@
 #include "train/evaluate.h"
 
+#include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "train/objective.h"
@@ -34,6 +36,54 @@ EvaluationStanding standing(const attacks::ProtocolRun& run) {
           .passes_left = run.passes_left()};
 }
 
+struct Stopped {};  // within a batch
+
+// Asks whether to go on, and tells how far it is, before every pass of a model: an attack on one
+// batch can take hours on a CPU. A recorded pass asks nobody.
+class WithinBatch {
+ public:
+  explicit WithinBatch(const EvaluationSettings& settings) : settings_(settings) {}
+
+  attacks::Model watched(attacks::Model model) {
+    const auto watch = [this](auto& function) {
+      if (function)
+        function = [this, inner = function](const Tensor& images, const auto&... more) {
+          before_pass(images.shape()[0]);
+          return inner(images, more...);
+        };
+    };
+    watch(model.forward);
+    watch(model.randomised);
+    watch(model.along);
+    return model;
+  }
+
+  void begin_batch(const attacks::ProtocolRun& run) {
+    run_ = &run;
+    passes_ = 0;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void before_pass(int64_t images) {
+    if (run_->is_before_verdict() && settings_.stop_requested && settings_.stop_requested())
+      throw Stopped{};
+    passes_ += Tape::active() ? 2 * images : images;  // a backward pass follows
+    if (!settings_.progress || Clock::now() - told_ < std::chrono::milliseconds(500)) return;
+    told_ = Clock::now();
+    EvaluationStanding at = standing(*run_);
+    at.passes_done += passes_;
+    at.passes_left = std::max<int64_t>(0, at.passes_left - passes_);
+    settings_.progress(at);
+  }
+
+  const EvaluationSettings& settings_;
+  const attacks::ProtocolRun* run_ = nullptr;
+  int64_t passes_ = 0;  // of images, since the batch began
+  Clock::time_point told_ = Clock::now();
+};
+
 }  // namespace
 
 int64_t Evaluation::clean_correct(const data::ImageSet& set) const {
@@ -64,22 +114,31 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
   e.protocol = protocol;
   e.fingerprint_before = fingerprint(model);
   const data::Batch all = data::batch_of(set);
-  attacks::ProtocolRun run(attack_model(model), {all.images, all.labels, all.ids, {}}, protocol,
-                           settings.batch, model.device());
+  WithinBatch within(settings);
+  attacks::ProtocolRun run(within.watched(attack_model(model)),
+                           {all.images, all.labels, all.ids, {}}, protocol, settings.batch,
+                           model.device());
   SavedState state(settings.state,
                    identity_of(e.fingerprint_before, set, protocol, model.device()));
   state.restore([&](const SavedState::Tensors& found) { run.restore(found); });
   while (!run.is_done()) {
-    run.run_batch();
-    if (settings.progress) settings.progress(standing(run));
-    const bool stop = settings.stop_requested && settings.stop_requested();
+    within.begin_batch(run);
+    bool stop = false;
+    try {
+      run.run_batch();
+      if (settings.progress) settings.progress(standing(run));
+      stop = settings.stop_requested && settings.stop_requested();
+    } catch (const Stopped&) {
+      stop = true;
+    }
     if (!run.is_before_verdict()) continue;
     if (stop || state.is_due() || !run.is_attacking()) state.keep(run.state());
     require(!stop, [&] {
-      return text(
-          "stopped ",
-          run.is_attacking() ? "in the attack '" + standing(run).stage + "'" : "before the verdict",
-          settings.state.empty() ? "" : "; the same command goes on from here");
+      return text("stopped ",
+                  run.stage() < 0      ? "before the attacks"
+                  : run.is_attacking() ? "in the attack '" + standing(run).stage + "'"
+                                       : "before the verdict",
+                  settings.state.empty() ? "" : "; the same command goes on from here");
     });
   }
   e.samples = run.result().samples;

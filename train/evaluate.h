@@ -38,8 +38,10 @@ struct EvaluationSettings {
   // start: an evaluation that was killed goes on to the same bits. Who asked for it removes it once
   // the result is safe. Empty: nothing is kept.
   std::filesystem::path state = {};
-  std::function<void(const EvaluationStanding&)> progress = {};  // told after each batch
-  std::function<bool()> stop_requested = {};  // asked after each batch: keep the state and throw
+  std::function<void(const EvaluationStanding&)> progress =
+      {};  // told after each batch, and within it
+  // Asked before every pass of the model: keep what whole batches found, and throw.
+  std::function<bool()> stop_requested = {};
 };
 
 // Throws when it was asked to stop, and when the state it finds is of another model, data set,
