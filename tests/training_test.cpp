@@ -177,10 +177,10 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   Config other = config;
   other.train.learning_rate = 0.05;
   CHECK_THAT(error_of(other, Resume::automatic),
-             Catch::Contains("/train/learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
+             Catch::Contains("train.learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
   other = config;
   other.run.seed = 7;
-  CHECK_THAT(error_of(other, Resume::automatic), Catch::Contains("/run/seed"));
+  CHECK_THAT(error_of(other, Resume::automatic), Catch::Contains("run.seed"));
 
   // A run of a program that did not have a setting yet goes on with the setting's default.
   const fs::path written = folder.path() / "run" / "config.json";
@@ -192,11 +192,11 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   other = config;
   other.model.gate = "straight-through";
   CHECK_THAT(error_of(other, Resume::automatic),
-             Catch::Contains("/architecture/gate = \"softmax\", now it is \"straight-through\""));
+             Catch::Contains("architecture.gate = \"softmax\", now it is \"straight-through\""));
   other = config;
   other.data.mixup = 0.5;
   CHECK_THAT(error_of(other, Resume::automatic),
-             Catch::Contains("/data/mixup = 0.0") && Catch::Contains("now it is 0.5"));
+             Catch::Contains("data.mixup = 0.0") && Catch::Contains("now it is 0.5"));
 
   train::train(config, Resume::automatic, {});
   const std::string bytes = bytes_of(folder.path() / "run", kFiles[0]);
@@ -204,7 +204,7 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   other = config;
   other.train.learning_rate = 0.05;  // what finished is another run
   CHECK_THAT(error_of(other, Resume::automatic),
-             Catch::Contains("/train/learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
+             Catch::Contains("train.learning_rate = 0.1") && Catch::Contains("now it is 0.05"));
   const TrainOutcome again = train::train(config, Resume::automatic, {});
   CHECK(again.was_finished);
   CHECK(bytes_of(folder.path() / "run", kFiles[0]) == bytes);
@@ -216,6 +216,45 @@ TEST_CASE("training: what a run folder holds decides what may be done with it", 
   CHECK(fs::exists(fs::path(elsewhere.run.dir) / "thesis.tex"));
   elsewhere.run.dir = (folder.path() / "mine" / "thesis.tex").string();
   CHECK_THAT(error_of(elsewhere, Resume::never), Catch::Contains("must be a folder"));
+}
+
+TEST_CASE("training: a run without its state is not begun anew over its checkpoints",
+          "[training]") {
+  const TemporaryFolder folder;
+  const Config config = short_run(folder.path() / "run", "natural");
+  for (const bool is_finished : {false, true}) {
+    train::train(config, Resume::automatic, is_finished ? TrainWatcher{} : stop_after(4));
+    const fs::path state = train::RunFolder(config.run.dir).state();
+    const std::string kept = engine::read_file(state),
+                      bytes = bytes_of(folder.path() / "run", kFiles[0]);
+    fs::remove(state);
+    CHECK_THAT(error_of(config, Resume::automatic),
+               Catch::Contains("no checkpoints/last.state.safetensors") &&
+                   Catch::Contains("choose another run.dir"));
+    CHECK(bytes_of(folder.path() / "run", kFiles[0]) == bytes);
+    write_text(state, kept);
+  }
+}
+
+TEST_CASE("training: what began with a run's weights and was stopped at once begins with them",
+          "[training]") {
+  const TemporaryFolder folder;
+  const Config first = short_run(folder.path() / "first", "natural");
+  train::train(first, Resume::never, {});
+  for (const int rollbacks : {0, 1}) {
+    CAPTURE(rollbacks);
+    const auto run = [&](const char* name) {
+      Config config = short_run(folder.path() / engine::text(name, rollbacks), "natural");
+      config.train.start = first.run.dir;
+      config.train.rollbacks = rollbacks;
+      return config;
+    };
+    train::train(run("whole"), Resume::never, {});
+    CHECK(train::train(run("parts"), Resume::never, stop_after(1)).epochs == 0);
+    train::train(run("parts"), Resume::automatic, {});
+    check_same_run(folder.path() / engine::text("whole", rollbacks),
+                   folder.path() / engine::text("parts", rollbacks));
+  }
 }
 
 TEST_CASE("training: a start beside the run is the same one after both were moved", "[training]") {
@@ -231,7 +270,7 @@ TEST_CASE("training: a start beside the run is the same one after both were move
   config.run.dir = (folder.path() / "b" / "second").string();
   CHECK(train::train(config, Resume::automatic, {}).was_finished);
   config.train.start.clear();
-  CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("/train/start = \"../first\""));
+  CHECK_THAT(error_of(config, Resume::automatic), Catch::Contains("train.start = \"../first\""));
 }
 
 TEST_CASE("training: a last batch without statistics is refused at the start", "[training]") {

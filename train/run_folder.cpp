@@ -4,6 +4,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "engine/error.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
@@ -52,10 +54,12 @@ void require_same(const std::string& before, const std::string& now, const fs::p
   const ordered_json a = deciding(before, origin).flatten(), b = deciding(now, origin).flatten();
   for (const auto& field : b.items())
     engine::require(a.contains(field.key()) && a[field.key()] == field.value(), [&] {
-      return text(origin.string(), ": the run was started with ", field.key(), " = ",
+      std::string setting = field.key().substr(1);  // of a JSON pointer
+      std::ranges::replace(setting, '/', '.');
+      return text(origin.string(), ": the run was started with ", setting, " = ",
                   a.contains(field.key()) ? a[field.key()].dump() : "nothing", ", now it is ",
-                  field.value().dump(),
-                  "; resume with the same settings or choose another run.dir");
+                  field.value().dump(), "; resume with the same settings, or choose another ",
+                  "run.dir, where train.start=RUN begins with this one's weights");
     });
 }
 
@@ -109,6 +113,11 @@ OpenedRun open_run(const Config& config, const std::string& config_json, Resume 
                      " epochs); continue it with --resume auto or choose another run.dir"));
   engine::require(begun || !fs::exists(folder.root()) || fs::is_empty(folder.root()), [&] {
     return text("run.dir must be a new or empty folder, '", root, "' holds other files");
+  });
+  engine::require(state || !fs::exists(folder.checkpoint("last")), [&] {
+    return text("'", root, "' has a checkpoint and no checkpoints/last.state.safetensors, from ",
+                "which it would go on; choose another run.dir, where train.start=", root,
+                " begins with its weights");
   });
   FolderLock lock(folder.root());
   fs::create_directories(folder.root() / "checkpoints");

@@ -106,10 +106,10 @@ class Run {
     const auto start = std::chrono::steady_clock::now();
     folder_ = opened.folder;
     state_ = opened.state;
-    if (state_.epoch > 0) state_ = load_state(folder_.state(), learner_);
+    const bool is_begun = std::filesystem::exists(folder_.state());
+    if (is_begun) state_ = load_state(folder_.state(), learner_);
     state_.threads = config_.run.threads;
-    if (config_.train.rollbacks > 0 && state_.epoch == 0)  // where a rollback may lead
-      save_state(folder_.state(), learner_, state_);
+    if (!is_begun) save_state(folder_.state(), learner_, state_);  // where a rollback may lead
     EventLog events(folder_.events());
     MetricsLog metrics(folder_.metrics(), state_.epoch);
     TfEvents board(folder_.root(), state_.epoch);
@@ -210,9 +210,12 @@ class Run {
     const std::string line = text("training diverged in epoch ", step.epoch + 1, ", iteration ",
                                   step.iteration, ": ", what);
     if (state_.rollbacks < config_.train.rollbacks) return line;
-    throw Error(text(line, "; the state before this epoch is kept in '", folder_.root().string(),
-                     "', a lower train.learning_rate, train.clip_norm=1 or train.rollbacks=3 may "
-                     "help"));
+    const std::string root = folder_.root().string();
+    throw Error(text(line, "; a lower train.learning_rate, train.clip_norm=1 or train.rollbacks=3 ",
+                     "may help, in another run.dir",
+                     state_.epoch == 0 ? ""
+                                       : text(", where train.start=", root, " begins with the ",
+                                              "weights of epoch ", state_.epoch)));
   }
 
   // The last epoch's state again, and half the learning rate; kept at once, so that a run killed

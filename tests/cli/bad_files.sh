@@ -66,7 +66,7 @@ refuses 'finished run .*never overwritten; choose another run.dir' \
   train "${tiny[@]}" train.epochs=1 run.dir=run
 refuses 'other files' train "${tiny[@]}" run.dir="$golden"
 refuses "'$model' is a file" train "${tiny[@]}" run.dir="$model"
-refuses 'started with /train/batch = 128, now it is 64' \
+refuses 'started with train.batch = 128, now it is 64' \
   train "${tiny[@]}" train.epochs=2 train.batch=64 run.dir=run --resume auto
 refuses '--resume must be auto or never' train "${tiny[@]}" run.dir=other --resume always
 must test ! -e other
