@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -270,6 +271,8 @@ void study_command(const StudyOptions& options, const Globals& globals) {
   if (in_turn)
     for (size_t i = 0; i < jobs.size(); ++i) {
       jobs[i].run();
+      if (progress_style(globals) != ProgressStyle::off)
+        std::cerr << jobs[i].name << ": done, " << i + 1 << " of " << jobs.size() << " runs\n";
       ended(i + 1);
     }
   else {

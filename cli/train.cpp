@@ -135,6 +135,16 @@ void print_settings(const Globals& globals) {
   print(globals, document, train::describe_config());
 }
 
+// As a POSIX shell reads it back.
+std::string shell_word(const std::string& text) {
+  const std::string kPlain =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-+=@%,:";
+  if (text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
+}
+
 // An accuracy, null where there is none.
 ordered_json fraction(double value) {
   return value < 0 ? ordered_json(nullptr) : ordered_json(value);
@@ -157,7 +167,7 @@ void train_command(const TrainOptions& options, const Globals& globals) {
                                           "begin again")
                             : text("stopped after epoch ", outcome.epochs, " of ",
                                    config.train.epochs, ", whose checkpoint is kept; continue"),
-        " with: moat train run.dir=", outcome.folder.string(), " --resume auto"));
+        " with: moat train ", shell_word("run.dir=" + outcome.folder.string()), " --resume auto"));
   print(globals,
         {{"run", outcome.folder.string()},
          {"epochs", outcome.epochs},

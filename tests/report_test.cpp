@@ -262,6 +262,24 @@ TEST_CASE("report: several protocols of a run are rows of their own") {
   CHECK(table.rows()[0][3] == "pgd-20@1");
 }
 
+TEST_CASE("report: rows of other checkpoints and images say so") {
+  const TemporaryFolder folder;
+  auto other = report_document();
+  other["protocol"]["name"] = "pgd-20@1";
+  other["model"]["file"] = "runs/x/checkpoints/last.safetensors";
+  other["data"]["split"] = "train";
+  tests::write_run(folder.path());
+  tests::write_evaluation_folder(folder.path() / "eval" / "pgd-20@1", other);
+  const Table table = headline_table({read_run(folder.path())});
+  REQUIRE(table.rows().size() == 2);
+  CHECK(table.columns()[4].title == "checkpoint");
+  CHECK(table.rows()[0][4] == "last");
+  CHECK(table.rows()[1][4] == "best");
+  CHECK(table.columns()[5].title == "images");
+  CHECK(table.rows()[0][5] == "5 train");
+  CHECK(table.rows()[1][5] == "5 test");
+}
+
 TEST_CASE("report: curves of the checks, and accuracy after each attack") {
   const TemporaryFolder folder;
   auto report = report_document();

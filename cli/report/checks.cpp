@@ -1,6 +1,7 @@
 #include "cli/report/checks.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <sstream>
 
@@ -68,13 +69,24 @@ Check gate_check(const Evaluation& e, double open, double blocked) {
                   "gate's gradient blocked."};
 }
 
+// "0.00534 (at most 0.05)"; "–" of a check that was skipped. A value may be text.
+std::string found(const JsonView& check) {
+  if (parse_verdict(check.at("status")) == Verdict::skip) return "–";
+  const std::string value = check.str_or("value", "");
+  double number = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
+  if (error != std::errc{} || end != value.data() + value.size()) return value;
+  const auto limit = check.find("threshold");
+  return limit ? text(brief(number), " (at most ", brief(limit->number()), ")") : brief(number);
+}
+
 // Those of the evaluation itself.
 std::vector<Check> own_checks(const JsonView& report) {
   std::vector<Check> out;
   if (const auto own = report.find("checks"))
     for (const JsonView& c : own->items())
-      out.push_back({parse_verdict(c.at("status")), c.at("id").str(), c.str_or("value", ""),
-                     c.str_or("explain", "")});
+      out.push_back(
+          {parse_verdict(c.at("status")), c.at("id").str(), found(c), c.str_or("explain", "")});
   return out;
 }
 

@@ -23,6 +23,19 @@ bool is_routed(const std::vector<Run>& runs) {
   return false;
 }
 
+// "359 test".
+std::string images_of(const Evaluation& e) {
+  const JsonView data = JsonView(e.report, e.folder / "report.json").at("data");
+  return text(e.n, " ", data.str_or("split", ""));
+}
+
+// "last", the checkpoint's name; "–" where the file does not say it.
+std::string checkpoint_of(const Evaluation& e) {
+  const auto model = JsonView(e.report, e.folder / "report.json").find("model");
+  const std::filesystem::path file = model ? model->str_or("file", "") : "";
+  return file.empty() ? kNone : file.stem().string();
+}
+
 // How many different answers the evaluations give.
 template <class Question>
 size_t count_different(const std::vector<Run>& runs, Question question) {
@@ -40,10 +53,13 @@ Json number(const std::optional<double>& value) { return value ? Json(*value) : 
 Table headline_table(const std::vector<Run>& runs) {
   const bool protocols = count_different(runs, [](const Evaluation&e) { return e.protocol; }) > 1,
              balls = count_different(runs, [](const Evaluation&e) { return e.ball(); }) > 1,
-             routed = is_routed(runs);
+             checkpoints = count_different(runs, checkpoint_of) > 1,
+             images = count_different(runs, images_of) > 1, routed = is_routed(runs);
   std::vector<Column> columns{{"run"}, {"method"}, {"model"}};
   if (protocols) columns.push_back({"protocol"});
   if (balls) columns.push_back({"within"});
+  if (checkpoints) columns.push_back({"checkpoint"});
+  if (images) columns.push_back({"images", Align::right});
   for (const char* title : {"SA %", "RA %", "95 % interval"})
     columns.push_back({title, Align::right});
   if (routed) {
@@ -63,6 +79,8 @@ Table headline_table(const std::vector<Run>& runs) {
         run.model};
     if (protocols) cells.push_back(e ? e->protocol : kNone);
     if (balls) cells.push_back(e ? e->ball() : kNone);
+    if (checkpoints) cells.push_back(e ? checkpoint_of(*e) : kNone);
+    if (images) cells.push_back(e ? images_of(*e) : kNone);
     cells.push_back(e ? percent(e->clean, e->n) : kNone);
     cells.push_back(e ? percent(e->robust, e->n) : kNone);
     cells.push_back(e ? percent(e->robust_interval.low, e->n) + " … " +
@@ -124,6 +142,7 @@ Json headline_json(const std::vector<Run>& runs) {
          {"protocol", e ? Json(e->protocol) : Json(nullptr)},
          {"norm", e ? Json(e->norm) : Json(nullptr)},
          {"eps", e ? number(e->eps) : Json(nullptr)},
+         {"checkpoint", e ? Json(checkpoint_of(*e)) : Json(nullptr)},
          {"n", e ? Json(e->n) : Json(nullptr)},
          {"sa", e ? Json(e->clean) : Json(nullptr)},
          {"sa_ci", e ? interval(e->clean_interval) : Json(nullptr)},

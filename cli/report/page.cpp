@@ -222,7 +222,7 @@ std::string proven(const Certificate& c) {
 std::string side_by_side(const std::vector<Run>& runs) {
   const std::vector<SameRuns> groups = same_runs(runs);
   std::string out = heading(3, "Side by side, mean ± standard deviation over seeds") +
-                    "<div class=\"wrap\">" + html_table(side_by_side_table(groups)) + "</div>\n";
+                    html_table(side_by_side_table(groups));
   for (const std::string& note : side_by_side_notes(groups)) out += paragraph(note, "note");
   if (const auto between = differences_between(groups); !between.empty())
     out += heading(3, "Image by image, beside the first configuration") +

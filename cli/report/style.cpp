@@ -22,7 +22,7 @@ const char* const kStyle = R"css(
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body {
-  margin: 0 auto; padding: 48px 28px 96px; max-width: 1136px;
+  margin: 0 auto; padding: 48px 28px 96px; max-width: 1336px;
   background: var(--page); color: var(--ink);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "Noto Sans", Arial, sans-serif;
 }
@@ -48,7 +48,8 @@ th { font-size: 12px; font-weight: 600; color: var(--muted); border-bottom: 1px 
 td { border-bottom: 1px solid var(--rule); }
 td:first-child { font-weight: 600; }
 .num { text-align: right; }
-.wrap td:last-child { white-space: normal; min-width: 32ch; }
+.wrap td:not(.num) { white-space: normal; }
+.wrap td:last-child { min-width: 32ch; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 30px 44px; align-items: start; margin: 6px 0 8px; }
 .note + .charts { margin-top: 28px; }
 .chart { display: block; width: 100%; height: auto; overflow: visible; font-size: 11px; }
@@ -87,6 +88,9 @@ details > .facts { margin-top: 6px; }
   body { max-width: none; padding: 0; font-size: 11pt; }
   section.run { break-before: page; }
   nav { display: none; }
+  .scroll { overflow: visible; }
+  table { font-size: 8pt; }
+  th, td { padding-left: 8px; white-space: normal; }
   figure, .chart { break-inside: avoid; }
 }
 )css";

@@ -104,13 +104,14 @@ class Reader {
   }
 
   std::string read_header() {
+    expect(size_ > 0, "the file is empty");
     expect(size_ >= 8, "must begin with 8 bytes of header length, the file has ", size_);
     uint64_t length;
     read_bytes(&length, 8);
     expect(length <= kMaxHeader, "must begin with the length of its header, at most ", kMaxHeader,
            ", got ", length, ": another kind of file, or a broken one");
-    expect(length <= size_ - 8, "header length must fit the file of ", size_, " bytes, got ",
-           length);
+    expect(length <= size_ - 8, "the file is cut off: its header alone has ", length,
+           " bytes, the file ", size_);
     data_size_ = size_ - 8 - length;
     std::string header(length, '\0');
     if (length > 0) read_bytes(header.data(), length);
@@ -143,8 +144,9 @@ class Reader {
            who, "data_offsets must be two integers that are not negative, got ", shown(offsets));
     e.begin = offsets[0].get<uint64_t>();
     e.end = offsets[1].get<uint64_t>();
-    expect(e.begin <= e.end && e.end <= data_size_, who, "data_offsets must rise and lie in the ",
-           data_size_, " bytes of data, got ", shown(offsets));
+    expect(e.begin <= e.end, who, "data_offsets must rise, got ", shown(offsets));
+    expect(e.end <= data_size_, "the file is cut off, or its header is wrong: ", who,
+           "ends at byte ", e.end, " of the data, which has ", data_size_);
     const uint64_t bytes = static_cast<uint64_t>(e.shape.count()) * e.element_size;
     expect(e.end - e.begin == bytes, who, "data_offsets must span ", bytes, " bytes (",
            shown(value["dtype"]), " ", e.shape.str(), "), got ", shown(offsets));

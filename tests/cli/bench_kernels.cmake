@@ -1,5 +1,6 @@
 # The document that `moat bench kernels` prints, and that of `moat bench train` when cases fail: cmake -D MOAT=<program> -D SCRATCH=<folder> -P …
 cmake_minimum_required(VERSION 3.25)
+file(REMOVE_RECURSE "${SCRATCH}")
 file(MAKE_DIRECTORY "${SCRATCH}")
 execute_process(
   COMMAND ${MOAT} bench kernels --only "routing_index moe-layer .* float32|grouped_gemm_in vit-s-32 zipf bfloat16" --seconds 0.01 --json

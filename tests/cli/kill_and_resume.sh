@@ -60,10 +60,10 @@ kill_after() {
   return 0
 }
 
-train early train.steps=50 >"$scratch/early.log" 2>&1 &
+train "ear ly" train.steps=50 >"$scratch/early.log" 2>&1 &
 interrupted early.log $!
-grep -q 'stopped in the first epoch, of which nothing is kept; begin again with' "$scratch/early.log" ||
-  fail "of a first epoch it said: $(<"$scratch/early.log")"
+grep -Fq "stopped in the first epoch, of which nothing is kept; begin again with: moat train 'run.dir=$scratch/ear ly' --resume auto" \
+  "$scratch/early.log" || fail "of a first epoch it said: $(<"$scratch/early.log")"
 
 (train whole) >/dev/null
 kill_after 1 0.03
