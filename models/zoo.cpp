@@ -69,6 +69,15 @@ ClassifierSettings vit(const std::string& name, int width, int heads, int patch,
   return s;
 }
 
+// A dense twin of about the cost of a mixture: two experts a token in every other block are half an
+// MLP a block more, as a third more blocks are.
+ClassifierSettings deep(ClassifierSettings s) {
+  const size_t at = s.name.find("-patch");
+  s.name.insert(at == std::string::npos ? s.name.size() : at, "-deep");
+  s.blocks.at(0) += (s.blocks.at(0) + 1) / 3;
+  return s;
+}
+
 // V-MoE: eight experts, two for a token, in every other block from the second.
 ClassifierSettings token_moe(ClassifierSettings s) {
   s.name = "v-moe" + s.name.substr(std::string("vit").size());
@@ -175,7 +184,8 @@ std::vector<ZooRow> make_zoo() {
       {on_digits(networks(resnet14), "digits-networks-resnet"),
        "4 such nets, chosen by a fixed random linear map (RT-ER)"},
       {digits_vit, "small vision transformer for the digits"},
-      {digits_token_moe, "the same with mixtures of 4 experts in every other block"},
+      {deep(digits_vit), "the same with a block more: about the cost of the mixture below"},
+      {digits_token_moe, "the transformer with mixtures of 4 experts in every other block"},
       {resnet14, "narrow CIFAR ResNet-14, for two CPU cores"},
       {moe_resnet14, "its mixture of experts: 2 experts of half width, ResNet-8 router"},
       {resnet20, "CIFAR ResNet-20 with option-A shortcuts (He et al. 2016)"},
@@ -220,10 +230,14 @@ std::vector<ZooRow> make_zoo() {
       {vit("tiny", 192, 3, 8, 64), "ViT-Ti with patches of 8 for images of 64 x 64"},
       {vit("small", 384, 6, 8, 64), "ViT-S with patches of 8 for images of 64 x 64"},
       {vit("base", 768, 12, 4, 32), "ViT-B with patches of 4 for images of 32 x 32"},
+      {deep(vit("small", 384, 6, 4, 32)), "ViT-S of 16 blocks, as dear as V-MoE-S"},
+      {deep(vit("small", 384, 6, 8, 64)), "ViT-S of 16 blocks, as dear as V-MoE-S"},
       {vit_small_224, "ViT-S/16 for images of 224 x 224"},
       {networks(vit_small_224), "4 ViT-S/16, chosen by a fixed random linear map (RT-ER)"},
+      {deep(vit_small_224), "ViT-S/16 of 16 blocks, as dear as V-MoE-S/16"},
       {vit_base_224, "ViT-B/16 for images of 224 x 224"},
       {vit_base_32_224, "ViT-B/32 for images of 224 x 224"},
+      {deep(vit_base_32_224), "ViT-B/32 of 16 blocks, as dear as V-MoE-B/32"},
       {token_moe(vit("tiny", 192, 3, 4, 32)), "V-MoE-Ti: 8 experts, 2 a token, every other block"},
       {token_moe(vit("small", 384, 6, 4, 32)), "V-MoE-S for images of 32 x 32"},
       {token_moe(vit("small", 384, 6, 8, 64)), "V-MoE-S for images of 64 x 64"},

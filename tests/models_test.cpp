@@ -110,6 +110,19 @@ TEST_CASE("zoo: multiply-accumulates of an image", "[models]") {
   CHECK(0.317 == giga(consistent.all_experts));
 }
 
+TEST_CASE("zoo: a deep transformer costs what the mixture does", "[models]") {
+  for (const auto& [deep, mixture, share] :
+       {std::tuple{"digits-vit-deep", "digits-v-moe", 0.05},
+        {"vit-small-deep-patch4-32", "v-moe-small-patch4-32", 0.03},
+        {"vit-small-deep-patch8-64", "v-moe-small-patch8-64", 0.03}}) {
+    INFO(deep);
+    const auto cost = [](const char* name) {
+      return double(Classifier(row(name), 0).cost().executed());
+    };
+    CHECK(cost(deep) == Approx(cost(mixture)).epsilon(share));
+  }
+}
+
 TEST_CASE("batch size: an image's logits and route are the same bits", "[models][batch-size]") {
   check_batch_sizes(row("digits-resnet"), 256, {1, 7});
   ClassifierSettings digits = row("digits-moe-resnet");

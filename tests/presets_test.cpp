@@ -158,6 +158,7 @@ TEST_CASE("there is a preset for each row of the papers", "[presets]") {
         exists(std::string(data) + method + form);
   for (const char* size : {"s16", "b32"}) {
     exists(std::string("imagenet-vit-") + size + "-at");
+    exists(std::string("imagenet-vit-deep-") + size + "-at");
     exists(std::string("imagenet-v-moe-") + size + "-at");
     exists(std::string("imagenet-v-moe-") + size + "-at-auxiliary");
   }

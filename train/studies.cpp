@@ -71,6 +71,29 @@ Study methods() {
           Parts::not_measured};
 }
 
+// Is a mixture of tokens' experts more robust than what costs as much (Puigcerver et al. 2022)? The
+// deeper transformer costs what the mixture does.
+Study v_moe() {
+  const std::vector<std::string> natural{"train.method=natural"};
+  return {
+      "v-moe",
+      "V-MoE beside a transformer and a deeper one of its cost, on the digits",
+      {{"vit natural", "transformer without an attack", "digits-vit-at", natural, ""},
+       {"vit-deep natural", "of the mixture's cost, without an attack", "digits-vit-deep-at",
+        natural, ""},
+       {"v-moe natural", "mixture without an attack", "digits-v-moe-at", natural, ""},
+       {"vit", "transformer, adversarial training", "digits-vit-at", {}, ""},
+       {"vit-deep", "of the mixture's cost, adversarial training", "digits-vit-deep-at", {}, ""},
+       {"v-moe", "mixture, adversarial training", "digits-v-moe-at", {}, ""},
+       {"v-moe auxiliary",
+        "the same, the gates' losses in the attack",
+        "digits-v-moe-at-auxiliary",
+        {},
+        ""}},
+      {"pgd-50@1", "moe-aa@1"},
+      Parts::not_measured};
+}
+
 // AdvMoE's main comparison (Zhang et al. 2023, section 5.1) on CIFAR-10, by the presets of one
 // size.
 Study cifar10(const std::string& name, const std::string& about, const std::string& prefix,
@@ -94,6 +117,7 @@ const std::vector<Study>& studies() {
       methods(),
       gates(),
       pilot(),
+      v_moe(),
       cifar10("cifar10", "ResNet-18 and its mixture on CIFAR-10, as in the papers", "cifar10", ""),
       cifar10("cifar10-short", "the same, each in minutes of a GPU", "cifar10", "-short"),
       cifar10("cifar10-narrow", "ResNet-14 and its mixture on 10,000 images, on a CPU",

@@ -4,13 +4,17 @@ namespace moat::train {
 
 namespace {
 
-// A transformer and the mixture of about its cost per image.
+// A transformer, its mixture, and a deeper transformer of the mixture's cost per image.
 struct Transformer {
-  std::string name, title, row;  // the zoo has vit-<row> and v-moe-<row>
+  std::string name, title, size, images;  // "vit-<size>-<images>" and so on in the zoo
 };
 
 struct Method {
   std::string net, title, method, about;
+  std::string net_of(const Transformer& t) const {
+    return net == "vit-deep" ? "vit-" + t.size + "-deep-" + t.images
+                             : net + "-" + t.size + "-" + t.images;
+  }
   std::vector<std::string> settings;
 };
 
@@ -41,11 +45,12 @@ const std::vector<std::string> kShared = {
     "train.clip_norm=1",
 };
 
-const std::vector<Transformer> kTransformers = {{"s16", "S/16", "small-patch16-224"},
-                                                {"b32", "B/32", "base-patch32-224"}};
+const std::vector<Transformer> kTransformers = {{"s16", "S/16", "small", "patch16-224"},
+                                                {"b32", "B/32", "base", "patch32-224"}};
 
 const std::vector<Method> kMethods = {
     {"vit", "ViT-", "at", ", adversarial training (PGD-40, eps 1/255)", {}},
+    {"vit-deep", "ViT of V-MoE's cost, ", "at", ", adversarial training", {}},
     {"v-moe", "V-MoE-", "at", ", adversarial training", {}},
     {"v-moe",
      "V-MoE-",
@@ -63,17 +68,16 @@ std::vector<Recipe> v_moe_recipes() {
   std::vector<Recipe> all;
   for (const Transformer& size : kTransformers)
     for (const Method& method : kMethods)
-      add_with_short(all,
-                     {data.family,
-                      {joined({data.name, method.net, size.name, method.method}),
-                       method.title + size.title + method.about +
-                           "; from scratch, not comparable: the study starts from JFT"},
-                      "",
-                      together({data.settings,
-                                kShared,
-                                {"model.name=" + method.net + "-" + size.row},
-                                method.settings})},
-                     length);
+      add_with_short(
+          all,
+          {data.family,
+           {joined({data.name, method.net, size.name, method.method}),
+            method.title + size.title + method.about +
+                "; from scratch, not comparable: the study starts from JFT"},
+           "",
+           together(
+               {data.settings, kShared, {"model.name=" + method.net_of(size)}, method.settings})},
+          length);
   return all;
 }
 
