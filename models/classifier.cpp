@@ -135,6 +135,14 @@ Prediction Classifier::forward(const Tensor& images, Mode mode, GateGradient gra
   return out;
 }
 
+Prediction Classifier::forward_choosing(const Tensor& images, const ChooseTokens& choose) const {
+  require(has_token_gates() && !router_,
+          "only a net that routes tokens has choices of tokens to replace");
+  Prediction out;
+  out.logits = as_f32(net_->forward(normalized(images), {.gates = &out.tokens, .choose = &choose}));
+  return out;
+}
+
 Tensor Classifier::scores(const Tensor& images, Mode mode) const {
   require(router_.has_value(), "only a mixture with a router of images has scores of its own");
   return router_->scores(normalized(images), mode_of(Part::router, mode));

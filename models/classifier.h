@@ -38,6 +38,9 @@ class Classifier : public engine::Module {
   // `noise` for the token gates of a net that has them, in training.
   Prediction forward(const engine::Tensor& images, engine::Mode mode,
                      GateGradient gate = GateGradient::open, const GateSeed* noise = nullptr) const;
+  // In evaluation, `choose` choosing the experts of each token in the place of a net's own gates.
+  // Throws for a model that does not route tokens.
+  Prediction forward_choosing(const engine::Tensor& images, const ChooseTokens& choose) const;
   // What the router alone says to images, [n, experts]. Throws without one.
   engine::Tensor scores(const engine::Tensor& images, engine::Mode mode) const;
   // As forward() along a given route, int32 [n] below routes(): one expert per image, or one of

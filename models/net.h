@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -124,8 +125,27 @@ enum class GateLosses { of_groups, of_images };
 struct TokenGates {
   // Their weighted losses, summed over layers: one number, or [n] of images; undefined without any.
   engine::Tensor auxiliary;
-  engine::Tensors experts;  // per layer int32 [n, tokens, active]; -1: dropped
+  // Per layer, int32 [n, tokens, active]: the choices, best first, and those that found room; -1:
+  // dropped.
+  engine::Tensors chosen, experts;
+  // Per layer [n, tokens]: by how much the last chosen expert's logit exceeds the next one's; +inf
+  // where there is no other.
+  engine::Tensors margins;
 };
+
+// What a layer's gate says to each token, as somebody sees it who chooses in its place.
+struct TokenRanks {
+  int layer = 0;           // of the mixtures, from 0
+  engine::Tensor experts;  // int32 [n, tokens, experts]: all of them, best first
+  engine::Tensor weights;  // [n, tokens, experts]: theirs, which add up to 1
+  engine::Tensor room;     // [n, tokens, active]: 1 for each of the first that found room, 0
+};
+
+// The experts that compute for each token, and their weights, each [n, tokens, active].
+struct TokenChoices {
+  engine::Tensor experts, weights;
+};
+using ChooseTokens = std::function<TokenChoices(const TokenRanks&)>;
 
 // What a forward pass is told besides its images.
 struct Pass {
@@ -133,8 +153,9 @@ struct Pass {
   const engine::Route* route = nullptr;  // of a batch sorted by expert; of a net with experts
   // Of nets with token gates alone:
   GateGradient gate = GateGradient::open;
-  const GateSeed* noise = nullptr;  // none without it
-  TokenGates* gates = nullptr;      // filled where given
+  const GateSeed* noise = nullptr;       // none without it
+  TokenGates* gates = nullptr;           // filled where given, by what the gates themselves say
+  const ChooseTokens* choose = nullptr;  // in the gates' place; capacity does not limit it
   GateLosses losses = GateLosses::of_groups;
 };
 

@@ -151,32 +151,54 @@ Tensor TokenMoe::auxiliary(const Tensor& logits, const Gate& gate, int64_t token
   return total;
 }
 
+TokenRanks TokenMoe::ranks(const Tensor& logits, const Tensor& room, const GateOptions& options,
+                           int64_t tokens) const {
+  const Gate all = topk_gate(logits, settings_.experts, engine::GateForm::softmax_topk, options);
+  const int64_t images = logits.dim(0) / tokens;
+  const auto own = std::find(settings_.blocks.begin(), settings_.blocks.end(), layer_);
+  const Shape each = {images, tokens, settings_.experts},
+              first = {images, tokens, settings_.active};
+  return {.layer = to_int(own - settings_.blocks.begin()),
+          .experts = all.experts.reshaped(each),
+          .weights = reshape(all.weights, each),
+          .room = room.defined()
+                      ? room.reshaped(first)
+                      : Tensor::full(first, 1, all.weights.dtype(), all.weights.device())};
+}
+
 Tensor TokenMoe::forward(const Tensor& x, const Pass& pass) const {
   const int64_t images = x.dim(0), tokens = x.dim(1);
   const Tensor rows = reshape(x, {images * tokens, x.dim(2)});
   const Tensor seen = pass.gate == GateGradient::open ? rows : rows.detached();
   const Tensor plain = seen.dtype() == Dtype::bf16 ? cast(seen, Dtype::f32) : seen;
   const Tensor logits = linear(plain, router_, {});
-  const Gate gate = topk_gate(logits, settings_.active, engine::GateForm::softmax_topk,
-                              gate_options(pass, tokens));
-  Tensor weights = gate.weights, room;
+  const GateOptions options = gate_options(pass, tokens);
+  const Gate gate = topk_gate(logits, settings_.active, engine::GateForm::softmax_topk, options);
+  Tensor experts = gate.experts, weights = gate.weights, room;
   const int64_t group = settings_.group > 0 ? settings_.group : images;
   if (settings_.capacity > 0 && capacity_of(settings_, group * tokens) < group * tokens) {
     room = kept(gate, images, tokens);
     weights = mul(weights, room);
   }
-  const Routing routing = route_tokens(gate.experts, settings_.experts);
+  if (pass.choose) {
+    const TokenChoices choices = (*pass.choose)(ranks(logits, room, options, tokens));
+    experts = reshape(choices.experts, experts.shape());
+    weights = reshape(choices.weights, weights.shape());
+  }
+  const Routing routing = route_tokens(experts, settings_.experts);
   const Tensor hidden =
       expert_activation(grouped_gemm(rows, fc1_, bias1_, routing, Rows::gathered), activation_);
   const Tensor y =
       combine_rows(grouped_gemm(hidden, fc2_, bias2_, routing, Rows::sorted), weights, routing);
   if (pass.gates) {
-    Tensor experts = gate.experts;
+    Tensor placed = gate.experts;
     if (room.defined()) {  // (e + 1) · room - 1
-      const Tensor next = affine(experts.to(room.dtype()), 1, 1);
-      experts = affine(mul(next, room), 1, -1).to(Dtype::i32);
+      const Tensor next = affine(placed.to(room.dtype()), 1, 1);
+      placed = affine(mul(next, room), 1, -1).to(Dtype::i32);
     }
-    pass.gates->experts.push_back(experts.reshaped({images, tokens, settings_.active}));
+    pass.gates->chosen.push_back(gate.experts.reshaped({images, tokens, settings_.active}));
+    pass.gates->experts.push_back(placed.reshaped({images, tokens, settings_.active}));
+    pass.gates->margins.push_back(gate.margin.reshaped({images, tokens}));
     const Tensor term = auxiliary(logits, gate, tokens, pass.losses);
     Tensor& total = pass.gates->auxiliary;
     if (term.defined()) total = total.defined() ? add(total, term) : term;

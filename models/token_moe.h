@@ -20,6 +20,8 @@ class TokenMoe : public engine::Module {
  private:
   engine::GateOptions gate_options(const Pass& pass, int64_t tokens) const;
   engine::Tensor kept(const engine::Gate& gate, int64_t images, int64_t tokens) const;
+  TokenRanks ranks(const engine::Tensor& logits, const engine::Tensor& room,
+                   const engine::GateOptions& options, int64_t tokens) const;
   // The weighted losses of each run of `size` rows, as tensors of rank 0; empty without any.
   engine::Tensors losses(const engine::Tensor& logits, const engine::Gate& gate,
                          int64_t size) const;
