@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "train/analysis/routes.h"
+#include "train/analysis/tokens.h"
 #include "train/statistics.h"
 
 namespace moat::train {
@@ -38,6 +39,17 @@ ordered_json shares(const std::vector<int64_t>& counts, int64_t images) {
   return out;
 }
 
+ordered_json to_json(const TokenMoves& t) {
+  return {{"overlap_before_capacity", t.overlap},
+          {"first_moved", t.first},
+          {"first_moved_of_class_tokens", t.first_of_class},
+          {"margin", std::isfinite(t.margin) ? ordered_json(t.margin) : ordered_json(nullptr)}};
+}
+
+ordered_json to_json(const Correct& c, int64_t images) {
+  return {{"clean", fraction(c.clean, images)}, {"attacked", fraction(c.attacked, images)}};
+}
+
 }  // namespace
 
 ordered_json to_json(const RouteAnalysis& a) {
@@ -52,6 +64,7 @@ ordered_json to_json(const RouteAnalysis& a) {
                        {"flipped", g.flipped},
                        {"overlap", g.overlap}});
       if (!g.moved.empty()) gates.back()["moved"] = g.moved;
+      if (g.tokens) gates.back()["tokens"] = to_json(*g.tokens);
     }
     conditions.push_back(
         {{"condition", c.name}, {"accuracy", fraction(c.correct, a.images)}, {"gates", gates}});
@@ -69,6 +82,20 @@ ordered_json to_json(const ExpertTests& t, int64_t images) {
           {"random", fraction(t.random, images)},
           {"jump", t.jump},
           {"weighted_jump", t.weighted_jump}};
+}
+
+ordered_json to_json(const TokenTests& t, int64_t images) {
+  ordered_json layers = ordered_json::array();
+  for (const LayerTests& l : t.layers) {
+    layers.push_back({{"name", l.name},
+                      {"dropped", to_json(l.dropped, images)},
+                      {"next", to_json(l.next, images)},
+                      {"random", to_json(l.random, images)},
+                      {"replayed_choices", to_json(l.choices, images)},
+                      {"replayed_routes", to_json(l.routes, images)},
+                      {"jump", or_null(l.jump)}});
+  }
+  return {{"as_it_is", to_json(t.as_it_is, images)}, {"layers", layers}};
 }
 
 ordered_json to_json(const JacobianNorms& n) {

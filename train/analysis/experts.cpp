@@ -93,7 +93,8 @@ ExpertTests test_experts(const models::Classifier& model, const data::ImageSet& 
 
 JacobianNorms jacobian_norms(const models::Classifier& model, const data::ImageSet& all,
                              const AnalysisSettings& on) {
-  require_routes(model);
+  require(model.is_routed() || model.has_token_gates(),
+          "a frozen route needs a gate: the model must route images or tokens");
   const data::ImageSet set = data::first_rows(all, on.jacobian);
   JacobianNorms out{.images = set.size(), .frozen = {}};
   if (!model.has_soft_gate()) out.frozen = 0;
@@ -119,7 +120,11 @@ JacobianNorms jacobian_norms(const models::Classifier& model, const data::ImageS
     };
     add(free, [&](const Tensor& x) { return model.forward(x, Mode::eval).logits; });
     if (out.frozen)
-      add(frozen, [&](const Tensor& x) { return model.forward_along(x, routes, Mode::eval); });
+      add(frozen, [&](const Tensor& x) {
+        return model.is_routed()
+                   ? model.forward_along(x, routes, Mode::eval)
+                   : model.forward(x, Mode::eval, models::GateGradient::blocked).logits;
+      });
     for (size_t i = 0; i < n; ++i) {
       out.free += std::sqrt(free[i]) / static_cast<double>(set.size());
       if (out.frozen) *out.frozen += std::sqrt(frozen[i]) / static_cast<double>(set.size());

@@ -35,18 +35,34 @@ struct Choices {
   }
 };
 
+// And what there is besides of tokens, so many of each image.
+struct SeenGate {
+  Choices placed;
+  size_t tokens = 0;            // 0: of a router
+  Choices chosen;               // whether or not they found room
+  std::vector<double> margins;  // [units]
+};
+
 struct Seen {
   std::vector<int32_t> predicted;
-  std::vector<Choices> gates;
+  std::vector<SeenGate> gates;
 };
 
 Seen look(const models::Classifier& model, const Tensor& images) {
   const NoTapeScope not_recorded;
   const models::Prediction p = model.forward(images, Mode::eval);
   Seen seen{argmax(p.logits, 1).to_vector<int32_t>(), {}};
-  if (p.experts.defined()) seen.gates.push_back({p.experts.to_vector<int32_t>(), 1});
-  for (const Tensor& layer : p.tokens.experts)
-    seen.gates.push_back({layer.to_vector<int32_t>(), static_cast<size_t>(layer.dim(2))});
+  if (p.experts.defined())
+    seen.gates.push_back(
+        {.placed = {p.experts.to_vector<int32_t>(), 1}, .chosen = {}, .margins = {}});
+  for (size_t l = 0; l < p.tokens.experts.size(); ++l) {
+    const Tensor& placed = p.tokens.experts[l];
+    const auto active = static_cast<size_t>(placed.dim(2));
+    seen.gates.push_back({.placed = {placed.to_vector<int32_t>(), active},
+                          .tokens = static_cast<size_t>(placed.dim(1)),
+                          .chosen = {p.tokens.chosen[l].to_vector<int32_t>(), active},
+                          .margins = p.tokens.margins[l].to(Dtype::f64).to_vector<double>()});
+  }
   return seen;
 }
 
@@ -61,23 +77,45 @@ struct Tally {
   GateUse use;
   int64_t units = 0, flips = 0;
   double overlaps = 0;
+  // Of tokens:
+  int64_t images = 0, firsts = 0, class_firsts = 0;
+  double wished_overlaps = 0, margins = 0;
 
-  void add(const Choices& clean, const Choices& now, bool is_router) {
+  void add(const SeenGate& clean_gate, const SeenGate& gate) {
+    const Choices &clean = clean_gate.placed, &now = gate.placed;
     for (int32_t e : now.experts) e < 0 ? ++use.dropped : ++use.use[static_cast<size_t>(e)];
     for (size_t u = 0; u < now.units(); ++u) {
       const std::set<int32_t> before = clean.set_of(u), after = now.set_of(u);
       flips += before != after;
       overlaps += overlap(before, after);
-      if (is_router)
+      if (gate.tokens == 0)
         ++use.moved[static_cast<size_t>(clean.experts[u])][static_cast<size_t>(now.experts[u])];
     }
     units += static_cast<int64_t>(now.units());
+    if (gate.tokens > 0) add_tokens(clean_gate, gate);
+  }
+  void add_tokens(const SeenGate& clean, const SeenGate& now) {
+    const size_t active = now.chosen.active;
+    for (size_t u = 0; u < now.chosen.units(); ++u) {
+      const bool is_class = u % now.tokens == 0,
+                 moved = clean.chosen.experts[u * active] != now.chosen.experts[u * active];
+      firsts += moved;
+      class_firsts += moved && is_class;
+      images += is_class;
+      wished_overlaps += overlap(clean.chosen.set_of(u), now.chosen.set_of(u));
+      margins += now.margins[u];
+    }
   }
   GateUse result() const {
     GateUse out = use;
     out.entropy = normalized_entropy(use.use);
     out.flipped = fraction(flips, units);
     out.overlap = units ? overlaps / static_cast<double>(units) : 1;
+    if (images > 0)
+      out.tokens = TokenMoves{.overlap = wished_overlaps / static_cast<double>(units),
+                              .first = fraction(firsts, units),
+                              .first_of_class = fraction(class_firsts, images),
+                              .margin = margins / static_cast<double>(units)};
     return out;
   }
 };
@@ -161,8 +199,7 @@ RouteAnalysis analyse_routes(const models::Classifier& model, const data::ImageS
       if (tallies[c].empty()) tallies[c] = tallies_for(model, now);
       for (size_t i = 0; i < labels.size(); ++i)
         out.conditions[c].correct += now.predicted[i] == labels[i];
-      for (size_t g = 0; g < now.gates.size(); ++g)
-        tallies[c][g].add(clean.gates[g], now.gates[g], model.is_routed());
+      for (size_t g = 0; g < now.gates.size(); ++g) tallies[c][g].add(clean.gates[g], now.gates[g]);
     }
     if (model.is_routed()) add_gaps(model, v, on.threat.norm, out.margins);
   });

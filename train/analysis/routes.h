@@ -22,6 +22,17 @@ struct AnalysisSettings {
   uint64_t seed = 0;
 };
 
+// What there is besides of a gate of tokens.
+struct TokenMoves {
+  // Mean intersection over union with the clean set of the experts chosen, whether or not they
+  // found room.
+  double overlap = 1;
+  // Share of tokens whose first choice is another one than clean; of class tokens, which are all
+  // that logits depend on behind a net's last block.
+  double first = 0, first_of_class = 0;
+  double margin = 0;  // of the last choice's logit over the next one's, mean; +inf without a next
+};
+
 // Where one gate sends images, or their tokens.
 struct GateUse {
   std::string name;          // "router", or "gate 1" of a net with token gates
@@ -33,6 +44,7 @@ struct GateUse {
   double overlap = 1;        // mean intersection over union with the clean set
   std::vector<std::vector<int64_t>>
       moved;  // [experts clean][experts now] images; of a router alone
+  std::optional<TokenMoves> tokens;
 };
 
 // The images as they are, or what something made of them.
@@ -75,7 +87,8 @@ ExpertTests test_experts(const models::Classifier& model, const data::ImageSet& 
                          const AnalysisSettings& settings);
 
 // Frobenius norm of the logits' Jacobian by pixels, mean over images: with the router's gradient
-// through the gate, and along the frozen route.
+// through the gate, and along the frozen route; of a net that routes tokens along their choices
+// and weights. Throws for a model without gates.
 struct JacobianNorms {
   int64_t images = 0;
   double free = 0;
