@@ -5,7 +5,7 @@
 #include "cli/image_options.h"
 #include "cli/number_format.h"
 #include "cli/table.h"
-#include "train/analysis/routes.h"
+#include "train/analysis/tokens.h"
 #include "train/statistics.h"
 
 namespace moat::cli {
@@ -49,6 +49,52 @@ std::string conditions_text(const train::RouteAnalysis& a, const attacks::Threat
   return table.str();
 }
 
+// What moves is given as 1 - intersection over union, as the study of V-MoE has it.
+std::string moves_text(const train::RouteAnalysis& a, const models::TokenExperts& moe) {
+  Table table({{"routes of tokens"},
+               {"gate"},
+               {"moved: choices", Align::right},
+               {"with room", Align::right},
+               {"first choice %", Align::right},
+               {"of class tokens %", Align::right},
+               {"dropped %", Align::right},
+               {"margin", Align::right}});
+  for (const train::Condition& c : a.conditions)
+    for (const train::GateUse& g : c.gates) {
+      if (!g.tokens) continue;
+      int64_t all = g.dropped;
+      for (int64_t n : g.use) all += n;
+      table.row({&g == &c.gates.front() ? c.name : "", g.name, fixed(1 - g.tokens->overlap, 3),
+                 fixed(1 - g.overlap, 3), percent(g.tokens->first, a.images),
+                 percent(g.tokens->first_of_class, a.images),
+                 percent(train::fraction(g.dropped, all), all), brief(g.tokens->margin)});
+    }
+  return table.str() + text("moved: 1 - IoU with the clean choices; ",
+                            fixed(1 - train::chance_overlap(moe.experts, moe.active), 3),
+                            " of choices at random\nmargin: of the last choice's logit over the "
+                            "next one's\n");
+}
+
+std::string tokens_text(const train::TokenTests& t, int64_t images) {
+  const auto both = [&](const train::Correct& c) {
+    return percent(train::fraction(c.clean, images), images) + " / " +
+           percent(train::fraction(c.attacked, images), images);
+  };
+  Table table({{"accuracy %, clean / attacked"},
+               {"dropped", Align::right},
+               {"next ranks", Align::right},
+               {"random", Align::right},
+               {"replayed choices", Align::right},
+               {"and weights", Align::right},
+               {"jump of logits", Align::right}});
+  for (const train::LayerTests& l : t.layers)
+    table.row({"choices of " + l.name, both(l.dropped), both(l.next), both(l.random),
+               both(l.choices), both(l.routes), l.jump ? brief(*l.jump) : "–"});
+  return text("the model as it is: ", both(t.as_it_is), " % clean / attacked (pgd through)\n") +
+         table.str() +
+         "replayed: clean images along the routes of the attacked / attacked along the clean\n";
+}
+
 std::string margins_text(const train::Margins& m, double eps) {
   if (m.distances.empty()) return {};
   const auto near = std::lower_bound(m.distances.begin(), m.distances.end(), eps);
@@ -84,6 +130,13 @@ std::string components_text(const train::ComponentRobustness& r, int64_t images)
   return table.str() + (r.experts ? "" : "no part is frozen: a soft gate has no one route\n");
 }
 
+std::string jacobian_text(const train::JacobianNorms& norms, const char* frozen) {
+  return text("norm of the logits' Jacobian over ", norms.images, " images: ", brief(norms.free),
+              " through the gate",
+              norms.frozen ? text(", ", brief(*norms.frozen), " along the frozen ", frozen) : "",
+              "\n");
+}
+
 void routes_command(const RoutesOptions& o, const Globals& globals) {
   if (o.steps < 1) throw engine::UsageError(text("--steps must be at least 1, got ", o.steps));
   Subject subject = open_subject(o.subject, globals);
@@ -112,12 +165,16 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
     document["experts"] = train::to_json(tests, set.size());
     document["jacobian"] = train::to_json(norms);
     document["components"] = train::to_json(parts, set.size());
-    people +=
-        margins_text(routes.margins, settings.threat.eps) + "\n" + experts_text(tests, set.size()) +
-        text("norm of the logits' Jacobian over ", norms.images, " images: ", brief(norms.free),
-             " through the gate",
-             norms.frozen ? ", " + brief(*norms.frozen) + " along the frozen route" : "", "\n\n") +
-        components_text(parts, set.size());
+    people += margins_text(routes.margins, settings.threat.eps) + "\n" +
+              experts_text(tests, set.size()) + jacobian_text(norms, "route") + "\n" +
+              components_text(parts, set.size());
+  } else if (model.has_token_gates()) {
+    const train::TokenTests tests = train::test_tokens(model, set, settings);
+    const train::JacobianNorms norms = train::jacobian_norms(model, set, settings);
+    document["tokens"] = train::to_json(tests, set.size());
+    document["jacobian"] = train::to_json(norms);
+    people += "\n" + moves_text(routes, model.settings().transformer.moe) + "\n" +
+              tokens_text(tests, set.size()) + jacobian_text(norms, "choices and weights");
   }
   print(globals, document, people);
 }
