@@ -39,13 +39,17 @@ std::string conditions_text(const train::RouteAnalysis& a, const attacks::Threat
                {"entropy", Align::right},
                {"moved %", Align::right},
                {"overlap", Align::right}});
-  for (const train::Condition& c : a.conditions)
+  for (const train::Condition& c : a.conditions) {
+    if (c.gates.empty())  // those inside a dual model's halves
+      table.row({c.name, percent(train::fraction(c.correct, a.images), a.images), "–", "–", "–",
+                 "–", "–"});
     for (const train::GateUse& g : c.gates) {
       const bool first = &g == &c.gates.front();
       table.row({first ? c.name : "",
                  first ? percent(train::fraction(c.correct, a.images), a.images) : "", g.name,
                  uses(g), fixed(g.entropy, 2), percent(g.flipped, a.images), fixed(g.overlap, 2)});
     }
+  }
   return table.str();
 }
 
@@ -92,7 +96,9 @@ std::string tokens_text(const train::TokenTests& t, int64_t images) {
                both(l.choices), both(l.routes), l.jump ? brief(*l.jump) : "–"});
   return text("the model as it is: ", both(t.as_it_is), " % clean / attacked (pgd through)\n") +
          table.str() +
-         "replayed: clean images along the routes of the attacked / attacked along the clean\n";
+         "replayed: clean images along the routes of the attacked / attacked along the clean\n"
+         "attacked: by examples for the model as it is, of which any change of it makes some miss; "
+         "compare columns\n";
 }
 
 std::string margins_text(const train::Margins& m, double eps) {

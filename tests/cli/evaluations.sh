@@ -34,6 +34,11 @@ says trained "$moat" train --preset digits-at-moe data.limit=64 train.epochs=1 t
 says 'on 4 images, L2 2 ' "$moat" attack run --limit 4 --steps 1 --out attacked
 holds '"norm": "l2"' attacked/report.json
 says '4 images, L2 2 ' "$moat" routes run --limit 4 --steps 1
+# Of tokens there are tables per layer.
+says trained "$moat" train --preset digits-v-moe-at data.limit=64 train.epochs=1 train.warmup_epochs=0 train.steps=1 \
+  eval.validation_steps=1 run.dir=tokens
+says '^choices of all ' "$moat" routes tokens --limit 4 --steps 1
+says '"replayed_routes"' "$moat" routes tokens --limit 4 --steps 1 --json
 says 'on 4 images, L2 2 ' "$moat" eval run --protocol pgd-10@1 eval.limit=4 eval.checks=0
 says 'on 4 images, L∞ 0.1 \(25.5/255\)' "$moat" attack run --limit 4 --steps 1 --norm linf --eps 0.1 --out other
 says 'on 4 images, L2 0.5 ' "$moat" attack run --limit 4 --steps 1 --eps 0.5 --out smaller
