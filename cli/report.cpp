@@ -38,13 +38,19 @@ std::vector<report::Run> read_runs(const std::vector<std::string>& folders) {
   return runs;
 }
 
-// A page is written anew at every call, and nothing but a page is written over.
+// A page is written anew at every call, and nothing but such a page is written over.
 std::string page_file(const ReportOptions& options) {
   if (options.out.empty())
     return options.runs.size() == 1 ? options.runs[0] + "/report.html" : "report.html";
   if (!options.out.ends_with(".html"))
     throw engine::UsageError("--out must be the name of a page, which ends in .html, got '" +
                              options.out + "'");
+  engine::require(!std::filesystem::exists(options.out) ||
+                      engine::read_file(options.out).find(report::kHeading) != std::string::npos,
+                  [&] {
+                    return engine::text("'", options.out, "' is no page of `moat report` and not ",
+                                        "overwritten; choose another --out");
+                  });
   return options.out;
 }
 

@@ -140,6 +140,7 @@ TEST_CASE("report: what is proven stands beside what was attacked") {
   REQUIRE(table.rows().size() == 3);
   CHECK(table.columns()[6].title == "after pgd-10@1");
   CHECK(table.rows()[0][1] == "75.0");
+  CHECK(table.rows()[0][2] == "30.1 … 95.4");  // Wilson's of 3 of 4
   CHECK(table.rows()[2] == std::vector<std::string>{"eps 0.01 (2.55/255)", "25.0", "4.0 … 70.0",
                                                     "0.0", "25.0", "0.0", "50.0", "–"});
   CHECK(proofs_table(*run.certificate).rows()[1][1] == "does not apply: not a dual model");

@@ -10,6 +10,7 @@
 #include "train/certify/attacked.h"
 #include "train/certify/certificate.h"
 #include "train/numbers.h"
+#include "train/statistics.h"
 
 namespace moat::cli::report {
 
@@ -24,6 +25,10 @@ int64_t images(const Certificate& c) { return view(c).at("data").at("n").count()
 std::string share(const JsonView& row, const char* key, int64_t n) {
   const auto value = row.find(key);
   return value ? percent(value->fraction(), n) : "–";
+}
+
+std::string range(const train::Interval& i, int64_t n) {
+  return percent(i.low, n) + " … " + percent(i.high, n);
 }
 
 std::string number(const JsonView& row, const char* key) {
@@ -77,13 +82,16 @@ Table certified_table(const Certificate& c) {
   std::vector<std::string> clean(columns.size(), "–");
   clean[0] = "clean";
   clean[1] = share(results, "clean", n);
+  clean[2] = range(train::wilson_interval(
+                       std::llround(results.at("clean").fraction() * static_cast<double>(n)), n),
+                   n);
   table.row(clean);
   for (const JsonView& row : results.at("curve").items()) {
     const auto bounds = row.at("ci95").items();
     if (bounds.size() != 2) row.at("ci95").fail("a list of two fractions");
-    std::vector<std::string> cells{
-        "eps " + train::print_eps(row.at("eps").number()), share(row, "certified", n),
-        percent(bounds[0].fraction(), n) + " … " + percent(bounds[1].fraction(), n)};
+    std::vector<std::string> cells{"eps " + train::print_eps(row.at("eps").number()),
+                                   share(row, "certified", n),
+                                   range({bounds[0].fraction(), bounds[1].fraction()}, n)};
     for (const char* key : shares) cells.push_back(share(row, key, n));
     table.row(cells);
   }

@@ -282,8 +282,7 @@ std::string page(const std::vector<Run>& runs) {
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
       "img-src data:; style-src 'unsafe-inline'\">\n<title>" +
       escaped(title) + " – moat report</title>\n<style>" + kStyle + "</style>\n</head>\n<body>\n";
-  out += "<header>\n" + heading(1, "Robustness report") +
-         paragraph(tool_version(runs) + title, "lede");
+  out += text("<header>\n", kHeading, "\n") + paragraph(tool_version(runs) + title, "lede");
   if (runs.size() > 1) {
     out += "<nav>\n";
     for (size_t i = 0; i < runs.size(); ++i)

@@ -315,6 +315,9 @@ refuses(1 "mix.json' is a curve of other models or settings" mix "${checkpoint}"
         --alpha 0.5:1:0.25 --limit 4 --eps 0.1 --protocol pgd-10@1 --out "${mixed}")
 succeeds("^{.*\"finished\": true.*}\n$" mix "${checkpoint}" "${checkpoint}" --alpha 0.5:1:0.5 --limit 4
          --eps 0.1 --protocol pgd-10@1 --out "${mixed}" --json)
+# Pages.
+file(WRITE "${SCRATCH}/mine.html" "<h1>my thesis</h1>")
+refuses(1 "mine.html' is no page of `moat report` and not overwritten" report "${SCRATCH}/run" --out "${SCRATCH}/mine.html")
 # Curves.
 set(curve "${SCRATCH}/curve")
 refuses(2 "--out is required" curve "${checkpoint}")
