@@ -16,7 +16,8 @@ using engine::text;
 namespace {
 
 struct AttackOptions {
-  std::string subject, out, attack = "pgd", source;
+  SubjectOptions subject;
+  std::string out, attack = "pgd", source;
   ImageOptions images;
   BallOptions ball;
   AttackSettings settings;
@@ -31,7 +32,7 @@ std::optional<Subject> open_source(const attacks::Attack& attack, const AttackOp
         text("--attack transfer needs a --source, and no other attack takes one; got --attack ",
              o.attack, o.source.empty() ? " without one" : " with one"));
   if (!is_transfer) return std::nullopt;
-  return open_subject(o.source, globals);
+  return open_subject({o.source}, globals);
 }
 
 void require_suitable(const AttackSettings& settings, const models::Classifier& model) {
@@ -76,7 +77,7 @@ void add_attack(CLI::App& app, Globals& globals) {
                   {"attack", "one attack with settings of its own; writes adversarial examples",
                    "moat attack runs/digits-at-1 --eps 0.1 --steps 20 --out runs/attacked"},
                   [o, &globals] { attack_command(*o, globals); });
-  command.add_option("run", o->subject, "run folder or checkpoint")->required();
+  add_subject_options(command, o->subject);
   command.add_option("--out", o->out, "folder for the examples and the report")->required();
   command.add_option("--attack", o->attack, engine::listed(attack_names()));
   command.add_option("--source", o->source,

@@ -134,7 +134,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
   if (globals.precision.value_or("fp32") != "fp32")
     throw engine::UsageError("a certificate is always of a model in fp32, got --precision " +
                              *globals.precision);
-  Subject subject = open_subject(options.subject, globals);
+  Subject subject = open_subject({options.subject}, globals);
   const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;
   std::vector<double> eps = eps_of(options.eps, subject);

@@ -154,7 +154,7 @@ std::vector<Subject> subjects_of(const CurveOptions& options, const Globals& glo
   for (size_t i = 0; i < options.runs.size(); ++i) {
     if (std::count(options.runs.begin(), options.runs.end(), options.runs[i]) > 1)
       throw engine::UsageError("a run must be given once, got '" + options.runs[i] + "' again");
-    subjects.push_back(open_subject(options.runs[i], globals));
+    subjects.push_back(open_subject({options.runs[i]}, globals));
   }
   return subjects;
 }

@@ -27,6 +27,7 @@ const std::vector<std::string> kSettings{
     "eval.protocol",  "eval.eps",    "eval.split", "eval.limit", "eval.batch",
     "eval.dir",       "eval.checks", "data.name",  "data.path",  "data.resize",
     "data.resize_by", "data.crop",   "train.norm"};
+bool is_of_the_subject(const std::string& setting) { return setting.starts_with("model."); }
 
 // Those of the run with the options laid over them.
 train::Config config_of(const Subject& subject, const EvalOptions& options,
@@ -38,11 +39,13 @@ train::Config config_of(const Subject& subject, const EvalOptions& options,
   config.eval.limit = options.limit.value_or(config.eval.limit);
   bool has_eps = false;
   for (const std::string& setting : options.settings) {
+    if (is_of_the_subject(setting)) continue;
     config = train::override_with(config, setting);
     const std::string name = setting.substr(0, setting.find('='));
     if (std::ranges::find(kSettings, name) == kSettings.end())
-      throw engine::UsageError(
-          text("an evaluation does not use ", name, "; it takes ", engine::listed(kSettings)));
+      throw engine::UsageError(text("an evaluation does not use ", name, "; it takes ",
+                                    engine::listed(kSettings), ", and of a v-moe model.capacity, ",
+                                    "model.group and model.priority"));
     has_eps = has_eps || name == "eval.eps";
   }
   if (!has_eps || config.eval.eps == 0) {
@@ -70,7 +73,9 @@ void eval_command(const EvalOptions& options, const Globals& globals) {
   if (globals.precision.value_or("fp32") != "fp32")
     throw engine::UsageError("a protocol is always run in fp32, got --precision " +
                              *globals.precision + "; moat attack takes it");
-  Subject subject = open_subject(options.subject, globals);
+  SubjectOptions given{options.subject};
+  std::ranges::copy_if(options.settings, std::back_inserter(given.settings), is_of_the_subject);
+  Subject subject = open_subject(given, globals);
   const train::Config config = config_of(subject, options, globals);
   set_up(config.run);
 
@@ -94,7 +99,8 @@ void add_eval(CLI::App& app, Globals& globals) {
   command.add_option("--limit", options->limit, "first n images; 0: all (eval.limit)");
   command.add_option(
       "settings", options->settings,
-      "eval.key=value …, data.name, data.path, data.resize, data.resize_by, data.crop, train.norm");
+      "eval.key=value …, data.name, data.path, data.resize, data.resize_by, data.crop, train.norm; "
+      "of a v-moe model.capacity, model.group, model.priority");
 }
 
 }  // namespace moat::cli

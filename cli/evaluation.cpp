@@ -12,6 +12,7 @@
 #include "engine/io/json.h"
 #include "train/run_folder.h"
 #include "train/statistics.h"
+#include "train/token_room.h"
 #include "train/training_attack.h"
 
 namespace moat::cli {
@@ -161,12 +162,16 @@ void require_evaluation_of(const fs::path& folder, const Subject& subject,
       engine::parse_json<nlohmann::ordered_json>(engine::read_file(file), file.string());
   const attacks::ThreatModel threat = evaluation_threat(config);
   const data::ImageSet set = load_for(subject.loaded, config, config.eval.split, config.eval.limit);
-  const nlohmann::ordered_json wanted{{"/protocol/name", config.eval.protocol},
-                                      {"/threat/norm", attacks::name_of(threat.norm)},
-                                      {"/threat/eps", threat.eps},
-                                      {"/data/n", set.size()},
-                                      {"/data/sha256", data::content_hash(set)},
-                                      {"/model/sha256", subject.sha256}};
+  nlohmann::ordered_json wanted{{"/protocol/name", config.eval.protocol},
+                                {"/threat/norm", attacks::name_of(threat.norm)},
+                                {"/threat/eps", threat.eps},
+                                {"/data/n", set.size()},
+                                {"/data/sha256", data::content_hash(set)},
+                                {"/model/sha256", subject.sha256}};
+  // An older report is silent about a v-moe, and is of the settings in its checkpoint.
+  const nlohmann::ordered_json::json_pointer mixture("/model/moe");
+  if (report.contains(mixture) && !report[mixture].is_null())
+    wanted["/model/moe"] = train::moe_json(subject.loaded.model.settings());
   for (const auto& [key, value] : wanted.items()) {
     const nlohmann::ordered_json::json_pointer at(key);
     require(report.contains(at) && report[at] == value, [&, &key = key, &value = value] {

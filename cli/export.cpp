@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 struct ExportOptions {
-  std::vector<std::string> given;  // a run or checkpoint; with --model its settings
+  std::vector<std::string> given;  // a run or checkpoint, and settings; with --model these alone
   std::string output, project = "moat";
   ModelOptions model;
 };
@@ -35,9 +35,11 @@ models::ClassifierSettings resolved(models::Classifier& model) {
 
 models::LoadedModel subject_of(const ExportOptions& options, const Globals& globals) {
   if (options.model.name.empty()) {
-    if (options.given.size() != 1)
+    if (options.given.empty())
       throw UsageError("give one run folder or checkpoint, or --model NAME");
-    return std::move(open_subject(options.given[0], globals).loaded);
+    return std::move(
+        open_subject({options.given[0], {options.given.begin() + 1, options.given.end()}}, globals)
+            .loaded);
   }
   ModelOptions fresh = options.model;
   fresh.settings = options.given;
@@ -77,7 +79,9 @@ void add_export(CLI::App& app, Globals& globals) {
       [o, &globals] { export_command(*o, globals); });
   std::vector<std::string> names;
   for (const models::Project& project : models::projects()) names.push_back(project.name);
-  command.add_option("run", o->given, "run folder or checkpoint; with --model model.key=value …");
+  command.add_option("run", o->given,
+                     "run folder or checkpoint, and of a v-moe model.capacity, model.group or "
+                     "model.priority=value; with --model model.key=value …");
   command.add_option("--out", o->output, "safetensors to write")->required();
   command.add_option("--names", o->project, "whose: " + listed(names));
   command.add_option("--model", o->model.name, "a fresh model of the zoo, drawn with --seed");

@@ -120,8 +120,8 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   if (globals.precision.value_or("fp32") != "fp32")
     throw engine::UsageError("a protocol is always run in fp32, got --precision " +
                              *globals.precision);
-  Subject standard = open_subject(options.standard, globals),
-          robust = open_subject(options.robust, globals);
+  Subject standard = open_subject({options.standard}, globals),
+          robust = open_subject({options.robust}, globals);
   require_alike(standard, robust);
   const train::Config config = config_for(options, robust, globals);
   set_up(config.run);
@@ -137,26 +137,26 @@ void mix_command(const MixOptions& options, const Globals& globals) {
     return attacks::find_protocol(config.eval.protocol, threat, config.run.seed,
                                   train::attack_model(model));
   };
+  const ordered_json protocol = attacks::constants_of(protocol_of(model_of(weights[0]).model));
   const auto part = [](const Subject& s) {
     return ordered_json{
         {"file", s.file.string()}, {"sha256", s.sha256}, {"arch", s.loaded.model.settings().name}};
   };
   const fs::path folder = options.out;
   const train::FolderLock lock(folder);
-  CurveFile curve(folder / "mix.json",
-                  {{"schema", 1},
-                   {"tool", train::tool_json()},
-                   {"machine", train::machine_json(device)},
-                   {"standard", part(standard)},
-                   {"robust", part(robust)},
-                   {"average", options.on},
-                   {"weights", weights},
-                   {"data",
-                    {{"name", set.name},
-                     {"split", data::name_of(set.split)},
-                     {"n", set.size()},
-                     {"sha256", data::content_hash(set)}}},
-                   {"protocol", attacks::constants_of(protocol_of(model_of(weights[0]).model))}});
+  CurveFile curve(folder / "mix.json", {{"schema", 1},
+                                        {"tool", train::tool_json()},
+                                        {"machine", train::machine_json(device)},
+                                        {"standard", part(standard)},
+                                        {"robust", part(robust)},
+                                        {"average", options.on},
+                                        {"weights", weights},
+                                        {"data",
+                                         {{"name", set.name},
+                                          {"split", data::name_of(set.split)},
+                                          {"n", set.size()},
+                                          {"sha256", data::content_hash(set)}}},
+                                        {"protocol", protocol}});
   for (size_t i = curve.points().size(); i < weights.size(); ++i) {
     models::Classifier model = model_of(weights[i]).model;
     const train::Evaluation e =

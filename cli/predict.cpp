@@ -7,6 +7,7 @@
 #include "engine/ops/loss.h"
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
+#include "train/token_room.h"
 
 namespace moat::cli {
 
@@ -16,7 +17,8 @@ namespace fs = std::filesystem;
 namespace {
 
 struct PredictOptions {
-  std::string subject, input, output;
+  SubjectOptions subject;
+  std::string input, output;
   bool gradients = false;
   int batch = 256;
 };
@@ -61,6 +63,7 @@ void predict_command(const PredictOptions& options, const Globals& globals) {
   require_new_file(options.output);
   const Subject subject = open_subject(options.subject, globals);
   const models::Classifier& model = subject.loaded.model;
+  if (!globals.quiet) warn(train::company_warning(model.settings()));
   const Input input = read_input(options.input, model.settings(), options.gradients);
   Tensors logits, routes, gradients;
   const int64_t n = input.images.dim(0);
@@ -83,7 +86,8 @@ void predict_command(const PredictOptions& options, const Globals& globals) {
   if (!routes.empty()) file.tensors["routes"] = concat(routes, 0);
   if (options.gradients) file.tensors["gradient"] = nchw_from_nhwc(concat(gradients, 0));
   write_safetensors(options.output, file);
-  print(globals, {{"images", n}, {"out", options.output}},
+  print(globals,
+        {{"images", n}, {"moe", train::moe_json(model.settings())}, {"out", options.output}},
         text("predicted ", n, " images: ", options.output, "\n"));
 }
 
@@ -96,7 +100,7 @@ void add_predict(CLI::App& app, Globals& globals) {
       {"predict", "logits, routes and pixel gradients of given images, for cross-checking",
        "moat predict runs/digits-at-1 --input X.safetensors --out Y.safetensors --gradients"},
       [o, &globals] { predict_command(*o, globals); });
-  command.add_option("run", o->subject, "run folder or checkpoint")->required();
+  add_subject_options(command, o->subject);
   command
       .add_option("--input", o->input, "safetensors: images [n,c,h,w] in [0,1], labels int64 [n]")
       ->required();

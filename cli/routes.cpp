@@ -7,6 +7,7 @@
 #include "cli/table.h"
 #include "train/analysis/tokens.h"
 #include "train/statistics.h"
+#include "train/token_room.h"
 
 namespace moat::cli {
 
@@ -16,7 +17,7 @@ using engine::text;
 namespace {
 
 struct RoutesOptions {
-  std::string subject;
+  SubjectOptions subject;
   ImageOptions images;
   BallOptions ball;
   int steps = 20;
@@ -152,10 +153,12 @@ void routes_command(const RoutesOptions& o, const Globals& globals) {
                                          .batch = o.images.batch,
                                          .seed = config.run.seed};
   const models::Classifier& model = subject.loaded.model;
+  train::require_no_company(model.settings());
   const data::ImageSet set = load_for(subject.loaded, config, o.images);
 
   const train::RouteAnalysis routes = train::analyse_routes(model, set, settings);
   nlohmann::ordered_json document = {{"checkpoint", subject.file.string()},
+                                     {"moe", train::moe_json(model.settings())},
                                      {"data", set.name},
                                      {"split", data::name_of(set.split)},
                                      {"norm", attacks::name_of(settings.threat.norm)},
@@ -194,7 +197,7 @@ void add_routes(CLI::App& app, Globals& globals) {
                   {"routes", "what the gates do, clean and attacked, and what each part withstands",
                    "moat routes runs/digits-advmoe-1 --eps 0.1"},
                   [o, &globals] { routes_command(*o, globals); });
-  command.add_option("run", o->subject, "run folder or checkpoint")->required();
+  add_subject_options(command, o->subject);
   add_ball_options(command, o->ball);
   command.add_option("--steps", o->steps, "steps of eps / 4 of each attack");
   add_image_options(command, o->images);

@@ -8,8 +8,8 @@
 #include "engine/io/mapped_file.h"
 #include "engine/io/sha256.h"
 #include "train/images.h"
-#include "train/model_settings.h"
 #include "train/run_folder.h"
+#include "train/token_room.h"
 #include "train/trained_classes.h"
 
 namespace moat::cli {
@@ -39,17 +39,27 @@ train::Config config_of(const fs::path& run) {
 
 }  // namespace
 
-Subject open_subject(const std::string& given, const Globals& globals) {
-  const fs::path file = train::checkpoint_of(given);
+void add_subject_options(CLI::App& command, SubjectOptions& o) {
+  command.add_option("run", o.given, "run folder or checkpoint")->required();
+  command.add_option("settings", o.settings,
+                     "model.capacity, model.group or model.priority=value of a v-moe, in place of "
+                     "those it was trained with");
+}
+
+Subject open_subject(const SubjectOptions& options, const Globals& globals) {
+  const fs::path file = train::checkpoint_of(options.given);
   const fs::path run = run_of(file);
   const std::string device = globals.device.value_or("auto");
   Subject subject{file, run, engine::sha256(engine::MappedFile(file).bytes()),
-                  models::load_model(file, engine::parse_device(device)), config_of(run)};
+                  models::load_model(file, engine::parse_device(device),
+                                     [&](models::ClassifierSettings& s) {
+                                       s = train::with_room(s, options.settings);
+                                     }),
+                  config_of(run)};
   subject.config.run.device = device;
   subject.config.run.precision = globals.precision.value_or("fp32");
   subject.loaded.model.set_activations(
       engine::activation_dtype(engine::parse_precision(subject.config.run.precision)));
-  if (!globals.quiet) warn(train::company_warning(subject.loaded.model.settings()));
   return subject;
 }
 

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/progress.h"
@@ -21,9 +22,18 @@ struct Subject {
   models::LoadedModel loaded;
   train::Config config;  // of the run; the defaults outside one
 };
+
+// What a person says it is.
+struct SubjectOptions {
+  std::string given;                       // run folder or checkpoint
+  std::vector<std::string> settings = {};  // model.capacity=1.5 … (train/token_room.h)
+};
+void add_subject_options(CLI::App& command, SubjectOptions& options);
+
 // Computes on the --device and in the --precision given; on a GPU where there is one and in fp32
-// unless given, whatever the run was trained on and in.
-Subject open_subject(const std::string& run_or_checkpoint, const Globals& globals);
+// unless given, whatever the run was trained on and in. Throws UsageError for a setting that the
+// model does not take.
+Subject open_subject(const SubjectOptions& options, const Globals& globals);
 
 // Throws UsageError unless the subject's run was trained within a ball of this norm, whose radius
 // may then stand for one that was not given by `option`.

@@ -16,6 +16,8 @@
 #include "engine/io/json.h"
 #include "train/analysis/routes.h"
 #include "train/machine.h"
+#include "train/model_settings.h"
+#include "train/token_room.h"
 
 // moat study: the runs of a study trained, evaluated and set beside each other. What is there
 // already is not made again, so that the same command goes on after a kill or Ctrl-C.
@@ -127,7 +129,7 @@ class StudyRun {
     train::Config config = config_;
     config.run = with_globals(config.run, exact);
     set_up(config.run);
-    Subject subject = open_subject(config.run.dir, exact);
+    Subject subject = open_subject({config.run.dir}, exact);
     const bool is_routed = subject.loaded.model.is_routed();
     for (std::string protocol : protocols()) {
       if (protocol == kMoeAttack && !is_routed) protocol = kDenseAttack;
@@ -229,7 +231,8 @@ void study_command(const StudyOptions& options, const Globals& globals) {
     if (!in_turn && config.run.threads == 0) config.run.threads = engine::cores() / options.jobs;
     return config;
   };
-  for (const train::StudyRow& row : study.rows) config_of(row, 0);  // refuses what cannot be run
+  for (const train::StudyRow& row : study.rows)  // refuses what cannot be run, or not evaluated
+    train::require_no_company(train::zoo_settings(config_of(row, 0).model));
   const fs::path file = folder / "study.json";
   ordered_json document{
       {"study", study.name},

@@ -72,6 +72,21 @@ Classifier build(const ClassifierSettings& settings, const SafeTensors& file,
   }
 }
 
+LoadedModel loaded_from(const SafeTensors& file, const std::string& origin, Device device,
+                        const Adapt& adapt) {
+  const auto it = file.metadata.find(kArchitecture);
+  require(it != file.metadata.end(), [&] {
+    return text(origin,
+                ": a moat checkpoint holds its architecture in the metadata; this file has none");
+  });
+  ClassifierSettings settings = parse_architecture(it->second, origin);
+  read_normaliser(settings, "", file);
+  if (adapt) adapt(settings);
+  LoadedModel loaded{build(settings, file, origin, device), file.metadata};
+  restore(loaded.model, "", file, origin);
+  return loaded;
+}
+
 }  // namespace
 
 void store(Classifier& model, const std::string& prefix, SafeTensors& to) {
@@ -111,21 +126,12 @@ SafeTensors to_file(Classifier& model, const Metadata& metadata) {
   return file;
 }
 
-LoadedModel from_file(const SafeTensors& file, const std::string& origin, Device device) {
-  const auto it = file.metadata.find(kArchitecture);
-  require(it != file.metadata.end(), [&] {
-    return text(origin,
-                ": a moat checkpoint holds its architecture in the metadata; this file has none");
-  });
-  ClassifierSettings settings = parse_architecture(it->second, origin);
-  read_normaliser(settings, "", file);
-  LoadedModel loaded{build(settings, file, origin, device), file.metadata};
-  restore(loaded.model, "", file, origin);
-  return loaded;
+LoadedModel load_model(const std::filesystem::path& path, Device device, const Adapt& adapt) {
+  return loaded_from(read_safetensors(path), path.string(), device, adapt);
 }
 
-LoadedModel load_model(const std::filesystem::path& path, Device device) {
-  return from_file(read_safetensors(path), path.string(), device);
+LoadedModel from_file(const SafeTensors& file, const std::string& origin, Device device) {
+  return loaded_from(file, origin, device, {});
 }
 
 }  // namespace moat::models

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -35,6 +36,9 @@ struct LoadedModel {
 // The model that a file describes. Throws a one-line Error naming `origin` when it is not whole.
 LoadedModel from_file(const engine::SafeTensors& file, const std::string& origin,
                       engine::Device device = {});
-LoadedModel load_model(const std::filesystem::path& file, engine::Device device = {});
+// `adapt` may change the settings that the file holds, as far as its tensors still fit them.
+using Adapt = std::function<void(ClassifierSettings&)>;
+LoadedModel load_model(const std::filesystem::path& file, engine::Device device = {},
+                       const Adapt& adapt = {});
 
 }  // namespace moat::models

@@ -216,28 +216,6 @@ TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch"
   CHECK(values(model.forward(x, Mode::train).logits) == eval);
 }
 
-TEST_CASE("v-moe: a person is told where images share room", "[models][vit]") {
-  using Catch::Contains;
-  train::ModelSettings model;
-  model.name = "digits-v-moe";
-  const auto warning = [&] { return train::company_warning(train::zoo_settings(model)); };
-  CHECK(warning().empty());
-  model.capacity = 1.05;
-  CHECK_THAT(warning(), Contains("other images of its batch"));
-  model.group = 4;
-  CHECK_THAT(warning(), Contains("other 3 images of its group"));
-  const models::ClassifierSettings plain = [] {
-    train::ModelSettings other;
-    other.name = "digits-vit";
-    return train::zoo_settings(other);
-  }();
-  CHECK_THAT(train::company_warning(models::dual_of(
-                 "dual", {.standard = plain, .robust = train::zoo_settings(model)})),
-             Contains("other 3 images of its group"));
-  model.group = 1;
-  CHECK(warning().empty());
-}
-
 TEST_CASE("v-moe: which blocks are mixtures", "[models][vit]") {
   train::ModelSettings model;
   model.name = "v-moe-small-patch4-32";

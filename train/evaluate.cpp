@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "models/checkpoint.h"
 #include "train/objective.h"
 #include "train/saved_state.h"
 
@@ -14,12 +15,14 @@ using namespace engine;
 namespace {
 
 // Whose state a state is.
-std::map<std::string, std::string> identity_of(uint64_t fingerprint, const data::ImageSet& set,
-                                               const attacks::Protocol& protocol, Device device) {
+std::map<std::string, std::string> identity_of(const models::Classifier& model,
+                                               uint64_t fingerprint, const data::ImageSet& set,
+                                               const attacks::Protocol& protocol) {
   return {{"model", std::to_string(fingerprint)},
+          {"architecture", models::architecture_json(model.settings())},
           {"data set", data::content_hash(set)},
           {"protocol", attacks::constants_of(protocol).dump()},
-          {"kind of device", device.is_cpu() ? "cpu" : "cuda"}};
+          {"kind of device", model.device().is_cpu() ? "cpu" : "cuda"}};
 }
 
 EvaluationStanding standing(const attacks::ProtocolRun& run) {
@@ -118,8 +121,7 @@ Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
   attacks::ProtocolRun run(within.watched(attack_model(model)),
                            {all.images, all.labels, all.ids, {}}, protocol, settings.batch,
                            model.device());
-  SavedState state(settings.state,
-                   identity_of(e.fingerprint_before, set, protocol, model.device()));
+  SavedState state(settings.state, identity_of(model, e.fingerprint_before, set, protocol));
   state.restore([&](const SavedState::Tensors& found) { run.restore(found); });
   while (!run.is_done()) {
     within.begin_batch(run);

@@ -44,8 +44,8 @@ struct EvaluationSettings {
   std::function<bool()> stop_requested = {};
 };
 
-// Throws when it was asked to stop, and when the state it finds is of another model, data set,
-// protocol or kind of device.
+// Throws when it was asked to stop, when the state it finds is of another model, architecture, data
+// set, protocol or kind of device, and UsageError for a model whose images depend on one another.
 Evaluation evaluate(models::Classifier& model, const data::ImageSet& set,
                     const attacks::Protocol& protocol, const EvaluationSettings& settings = {});
 

@@ -7,6 +7,7 @@
 #include "train/evaluation_files.h"
 #include "train/machine.h"
 #include "train/statistics.h"
+#include "train/token_room.h"
 #include "train/verification.h"
 
 namespace moat::train {
@@ -59,7 +60,7 @@ ordered_json results_json(const Evaluation& e, const data::ImageSet& set) {
           {"per_class", per_class}};
 }
 
-ordered_json moe_json(const Evaluation& e, const EvaluationSubject& on) {
+ordered_json routes_json(const Evaluation& e, const EvaluationSubject& on) {
   const auto experts = static_cast<size_t>(on.model.routes());
   if (experts < 2) return nullptr;
   const size_t classes = on.set.class_names.size();
@@ -122,11 +123,7 @@ ordered_json model_json(const EvaluationSubject& on) {
             {"path", cost.path},
             {"router", cost.router},
             {"all_experts", cost.all_experts}}},
-          {"moe", s.experts < 2
-                      ? ordered_json(nullptr)
-                      : ordered_json{{"experts", s.experts},
-                                     {"gate", s.gate == models::GateForm::raw ? "straight-through"
-                                                                              : "softmax"}}}};
+          {"moe", moe_json(s)}};
 }
 
 ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
@@ -148,7 +145,7 @@ ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
             {"domain", {0, 1}}}},
           {"protocol", attacks::constants_of(e.protocol)},
           {"results", results_json(e, on.set)},
-          {"moe", moe_json(e, on)},
+          {"moe", routes_json(e, on)},
           {"cost", cost_json(e)},
           {"verify", verify_json(e, verified)},
           {"checks", checks_json(evaluation_checks(e, on, verified, progress))}};

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "models/zoo.h"
+#include "train/token_room.h"
 
 namespace moat::train {
 
@@ -48,9 +49,7 @@ void set_token_experts(const ModelSettings& model, ClassifierSettings& s) {
   if (model.experts > 0) moe.experts = model.experts;
   if (model.active > 0) moe.active = model.active;
   must_be_active(moe.active, moe.experts);
-  moe.capacity = model.capacity;
-  moe.group = model.group;
-  moe.priority = model.priority == "order" ? models::Priority::order : models::Priority::best_gate;
+  set_room(model, moe);
   moe.noise = model.noise;
   moe.importance = model.importance;
   moe.load = model.load;
@@ -108,20 +107,6 @@ ClassifierSettings dual_settings(const ModelSettings& model, const ClassifierSet
                           .alpha = model.alpha,
                           .average = model.average == "logits" ? models::Average::logits
                                                                : models::Average::probabilities});
-}
-
-std::string company_warning(const ClassifierSettings& settings) {
-  if (settings.dual) {
-    const std::string warning = company_warning(settings.dual->standard);
-    return warning.empty() ? company_warning(settings.dual->robust) : warning;
-  }
-  const models::TokenExperts& moe = settings.transformer.moe;
-  if (moe.blocks.empty() || moe.capacity == 0 || moe.group == 1) return {};
-  return text("the experts of '", settings.name, "' have room for ", moe.capacity,
-              " times an even share, so that an image's result depends on the ",
-              moe.group == 0 ? std::string("other images of its batch")
-                             : text("other ", moe.group - 1, " images of its group"),
-              "; model.group=1 or model.capacity=0 ends that");
 }
 
 }  // namespace moat::train

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <string>
-
 #include "models/settings.h"
 #include "train/config.h"
 
@@ -14,8 +12,5 @@ models::ClassifierSettings zoo_settings(const ModelSettings& model);
 // Of two models with these settings, a standard and a robust one.
 models::ClassifierSettings dual_settings(const ModelSettings& model,
                                          const models::ClassifierSettings& part);
-
-// Why an image's result depends on other images, in a line; empty when it does not.
-std::string company_warning(const models::ClassifierSettings& settings);
 
 }  // namespace moat::train

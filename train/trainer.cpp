@@ -19,6 +19,7 @@
 #include "train/schedule.h"
 #include "train/statistics.h"
 #include "train/tfevents.h"
+#include "train/token_room.h"
 #include "train/trained_classes.h"
 #include "train/validation.h"
 
@@ -257,7 +258,7 @@ class Run {
   void validate(Columns& row) {
     if (!is_validated_after(config_, state_.epoch)) return;
     const Validation v =
-        of_average([&] { return validate_on(learner_.model, validation_set_, config_); });
+        of_average([&] { return validate_on(learner_, validation_set_, config_); });
     row.emplace_back("val_clean", v.clean);
     row.emplace_back("val_robust", v.robust);
     const double score = config_.train.method == "natural" ? v.clean : v.robust;

@@ -1,6 +1,7 @@
 #include "train/training_attack.h"
 
 #include "engine/tape.h"
+#include "train/token_room.h"
 
 namespace moat::train {
 
@@ -36,6 +37,7 @@ attacks::Model attacked(const models::Classifier& model, Forward forward) {
 }  // namespace
 
 attacks::Model attack_model(const models::Classifier& model) {
+  require_no_company(model.settings());
   return attacked(model, [&model](const auto&... args) { return model.forward(args...); });
 }
 

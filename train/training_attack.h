@@ -9,8 +9,9 @@ namespace moat::train {
 // train.step in the ball of train.eps, last iterate, batch norm in evaluation mode, input gradient
 // only.
 
-// The model in evaluation mode. A learner's is run as its steps run it. What is given must outlive
-// what is returned.
+// The model in evaluation mode, for whatever is evaluated, attacked or analysed: throws UsageError
+// where an image's result depends on others (token_room.h). A learner's is run as its steps run it,
+// which may do so. What is given must outlive what is returned.
 attacks::Model attack_model(const models::Classifier& model);
 attacks::Model attack_model(const Learner& learner);
 

@@ -1,7 +1,7 @@
 #include "train/validation.h"
 
-#include "train/evaluate.h"
-#include "train/objective.h"
+#include "attacks/protocol_run.h"
+#include "train/training_attack.h"
 
 namespace moat::train {
 
@@ -9,17 +9,19 @@ bool is_validated_after(const Config& config, int epoch) {
   return epoch % config.eval.validation_every == 0 || epoch == 1 || epoch == config.train.epochs;
 }
 
-Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config) {
+Validation validate_on(const Learner& learner, const data::ImageSet& set, const Config& config) {
   const attacks::ThreatModel threat{attacks::norm_named(config.train.norm, "train.norm"),
                                     config.train.eps};
-  attacks::Protocol protocol =
-      attacks::find_protocol("pgd-10@1", threat, config.run.seed, attack_model(model));
+  const attacks::Model model = attack_model(learner);
+  attacks::Protocol protocol = attacks::find_protocol("pgd-10@1", threat, config.run.seed, model);
   for (attacks::NamedAttack& attack : protocol.attacks)
     std::get<attacks::Pgd>(attack.attack).steps = config.eval.validation_steps;
-  const Evaluation e = evaluate(model, set, protocol, {.batch = config.eval.batch});
+  attacks::ProtocolRun run(model, victims_of(data::batch_of(set)), protocol, config.eval.batch,
+                           learner.model.device());
+  while (!run.is_done()) run.run_batch();
   const auto n = static_cast<double>(set.size());
-  return {static_cast<double>(e.clean_correct(set)) / n,
-          static_cast<double>(e.robust_correct(set)) / n};
+  return {static_cast<double>(run.count_correct()) / n,
+          static_cast<double>(run.count_robust()) / n};
 }
 
 }  // namespace moat::train

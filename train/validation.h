@@ -1,8 +1,7 @@
 #pragma once
 
 #include "data/image_set.h"
-#include "models/classifier.h"
-#include "train/config.h"
+#include "train/learner.h"
 
 namespace moat::train {
 
@@ -16,7 +15,8 @@ struct Validation {
 
 // Clean and robust accuracy on the validation split: PGD of eval.validation_steps steps of eps/4 in
 // the training ball, a routed model with the gate open and blocked, worst per image. It chooses the
-// best checkpoint; the test split never does.
-Validation validate_on(models::Classifier& model, const data::ImageSet& set, const Config& config);
+// best checkpoint; the test split never does. Images of a V-MoE that share room are validated in
+// the company of their batch, which a run warns of.
+Validation validate_on(const Learner& learner, const data::ImageSet& set, const Config& config);
 
 }  // namespace moat::train

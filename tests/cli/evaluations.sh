@@ -86,6 +86,30 @@ sed -i -e 's/"norm": "l2"/"norm": "linf"/' -e 's/"eps": 2.0,/"eps": 1.0,/' certi
 says '^eps ' "$moat" certify certified --limit 8 --protocol none
 ! grep -q 'after none' out || fail 'certify has a column of no attack'
 
+# A V-MoE whose images share room is attacked with room of their own, and what was attacked is said.
+says trained "$moat" train --preset digits-v-moe-at data.limit=64 train.epochs=1 train.steps=1 eval.validation_steps=1 \
+  train.warmup_epochs=0 model.capacity=0.5 model.group=8 run.dir=shared
+for command in 'eval shared eval.dir=refused' 'attack shared --out refused' 'routes shared' 'mix shared shared --out refused' \
+  'attack run --attack transfer --source shared --norm linf --eps 0.1 --out refused'; do
+  # shellcheck disable=SC2086  # words
+  refuses "must give each image a result of its own, .* other 7 images of its group; model.group=1 or model.capacity=0 ends that$" \
+    "$moat" $command
+done
+refuses "must give each image a result of its own, .* other images of its batch; model.group=1 or model.capacity=0 ends that$" \
+  "$moat" study pilot model.name=digits-v-moe model.capacity=0.5 --out refused
+[[ ! -e refused ]] || fail 'a refused command left its folder'
+refuses "^moat: of a trained model only model.capacity, model.group or model.priority can be set, .* got model.experts=2$" \
+  "$moat" eval shared model.experts=2
+refuses "^moat: model.group=1 needs a v-moe, and digits-moe-resnet has no experts of tokens" "$moat" routes run model.group=1
+says 'clean ' "$moat" eval shared model.capacity=1.5 model.group=1 --protocol pgd-10@1 eval.limit=4 eval.checks=0 eval.dir=own
+holds '"capacity": 1.5' own/report.json && holds '"group": 1' own/report.json
+says '"capacity": 0.0,' "$moat" attack shared model.capacity=0 --steps 1 --limit 4 --out all --json
+says '"priority": "best-gate"' "$moat" routes shared model.group=1 model.priority=best-gate --limit 4 --steps 1 --json
+says '"capacity": 0.0,' "$moat" predict shared model.capacity=0 --input all/adversarial.safetensors --out logits --json
+says exported "$moat" export shared model.capacity=0 --out whole
+says 'clean ' "$moat" eval whole eval.eps=0.1 --protocol pgd-10@1 --limit 4 eval.checks=0 eval.dir=whole-eval
+holds '"capacity": 0.0,' whole-eval/report.json
+
 # A folder that another process fills.
 mkdir taken
 for command in 'eval run eval.dir=taken' 'attack run --out taken' 'certify run --eps 0.1 --out taken' \
