@@ -155,6 +155,45 @@ TEST_CASE("token room: what is attacked has none in common", "[train][v-moe]") {
   CHECK(validate_on(learner, own_images(learner.model, 6), config).clean >= 0);
 }
 
+// Fooled images leave the batch, so groups change under an attack: the images are not fooled in the
+// groups that they are judged in.
+TEST_CASE("token room: G6 fails where fooled images are right in the verdict", "[train][v-moe]") {
+  Learner learner(v_moe(0.4, 4), 3);
+  const data::ImageSet set = own_images(learner.model, 48);
+  const attacks::ThreatModel threat{.eps = 0.02};
+  const attacks::Model seen = attack_model(learner);
+  const data::Batch all = data::batch_of(set);
+  const attacks::ProtocolResult found = attacks::run_protocol(
+      seen, victims_of(all), attacks::find_protocol("pgd-10@1", threat, 0, seen));
+  Evaluation e{.protocol = attacks::find_protocol("pgd-10@1", threat, 0, seen),
+               .samples = found.samples,
+               .spent = found.spent,
+               .adversarial = found.adversarial};
+  const TemporaryFolder folder;
+  write_pictures(folder.path(), e, set);
+  const auto file = folder.path() / "adversarial.safetensors";
+  // In the batches of the verdict itself nothing is predicted otherwise.
+  const Verification v = verify(learner.model, e, set, threat, 72, file);
+  CHECK(v.changed == 0);
+  INFO("clean " << e.clean_correct(set) << " robust " << e.robust_correct(set));
+  REQUIRE(v.contradicted > 0);
+  const EvaluationSubject on{learner.model, "", "", "none", set, threat, 48, 0, 0};
+  const auto g6 = [&](const Verification& verified) {
+    for (const attacks::Check& c : evaluation_checks(e, on, verified))
+      if (c.id == "G6") return c;
+    throw Error("no G6");
+  };
+  CHECK(g6(v).status == attacks::CheckStatus::fail);
+  CHECK(g6({}).status == attacks::CheckStatus::pass);
+
+  Learner sound(v_moe(0.4, 1), 3);
+  const data::ImageSet its = own_images(sound.model, 48);
+  e = evaluate(sound.model, its, e.protocol);
+  CHECK(e.robust_correct(its) < 48);
+  write_pictures(folder.path(), e, its);
+  CHECK(verify(sound.model, e, its, threat, 72, file).contradicted == 0);
+}
+
 TEST_CASE("token room: a report says it, and a state belongs to it", "[train][v-moe]") {
   CHECK(moe_json(dense()).is_null());
   CHECK(moe_json(tiny_moe(2)).dump() == R"({"experts":2,"gate":"softmax"})");

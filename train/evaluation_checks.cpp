@@ -65,7 +65,7 @@ std::vector<Check> evaluation_checks(const Evaluation& e, const EvaluationSubjec
                                  on.threat, on.seed, progress);
   }
   checks.push_back(judged("G5", e.fingerprint_before == e.fingerprint_after ? 0 : 1));
-  checks.push_back(judged("G6", fraction(verified.changed, n)));
+  checks.push_back(judged("G6", verified.contradicted > 0 ? 1 : fraction(verified.changed, n)));
   checks.push_back(judged("G7b", fraction(verified.outside_ball + verified.outside_box, n)));
   checks.push_back(judged("G8", fraction(verified.robust_as_bytes - e.robust_correct(on.set), n)));
   checks.push_back(judge_aims(e.protocol));

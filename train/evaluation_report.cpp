@@ -106,6 +106,7 @@ ordered_json verify_json(const Evaluation& e, const Verification& v) {
           {"outside_ball", v.outside_ball},
           {"outside_box", v.outside_box},
           {"changed_in_other_batches", v.changed},
+          {"contradicted", v.contradicted},
           {"robust_as_bytes", v.robust_as_bytes},
           {"model_untouched", e.fingerprint_before == e.fingerprint_after}};
 }

@@ -68,8 +68,11 @@ Verification verify(models::Classifier& model, const Evaluation& e, const data::
   const auto again = predictions(model, stored, other);
   const auto coarse = predictions(model, as_bytes(stored), other);
   for (size_t i = 0; i < again.size(); ++i) {
-    out.changed += again[i] != e.samples[i].adversarial_prediction;
-    out.robust_as_bytes += e.samples[i].is_correct(set.labels[i]) && coarse[i] == set.labels[i];
+    const attacks::SampleResult& s = e.samples[i];
+    const int label = set.labels[i];
+    out.changed += again[i] != s.adversarial_prediction;
+    out.contradicted += s.is_robust(label) != (s.adversarial_prediction == label);
+    out.robust_as_bytes += s.is_correct(label) && coarse[i] == label;
   }
   return out;
 }

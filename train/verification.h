@@ -13,7 +13,9 @@ struct Verification {
                                             // float32 images, L2 within 1e-6 of eps
   int64_t outside_box = 0;                  // images with a pixel not in [0, 1], NaN included
   int64_t changed = 0;                      // images predicted otherwise than the evaluation says
-  int64_t robust_as_bytes = 0;              // right images when pixels are rounded to k / 255
+  int64_t contradicted = 0;  // images that count as fooled and were right in its final verdict, or
+                             // the reverse
+  int64_t robust_as_bytes = 0;  // right images when pixels are rounded to k / 255
 };
 
 // Reads adversarial.safetensors as write_pictures leaves it and predicts its images in float32, in

@@ -31,7 +31,8 @@ constexpr Criterion kCriteria[] = {
     {"G5", "the model is untouched", 0, 0, "1 where a weight or a buffer differs after the attacks",
      "attack in evaluation mode, and look for what writes into the model"},
     {"G6", "stored images get the same verdict", 0, 0.001,
-     "share of images predicted otherwise when they are read from the file, in other batches",
+     "share of images predicted otherwise when they are read from the file, in other batches; 1 "
+     "where one counts as fooled and was right in the verdict, or the reverse",
      "predictions depend on the batch or on the run: see G1 and G2"},
     {"G7b", "every stored point lies in ball and box", 0, 0,
      "share of stored images further than eps, outside of [0, 1] or not finite",
