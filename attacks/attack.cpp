@@ -45,6 +45,28 @@ const char* kind_of(const Noise&) { return "noise"; }
 const char* kind_of(const RouteAttack&) { return "along routes"; }
 const char* kind_of(const Transfer&) { return "transfer"; }
 
+using Gates = std::vector<Gate*>;
+template <class Settings>
+Gates gates_in(Settings& a) {
+  if constexpr (requires { a.objective; }) {
+    const Objective& o = a.objective;
+    const bool passes = o.climbed != Climbed::router && o.path != Path::given && o.samples == 0;
+    return passes ? Gates{&a.objective.gate} : Gates{};
+  } else if constexpr (requires { a.gate; }) {
+    return {&a.gate};
+  } else {
+    return {};
+  }
+}
+Gates gates_in(RouteAttack& a) {
+  const auto in_climb = [](auto& climb) { return gates_in(climb); };
+  Gates gates = std::visit(in_climb, a.strike);
+  if (!gates.empty() && a.steer)  // which passes none itself, and is printed like the strike
+    std::visit([&](auto& climb) { gates.push_back(&climb.objective.gate); }, *a.steer);
+  return gates;
+}
+Gates gates_in(Transfer& a) { return gates_in(a.climb); }
+
 template <class Settings>
 ThreatModel threat_of(const Settings& settings) {
   return settings.threat;
@@ -59,6 +81,10 @@ ThreatModel threat_of(const Transfer& settings) { return settings.climb.threat; 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack) {
   return std::visit([&](const auto& settings) { return attack_with(model, victims, settings); },
                     attack);
+}
+
+std::vector<Gate*> gates_of(Attack& attack) {
+  return std::visit([](auto& settings) { return gates_in(settings); }, attack);
 }
 
 int64_t most_passes(const Attack& attack, int routes) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <variant>
+#include <vector>
 
 #include "attacks/apgd.h"
 #include "attacks/carlini_wagner.h"
@@ -19,6 +20,11 @@ using Attack =
     std::variant<Pgd, Apgd, Fab, DeepFool, CarliniWagner, Square, Noise, RouteAttack, Transfer>;
 
 AttackResult run(const Model& model, const Victims& victims, const Attack& attack);
+
+// The gates that gradients of the attack go through, or are blocked at: those of the model that it
+// climbs (of a transfer the source). None where there is no gradient, or it passes no gate: along a
+// given route, of the router alone, estimated from values.
+std::vector<Gate*> gates_of(Attack& attack);
 
 // Every constant, in the order to print them.
 nlohmann::ordered_json constants_of(const Attack& attack);

@@ -19,6 +19,11 @@ struct NamedAttack {
   std::string check = {};  // that judges by how many images it fools first ("M4"); empty: none
 };
 
+// The attack as a model meets it: where its gradient passes gates, once through them and once
+// blocked there, as "NAME through" and "NAME blocked".
+std::vector<NamedAttack> at_both_gates(const std::string& name, Attack attack, Against against,
+                                       const Model& model);
+
 // A named, versioned set of attacks; an image counts as robust when it is classified correctly
 // clean and resists every one of them. A name with its version never changes meaning.
 struct Protocol {

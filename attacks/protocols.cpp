@@ -18,22 +18,10 @@ struct Setting {
 
 using Attacks = std::vector<NamedAttack>;
 
-Gate& gate_of(Pgd& a) { return a.objective.gate; }
-Gate& gate_of(Apgd& a) { return a.objective.gate; }
-Gate& gate_of(Fab& a) { return a.gate; }
-
-// An attack with a gradient meets a routed model twice, through the gate and with it blocked.
-template <class Gradient>
-void add_both(Attacks& to, const Setting& on, const std::string& name, Gradient attack,
+void add_both(Attacks& to, const Setting& on, const std::string& name, const Attack& attack,
               Against against) {
-  if (!on.model.routed) {
-    to.push_back({name, attack, against});
-    return;
-  }
-  for (Gate gate : {Gate::open, Gate::blocked}) {
-    gate_of(attack) = gate;
-    to.push_back({text(name, " ", name_of(gate)), attack, against});
-  }
+  for (NamedAttack& form : at_both_gates(name, attack, against, on.model))
+    to.push_back(std::move(form));
 }
 
 Pgd pgd_of(const Setting& on, int steps) {

@@ -35,14 +35,23 @@ std::optional<Subject> open_source(const attacks::Attack& attack, const AttackOp
   return open_subject({o.source}, globals);
 }
 
-void require_suitable(const AttackSettings& settings, const models::Classifier& model) {
-  const int others = model.settings().classes - 1;
+// `climbed`: the model whose gradient the attack takes.
+void require_suitable(const AttackSettings& settings, const models::Classifier& climbed) {
+  const int others = climbed.settings().classes - 1;
   if (settings.targets.value_or(0) > others)
     throw engine::UsageError(text("--targets must be at most ", others,
                                   ", the model's other classes, got ", *settings.targets));
-  if (settings.gate && !model.has_gates())
+  const std::string& name = climbed.settings().name;
+  if (settings.gate && !climbed.has_gates())
     throw engine::UsageError(
-        "--gate is for models with gates, and this one is dense; leave it out");
+        text("--gate is for models with gates, and ", name, " is dense; leave it out"));
+}
+
+// With the gate asked for, or else at both.
+attacks::Protocol protocol_of(const AttackOptions& o, const attacks::Attack& attack,
+                              const attacks::Model& model) {
+  if (o.settings.gate) return {o.attack, {{text(o.attack, " ", *o.settings.gate), attack}}};
+  return {o.attack, attacks::at_both_gates(o.attack, attack, attacks::Against::correct, model)};
 }
 
 void attack_command(const AttackOptions& options, const Globals& globals) {
@@ -52,19 +61,20 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
   attacks::Attack attack = find_attack(options.attack, threat, options.settings, config.run.seed);
   const std::optional<Subject> source = open_source(attack, options, globals);
   models::Classifier& model = subject.loaded.model;
-  require_suitable(options.settings, model);
-  const data::ImageSet set = load_for(subject.loaded, config, options.images);
+  require_suitable(options.settings, source ? source->loaded.model : model);
   if (source) {
-    load_for(source->loaded, config, options.images.split, 1);  // of the same size
     auto& transfer = std::get<attacks::Transfer>(attack);
     transfer.source = train::attack_model(source->loaded.model);  // which refers to it
     transfer.from = source->sha256;
   }
+  const attacks::Protocol protocol = protocol_of(options, attack, train::attack_model(model));
+  const data::ImageSet set = load_for(subject.loaded, config, options.images);
+  if (source) load_for(source->loaded, config, options.images.split, 1);  // of the same size
   const FinishedEvaluation done =
       evaluate_into("--out FOLDER", options.out,
                     {model, subject.file.string(), subject.sha256, selected_on(subject), set,
                      threat, options.images.batch, 0, config.run.seed},
-                    {options.attack, {{options.attack, attack}}}, globals);
+                    protocol, globals);
   print(globals, done.report, unfinished_line(subject) + done.headline);
 }
 
@@ -92,7 +102,8 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--momentum", o->settings.momentum, "of the gradient (pgd, mim)");
   command.add_option("--loss", o->settings.loss, "cross-entropy, margin or dlr");
   command.add_option("--gate", o->settings.gate,
-                     "gradient through the router's gate: through or blocked");
+                     "gradient through the gates: through or blocked; both, and the worse counts, "
+                     "unless given");
   add_image_options(command, o->images);
 }
 

@@ -199,6 +199,11 @@ Attack find_attack(const std::string& name, const ThreatModel& threat, const Att
   Attack attack =
       engine::find_named("--attack", name, rows(), [](const Row& row) { return row.name; }).attack;
   std::visit(Filler(name, threat, said, seed), attack);
+  if (!said.gate) return attack;
+  const std::vector<Gate*> gates = gates_of(attack);
+  if (gates.empty())
+    throw UsageError("--gate is no setting of --attack " + name + ", whose gradient passes none");
+  for (Gate* gate : gates) *gate = gate_named(*said.gate);
   return attack;
 }
 

@@ -32,6 +32,16 @@ TEST_CASE("attack settings: what changes nothing is refused", "[cli][attacks]") 
       CHECK_THROWS_WITH(found(name, {.loss = loss}), Contains("--loss is no setting of --attack"));
 }
 
+TEST_CASE("attack settings: a gate is of attacks whose gradient passes one", "[cli][attacks]") {
+  for (const char* name : {"router-only", "frozen-route", "every-route", "square", "noise"})
+    CHECK_THROWS_WITH(found(name, {.gate = "blocked"}),
+                      Contains("--gate is no setting of --attack"));
+  CHECK(std::get<Fab>(found("fab-t", {.gate = "blocked"})).gate == Gate::blocked);
+  CHECK(std::get<DeepFool>(found("deepfool", {.gate = "blocked"})).gate == Gate::blocked);
+  CHECK(std::get<Pgd>(found("pgd", {.gate = "through"})).objective.gate == Gate::open);
+  CHECK_THROWS_WITH(found("pgd", {.gate = "shut"}), Contains("--gate"));
+}
+
 TEST_CASE("attack settings: a step of 0 is that of none given, as train.step", "[cli][attacks]") {
   for (const char* name : {"pgd", "fgsm"}) {
     const double own = std::get<Pgd>(found(name)).step;

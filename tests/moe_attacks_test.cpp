@@ -393,6 +393,40 @@ TEST_CASE("routes: of a dual model", "[attacks][routes]") {
     }
 }
 
+TEST_CASE("routes: an attack meets gates through and blocked where its gradient passes any",
+          "[attacks][routes]") {
+  const models::Classifier routed(tiny_moe(2), 1), dense(tiny_dense(), 1);
+  const Model gated = train::attack_model(routed), plain = train::attack_model(dense);
+  const auto gates = [](const std::vector<NamedAttack>& forms) {
+    std::vector<std::string> said;
+    for (NamedAttack form : forms) {
+      said.push_back(form.name + ":");
+      for (const Gate* gate : gates_of(form.attack)) said.back() += name_of(*gate);
+    }
+    return said;
+  };
+  using Said = std::vector<std::string>;
+  const auto at_gates = [&](const Attack& attack, const Model& model) {
+    return gates(at_both_gates("a", attack, Against::correct, model));
+  };
+  Transfer from_gated, from_plain;
+  from_gated.source = gated;
+  from_plain.source = plain;
+  for (const Attack& attack : {Attack{Pgd{}}, Attack{Apgd{}}, Attack{Fab{}}, Attack{DeepFool{}},
+                               Attack{CarliniWagner{}}, Attack{joint(Pgd{}, 1)}}) {
+    CHECK(at_gates(attack, gated) == Said{"a through:through", "a blocked:blocked"});
+    CHECK(at_gates(attack, plain) == Said{"a:through"});
+  }
+  CHECK(at_gates(steer_then_strike({}, {}), gated) ==
+        Said{"a through:throughthrough", "a blocked:blockedblocked"});
+  for (const Attack& attack : {Attack{Square{}}, Attack{Noise{}}, Attack{frozen_route(Pgd{})},
+                               Attack{every_route(Apgd{})}, Attack{router_only(Pgd{})}})
+    CHECK(at_gates(attack, gated) == Said{"a:"});
+  // Of a transfer they are the source's.
+  CHECK(at_gates(from_gated, plain) == Said{"a through:through", "a blocked:blocked"});
+  CHECK(at_gates(from_plain, gated) == Said{"a:blocked"});
+}
+
 TEST_CASE("routes: gates of tokens are attacked through and blocked as well", "[attacks][routes]") {
   for (const models::ClassifierSettings& s : small_families()) {
     const models::Classifier model(s, 1);

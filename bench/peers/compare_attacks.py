@@ -114,7 +114,8 @@ def attack_with_moat(args, attack, seed, folder):
     if done.returncode != 0:
         sys.exit(f"compare_attacks: {done.stderr.strip()}")
     report = json.loads(done.stdout)
-    cost = next(iter(report["cost"]["attacks"].values()))
+    forms = report["cost"]["attacks"].values()  # through gates and blocked, of a model that has some
+    cost = {key: sum(form[key] for form in forms) for key in ("forward", "backward", "seconds")}
     return {"robust": report["results"]["robust"], "clean": report["results"]["clean"], **cost,
             "cpu_seconds": children_seconds() - before}
 

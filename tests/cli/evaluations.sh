@@ -86,10 +86,18 @@ sed -i -e 's/"norm": "l2"/"norm": "linf"/' -e 's/"eps": 2.0,/"eps": 1.0,/' certi
 says '^eps ' "$moat" certify certified --limit 8 --protocol none
 ! grep -q 'after none' out || fail 'certify has a column of no attack'
 
+# An attack meets gates through and blocked, the one asked for alone with --gate; a dense net meets it once.
+holds '"pgd through": ' attacked/report.json && holds '"pgd blocked": ' attacked/report.json
+says '^pgd blocked ' "$moat" attack run --limit 4 --steps 1 --gate blocked --out blocked
+! grep -q through blocked/report.json || fail '--gate blocked ran another form'
+refuses '^moat: --gate is no setting of --attack frozen-route, whose gradient passes none$' \
+  "$moat" attack run --attack frozen-route --gate blocked --out refused
+
 # A V-MoE whose images share room is attacked with room of their own, and what was attacked is said.
 says trained "$moat" train --preset digits-v-moe-at data.limit=64 train.epochs=1 train.steps=1 eval.validation_steps=1 \
   train.warmup_epochs=0 model.capacity=0.5 model.group=8 run.dir=shared
-for command in 'eval shared eval.dir=refused' 'attack shared --out refused' 'routes shared' 'mix shared shared --out refused' \
+for command in 'eval shared eval.dir=refused' 'attack shared --out refused' \
+  'attack shared --gate blocked --out refused' 'routes shared' 'mix shared shared --out refused' \
   'attack run --attack transfer --source shared --norm linf --eps 0.1 --out refused'; do
   # shellcheck disable=SC2086  # words
   refuses "must give each image a result of its own, .* other 7 images of its group; model.group=1 or model.capacity=0 ends that$" \
