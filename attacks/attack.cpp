@@ -7,7 +7,9 @@ namespace moat::attacks {
 namespace {
 
 AttackResult attack_with(const Model& model, const Victims& victims, const Pgd& settings) {
-  return pgd(model, victims, settings);
+  AttackResult found = pgd(model, victims, settings);
+  if (settings.keep == Keep::last) judge(model, victims, settings.steps, found);
+  return found;
 }
 AttackResult attack_with(const Model& model, const Victims& victims, const Apgd& settings) {
   return apgd(model, victims, settings);

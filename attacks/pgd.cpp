@@ -25,6 +25,10 @@ const char* name_of(Start start) {
   return "unknown";
 }
 
+const char* name_of(Keep keep) {
+  return keep == Keep::last ? "the last point" : "worst of all iterates and the start";
+}
+
 Pgd fgsm(const ThreatModel& threat) {
   return {.threat = threat, .steps = 1, .step = threat.eps, .start = Start::center};
 }
@@ -39,7 +43,8 @@ Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps) {
           .steps = steps,
           .step = threat.eps / steps,
           .start = Start::center,
-          .objective = {.auxiliary = auxiliary}};
+          .objective = {.auxiliary = auxiliary},
+          .keep = Keep::last};
 }
 
 nlohmann::ordered_json constants_of(const Pgd& a) {
@@ -47,7 +52,7 @@ nlohmann::ordered_json constants_of(const Pgd& a) {
   json.update(constants_of(a.objective));
   json.update({{"start", name_of(a.start)},
                {"momentum", a.momentum},
-               {"keep", "worst of all iterates and the start"},
+               {"keep", name_of(a.keep)},
                {"seed", a.seed}});
   return json;
 }

@@ -18,9 +18,10 @@ const char* name_of(Start start);
 
 // Which point comes back.
 enum class Keep {
-  last,   // the last iterate, as training uses it
+  last,   // the last iterate, as training uses it, and attacks whose paper judges that alone
   worst,  // the first misclassified iterate, else the one of highest loss; the start counts too
 };
+const char* name_of(Keep keep);
 
 // Projected gradient descent (Madry et al. 2018). FGSM is one step from the center, BIM many, and
 // with momentum MIM (Dong et al. 2018).
@@ -39,9 +40,10 @@ struct Pgd {
 };
 
 Pgd fgsm(const ThreatModel& threat);
-// The attack of Puigcerver et al. 2022 on V-MoE: steps of eps / steps from the image, so that no
-// projection binds; `auxiliary` 1 adds the losses of the gates. The study keeps the last iterate
-// and leaves the box, and its auxiliary losses are those of the batch.
+// The attack of Puigcerver et al. 2022 on V-MoE, as released: steps of eps / steps from the image,
+// so that no ball binds, and the last iterate is judged; `auxiliary` 1 adds the losses of the
+// gates. The release leaves the box, climbs the mean over the batch, and its auxiliary losses are
+// those of the batch.
 Pgd sign_steps(const ThreatModel& threat, double auxiliary, int steps = 40);
 
 // Only the input gradient is computed. With Keep::worst fooled images leave the batch; what happens
@@ -52,7 +54,7 @@ AttackResult pgd(const Model& model, const Victims& victims, const Pgd& settings
 // estimate.
 int64_t most_passes(const Pgd& settings, int routes);
 
-// As a report prints them, of an attack with Keep::worst.
+// As a report prints them.
 nlohmann::ordered_json constants_of(const Pgd& settings);
 
 }  // namespace moat::attacks

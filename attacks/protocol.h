@@ -39,7 +39,8 @@ std::vector<std::string> protocol_names();
 // pgd-k@1: k steps of eps/4, one restart, uniform start in ball ∩ box, summed cross-entropy,
 // float32, worst over all iterates and the start. A routed model meets it twice, with the gradient
 // through the gate and with the gate's gradient blocked; both count. fgsm@1: one step of eps from
-// the image. Throws UsageError for an unknown name.
+// the image. sign-40@1: sign_steps, of a model with auxiliary losses also with these. Throws
+// UsageError for an unknown name.
 Protocol find_protocol(const std::string& name, const ThreatModel& threat, uint64_t seed,
                        const Model& model);
 

@@ -48,6 +48,15 @@ Attacks fgsm_attacks(const Setting& on) {
   return attacks;
 }
 
+// The V-MoE study, without and with the auxiliary losses in what is climbed.
+Attacks sign_attacks(const Setting& on) {
+  Attacks attacks;
+  add_both(attacks, on, "sign-40", sign_steps(on.threat, 0), Against::correct);
+  if (on.model.auxiliary)
+    add_both(attacks, on, "sign-40 auxiliary", sign_steps(on.threat, 1), Against::correct);
+  return attacks;
+}
+
 Apgd apgd_of(const Setting& on, Loss loss, int restarts = 1) {
   Apgd a{.threat = on.threat, .restarts = restarts, .seed = on.seed};
   a.objective.loss = loss;
@@ -157,6 +166,9 @@ constexpr Row kProtocols[] = {
     {"pgd-20@1", "20 of them", pgd_attacks<20>},
     {"pgd-10@1", "10 of them", pgd_attacks<10>},
     {"fgsm@1", "one step of eps from the image", fgsm_attacks},
+    {"sign-40@1",
+     "V-MoE's study: 40 steps of eps / 40 from the image, with and without gate losses",
+     sign_attacks},
     {"quick@1", "a screening: APGD on the margin and on 3 targets, 20 steps", quick},
     {"aa-standard@1", "AutoAttack: APGD-CE, APGD-T, FAB-T, Square", standard},
     {"aa-plus@1", "AutoAttack plus: 5 restarts, APGD-DLR and untargeted FAB as well", plus},

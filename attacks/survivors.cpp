@@ -21,6 +21,16 @@ std::vector<int32_t> resisting(const std::vector<int32_t>& rows, const WorstPoin
 
 }  // namespace
 
+void judge(const Model& model, const Victims& victims, int number, AttackResult& points) {
+  const Probe seen = without_gradient(model, points.adversarial, victims, {.loss = Loss::margin});
+  const std::vector<int32_t> predicted = seen.predicted.to_vector<int32_t>(),
+                             labels = victims.labels.to_vector<int32_t>();
+  points.fooled_at.clear();
+  for (size_t i = 0; i < labels.size(); ++i)
+    points.fooled_at.push_back(predicted[i] != labels[i] ? number : -1);
+  points.forwards += seen.forwards;
+}
+
 Survivors::Survivors(const Victims& all, const WorstPoints& worst)
     : worst_(worst), labels_(all.labels) {
   std::vector<int32_t> rows(static_cast<size_t>(all.size()));

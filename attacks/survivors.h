@@ -16,6 +16,10 @@ struct AttackResult {
   int64_t forwards = 0, backwards = 0;  // images
 };
 
+// Asks the model about points of an attack that asked nobody: who is misclassified there was fooled
+// at this number.
+void judge(const Model& model, const Victims& victims, int number, AttackResult& points);
+
 // The images of a batch that an attack has not fooled yet. On a GPU some fooled ones stay as
 // company
 // (`rounded_up`), and what is found for them is ignored.

@@ -45,6 +45,9 @@ void require_suitable(const AttackSettings& settings, const models::Classifier& 
   if (settings.gate && !climbed.has_gates())
     throw engine::UsageError(
         text("--gate is for models with gates, and ", name, " is dense; leave it out"));
+  if (settings.auxiliary && !climbed.has_auxiliary_losses())
+    throw engine::UsageError(text("--auxiliary is for a v-moe with model.importance above 0, and ",
+                                  name, " has no auxiliary losses; leave it out"));
 }
 
 // With the gate asked for, or else at both.
@@ -93,7 +96,8 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--source", o->source,
                      "run or checkpoint whose adversarial images are shown (transfer)");
   add_ball_options(command, o->ball);
-  command.add_option("--step", o->settings.step, "step size; eps/4 unless given or 0");
+  command.add_option("--step", o->settings.step,
+                     "step size; eps/4, of sign-steps eps/steps, unless given or 0");
   command.add_option("--steps", o->settings.steps, "steps");
   command.add_option("--restarts", o->settings.restarts, "random restarts");
   command.add_option("--targets", o->settings.targets, "classes aimed at (apgd-t, fab-t)");
@@ -104,6 +108,8 @@ void add_attack(CLI::App& app, Globals& globals) {
   command.add_option("--gate", o->settings.gate,
                      "gradient through the gates: through or blocked; both, and the worse counts, "
                      "unless given");
+  command.add_option("--auxiliary", o->settings.auxiliary,
+                     "weight of a v-moe's auxiliary losses in what is climbed; 0 unless given");
   add_image_options(command, o->images);
 }
 

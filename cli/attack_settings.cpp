@@ -39,6 +39,7 @@ const std::vector<Row>& rows() {
       {"pgd", pgd_attack()},
       {"fgsm", fgsm({})},
       {"mim", momentum_attack()},
+      {"sign-steps", sign_steps({}, 0)},
       {"apgd-ce", apgd_attack(Loss::cross_entropy)},
       {"apgd-dlr", apgd_attack(Loss::dlr)},
       {"apgd-t", apgd_attack(Loss::dlr_targeted, 9)},
@@ -89,14 +90,14 @@ class Filler {
   void operator()(Settings& a) const {
     a.threat = threat_;
     if constexpr (requires { a.seed; }) a.seed = seed_;
-    if constexpr (requires { a.step; })
-      fill_step(a);
-    else
-      refuse(said_.step.has_value(), "--step");
     if constexpr (requires { a.steps; })
       set(a.steps, said_.steps, 1, "--steps");
     else
       refuse(said_.steps.has_value(), "--steps");
+    if constexpr (requires { a.step; })
+      fill_step(a);
+    else
+      refuse(said_.step.has_value(), "--step");
     fill_restarts(a);
     if constexpr (requires { a.queries; })
       set(a.queries, said_.queries, 1, "--queries");
@@ -122,6 +123,7 @@ class Filler {
     if (!a.steer) return;
     AttackSettings without_loss = said_;
     without_loss.loss.reset();  // the strike's affair
+    without_loss.auxiliary.reset();
     const Filler steering(name_, threat_, without_loss, seed_);
     std::visit([&](auto& climb) { steering(climb); }, *a.steer);
   }
@@ -134,7 +136,7 @@ class Filler {
     if (said) to = at_least(lowest, *said, option);
   }
   void fill_step(Pgd& a) const {
-    a.step = name_ == "fgsm" ? threat_.eps : threat_.eps / 4;
+    a.step = threat_.eps / (name_ == "fgsm" ? 1 : name_ == "sign-steps" ? a.steps : 4);
     if (!said_.step) return;
     const double step = train::parse_number(*said_.step, "--step");
     if (!(step >= 0)) throw UsageError(text("--step must be at least 0, got ", *said_.step));
@@ -170,14 +172,16 @@ class Filler {
     if constexpr (requires { a.objective; }) {
       refuse(said_.loss && !takes_loss(a.objective), "--loss");
       if (said_.loss) a.objective.loss = loss_named(*said_.loss);
-      if (said_.gate) a.objective.gate = gate_named(*said_.gate);
-    } else if constexpr (requires { a.gate; }) {
-      refuse(said_.loss.has_value(), "--loss");
-      if (said_.gate) a.gate = gate_named(*said_.gate);
+      refuse(said_.auxiliary && a.objective.climbed == Climbed::router, "--auxiliary");
+      if (said_.auxiliary) fill_auxiliary(a.objective.auxiliary);
     } else {
       refuse(said_.loss.has_value(), "--loss");
-      refuse(said_.gate.has_value(), "--gate");
+      refuse(said_.auxiliary.has_value(), "--auxiliary");
     }
+  }
+  void fill_auxiliary(double& to) const {
+    to = *said_.auxiliary;
+    if (!(to >= 0)) throw UsageError(text("--auxiliary must be at least 0, got ", to));
   }
 
   const std::string& name_;

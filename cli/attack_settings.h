@@ -12,7 +12,7 @@ namespace moat::cli {
 struct AttackSettings {
   std::optional<int> steps = {}, restarts = {}, targets = {}, queries = {}, draws = {};
   std::optional<std::string> step = {}, loss = {}, gate = {};
-  std::optional<double> momentum = {};
+  std::optional<double> momentum = {}, auxiliary = {};
 };
 
 // "pgd", "apgd-ce", … as `moat attack --attack` takes them.

@@ -42,6 +42,30 @@ TEST_CASE("attack settings: a gate is of attacks whose gradient passes one", "[c
   CHECK_THROWS_WITH(found("pgd", {.gate = "shut"}), Contains("--gate"));
 }
 
+TEST_CASE("attack settings: sign steps end at eps, whatever their number", "[cli][attacks]") {
+  const Pgd usual = std::get<Pgd>(found("sign-steps"));
+  CHECK(usual.steps == 40);
+  CHECK(usual.step == Approx(0.1 / 40));
+  CHECK(usual.start == Start::center);
+  CHECK(usual.keep == Keep::last);
+  CHECK(usual.objective.auxiliary == 0);
+  const Pgd said = std::get<Pgd>(found("sign-steps", {.steps = 8, .auxiliary = 1}));
+  CHECK(said.step == Approx(0.1 / 8));
+  CHECK(said.objective.auxiliary == 1);
+  CHECK(std::get<Pgd>(found("sign-steps", {.step = "0.01"})).step == 0.01);
+  CHECK_THROWS_WITH(found("sign-steps", {.restarts = 2}), Contains("--restarts is no setting"));
+}
+
+TEST_CASE("attack settings: auxiliary losses are climbed with a loss", "[cli][attacks]") {
+  CHECK(std::get<Apgd>(found("apgd-ce", {.auxiliary = 0.5})).objective.auxiliary == 0.5);
+  CHECK(std::get<Transfer>(found("transfer", {.auxiliary = 2})).climb.objective.auxiliary == 2);
+  for (const char* name : {"router-only", "fab-t", "square"})
+    CHECK_THROWS_WITH(found(name, {.auxiliary = 1}),
+                      Contains("--auxiliary is no setting of --attack"));
+  CHECK_THROWS_WITH(found("pgd", {.auxiliary = -1}),
+                    Contains("--auxiliary must be at least 0, got -1"));
+}
+
 TEST_CASE("attack settings: a step of 0 is that of none given, as train.step", "[cli][attacks]") {
   for (const char* name : {"pgd", "fgsm"}) {
     const double own = std::get<Pgd>(found(name)).step;

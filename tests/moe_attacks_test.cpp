@@ -446,31 +446,4 @@ TEST_CASE("routes: gates of tokens are attacked through and blocked as well", "[
   }
 }
 
-TEST_CASE("routes: sign steps on a v-moe, with and without its auxiliary losses",
-          "[attacks][routes]") {
-  const Pgd steps = sign_steps({.eps = 0.08}, 1);
-  CHECK(constants_of(steps).dump() ==
-        R"({"steps":40,"step":0.002,"restarts":1,"gate":"through","loss":"cross-entropy",)"
-        R"("path":"own","auxiliary":1.0,"start":"center","momentum":0.0,)"
-        R"("keep":"worst of all iterates and the start","seed":0})");
-  CHECK_FALSE(constants_of(sign_steps({}, 0)).contains("auxiliary"));
-  for (models::ClassifierSettings s : small_families()) {
-    if (s.name != "v-moe") continue;
-    s.transformer.moe.importance = 3;
-    const models::Classifier model(s, 1);
-    const Model seen = train::attack_model(model);
-    const Tensor x = random_images(6, s);
-    const Victims v{x, argmax(seen.forward(x, Gate::open).logits, 1), row_numbers(6), {}};
-    Pgd a = sign_steps({.eps = 0.02}, 0, 5), b = sign_steps({.eps = 0.02}, 1, 5);
-    const auto of = [&](const Pgd& settings, const std::vector<int32_t>& rows) {
-      return pgd(seen, v.rows(rows), settings).adversarial.to_vector<float>();
-    };
-    const std::vector<int32_t> all{0, 1, 2, 3, 4, 5};
-    CHECK(of(a, all) != of(b, all));
-    const auto whole = of(b, all), alone = of(b, {4});
-    CHECK(std::equal(alone.begin(), alone.end(), whole.begin() + 4 * std::ssize(alone)));
-    CHECK_FALSE(pgd(seen, v, b).backwards == pgd(seen, v, a).backwards);
-  }
-}
-
 }  // namespace moat::tests

@@ -57,6 +57,7 @@ class WithinBatch {
     };
     watch(model.forward);
     watch(model.randomised);
+    watch(model.auxiliary);
     watch(model.along);
     return model;
   }

@@ -90,6 +90,8 @@ says '^eps ' "$moat" certify certified --limit 8 --protocol none
 holds '"pgd through": ' attacked/report.json && holds '"pgd blocked": ' attacked/report.json
 says '^pgd blocked ' "$moat" attack run --limit 4 --steps 1 --gate blocked --out blocked
 ! grep -q through blocked/report.json || fail '--gate blocked ran another form'
+refuses "^moat: --auxiliary is for a v-moe .* digits-moe-resnet has no auxiliary losses; leave it out$" \
+  "$moat" attack run --auxiliary 1 --out refused
 refuses '^moat: --gate is no setting of --attack frozen-route, whose gradient passes none$' \
   "$moat" attack run --attack frozen-route --gate blocked --out refused
 
@@ -109,9 +111,11 @@ refuses "must give each image a result of its own, .* other images of its batch;
 refuses "^moat: of a trained model only model.capacity, model.group or model.priority can be set, .* got model.experts=2$" \
   "$moat" eval shared model.experts=2
 refuses "^moat: model.group=1 needs a v-moe, and digits-moe-resnet has no experts of tokens" "$moat" routes run model.group=1
-says 'clean ' "$moat" eval shared model.capacity=1.5 model.group=1 --protocol pgd-10@1 eval.limit=4 eval.checks=0 eval.dir=own
+says '^sign-40 auxiliary blocked ' "$moat" eval shared model.capacity=1.5 model.group=1 --protocol sign-40@1 eval.limit=4 \
+  eval.checks=0 eval.dir=own
 holds '"capacity": 1.5' own/report.json && holds '"group": 1' own/report.json
-says '"capacity": 0.0,' "$moat" attack shared model.capacity=0 --steps 1 --limit 4 --out all --json
+says '"capacity": 0.0,' "$moat" attack shared model.capacity=0 --attack sign-steps --auxiliary 1 --limit 4 --out all --json
+holds '"keep": "the last point"' all/report.json && holds '"auxiliary": 1.0' all/report.json
 says '"priority": "best-gate"' "$moat" routes shared model.group=1 model.priority=best-gate --limit 4 --steps 1 --json
 says '"capacity": 0.0,' "$moat" predict shared model.capacity=0 --input all/adversarial.safetensors --out logits --json
 says exported "$moat" export shared model.capacity=0 --out whole
