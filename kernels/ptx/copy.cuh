@@ -1,7 +1,6 @@
 #pragma once
 
-// Copies: cp.async (global to shared memory past the registers), vector loads and stores with cache
-// hints, and number formats.
+// Copies: cp.async (global to shared memory past the registers); a cache hint; number formats.
 
 #include "kernels/ptx/arch.cuh"
 
@@ -42,49 +41,10 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-// Arrives on the barrier once all earlier copies of this thread are done. The arrival is one of
-// those that the barrier was initialised for (noinc). sm_90 like every mbarrier here.
-__device__ __forceinline__ void cp_async_arrive(uint64_t* barrier) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier))
-        : "memory");
-  else
-    __trap();
-}
-
 // Asks for the cache line at an address to be brought to L2. Each lane's own: the bulk form of it
 // (cp.async.bulk.prefetch) takes uniform registers, so that a warp's lanes go one after another.
 __device__ __forceinline__ void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory");
-}
-
-// 16 bytes that are read once and never written by this kernel: read-only path, no place in L1.
-__device__ __forceinline__ uint4 load_once(const void* global) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
-  return v;
-}
-
-// 16 bytes that this kernel does not read again: first to leave the caches.
-__device__ __forceinline__ void store_evict_first(void* global, uint4 v) {
-  asm volatile("st.global.L1::evict_first.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(global), "r"(v.x),
-               "r"(v.y), "r"(v.z), "r"(v.w)
-               : "memory");
-}
-
-// L2 policies for the hinted TMA loads: lines that leave first, and lines that stay.
-__device__ __forceinline__ uint64_t l2_evict_first() {
-  uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ __forceinline__ uint64_t l2_evict_last() {
-  uint64_t policy;
-  asm volatile("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
 }
 
 // Two floats, rounded to nearest even, in one register: `low` in the lower half (the lower
@@ -92,11 +52,6 @@ __device__ __forceinline__ uint64_t l2_evict_last() {
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
   uint32_t packed;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-__device__ __forceinline__ uint32_t pack_f16(float low, float high) {
-  uint32_t packed;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
 
@@ -107,23 +62,6 @@ __device__ __forceinline__ uint32_t round_tf32(float x) {
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
   return bits & 0xffffe000u;
-}
-
-// Over all 32 lanes: every lane gets the result.
-__device__ __forceinline__ uint32_t redux_max(uint32_t value) {
-  uint32_t result;
-  asm volatile("redux.sync.max.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
-  return result;
-}
-__device__ __forceinline__ uint32_t redux_min(uint32_t value) {
-  uint32_t result;
-  asm volatile("redux.sync.min.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
-  return result;
-}
-__device__ __forceinline__ uint32_t redux_add(uint32_t value) {
-  uint32_t result;
-  asm volatile("redux.sync.add.u32 %0, %1, 0xffffffff;" : "=r"(result) : "r"(value));
-  return result;
 }
 
 }  // namespace moat::kernels::ptx

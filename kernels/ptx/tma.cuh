@@ -21,13 +21,6 @@ __device__ __forceinline__ void fence_proxy_async() {
   else
     __trap();
 }
-// The same for global memory too: before a TMA load of what this kernel wrote.
-__device__ __forceinline__ void fence_proxy_async_all() {
-  if constexpr (kHasSm90)
-    asm volatile("fence.proxy.async;" ::: "memory");
-  else
-    __trap();
-}
 
 // The box at (x, y), (x, y, z) or (x, y, z, w) into shared memory.
 __device__ __forceinline__ void tma_load_2d(void* shared, const TensorMap* map, uint64_t* barrier,
@@ -81,73 +74,7 @@ __device__ __forceinline__ void tma_load_pixels(void* shared, const TensorMap* m
     __trap();
 }
 
-// With an L2 policy (l2_evict_first, l2_evict_last).
-__device__ __forceinline__ void tma_load_2d_hint(void* shared, const TensorMap* map,
-                                                 uint64_t* barrier, int x, int y, uint64_t policy) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-        ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),
-        "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "l"(policy)
-        : "memory");
-  else
-    __trap();
-}
-__device__ __forceinline__ void tma_load_3d_hint(void* shared, const TensorMap* map,
-                                                 uint64_t* barrier, int x, int y, int z,
-                                                 uint64_t policy) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-        ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(shared)),
-        "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "l"(policy)
-        : "memory");
-  else
-    __trap();
-}
-
-// Into the same place of every block of the cluster whose bit is set in `blocks`; each block's
-// barrier at the same place gets the bytes.
-__device__ __forceinline__ void tma_load_2d_multicast(void* shared, const TensorMap* map,
-                                                      uint64_t* barrier, int x, int y,
-                                                      uint16_t blocks) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-        ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(shared)),
-        "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "h"(blocks)
-        : "memory");
-  else
-    __trap();
-}
-__device__ __forceinline__ void tma_load_3d_multicast(void* shared, const TensorMap* map,
-                                                      uint64_t* barrier, int x, int y, int z,
-                                                      uint16_t blocks) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-        ".multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(shared_address(shared)),
-        "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(blocks)
-        : "memory");
-  else
-    __trap();
-}
-
-// Contiguous bytes (a multiple of 16; both addresses aligned to 16) without a map.
-__device__ __forceinline__ void bulk_load(void* shared, const void* global, uint32_t bytes,
-                                          uint64_t* barrier) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
-        "[%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
-        "l"(global), "r"(bytes), "r"(shared_address(barrier))
-        : "memory");
-  else
-    __trap();
-}
-
-// The box at (x, y) or (x, y, z) from shared memory. Ordinary writes to it need fence_proxy_async
-// first.
+// The box at (x, y) from shared memory. Ordinary writes to it need fence_proxy_async first.
 __device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x,
                                              int y) {
   if constexpr (kHasSm90)
@@ -155,17 +82,6 @@ __device__ __forceinline__ void tma_store_2d(const TensorMap* map, const void* s
         "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(
             map),
         "r"(shared_address(shared)), "r"(x), "r"(y)
-        : "memory");
-  else
-    __trap();
-}
-__device__ __forceinline__ void tma_store_3d(const TensorMap* map, const void* shared, int x, int y,
-                                             int z) {
-  if constexpr (kHasSm90)
-    asm volatile(
-        "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::
-            "l"(map),
-        "r"(shared_address(shared)), "r"(x), "r"(y), "r"(z)
         : "memory");
   else
     __trap();
@@ -178,15 +94,8 @@ __device__ __forceinline__ void bulk_commit() {
   else
     __trap();
 }
-// Waits until at most Pending of this thread's newest groups are under way; `_read`: until the
-// shared memory of the others may be written again, their global bytes perhaps still on the way.
-template <int Pending>
-__device__ __forceinline__ void bulk_wait() {
-  if constexpr (kHasSm90)
-    asm volatile("cp.async.bulk.wait_group %0;" ::"n"(Pending) : "memory");
-  else
-    __trap();
-}
+// Waits until all but at most Pending of this thread's newest groups have read their shared memory:
+// it may be written again, their global bytes perhaps still on the way.
 template <int Pending>
 __device__ __forceinline__ void bulk_wait_read() {
   if constexpr (kHasSm90)

@@ -1,9 +1,8 @@
 #pragma once
 
 // Inside the interpreter: what its parts share, and what an emulated instruction is built on
-// (instructions/). A launch runs cluster by cluster (a block alone is a cluster of one); the
-// threads of a cluster are fibers of one operating-system thread, so that nothing here needs a
-// lock.
+// (instructions/). A launch runs block by block; the threads of a block are fibers of one
+// operating-system thread, so that nothing here needs a lock.
 
 #include <cstdint>
 #include <deque>
@@ -24,9 +23,6 @@
 
 namespace simt {
 
-struct Block;
-struct Cluster;
-
 inline constexpr int kWarpThreads = 32, kWarpgroupThreads = 128;
 
 // State that an instruction keeps per thread or per block; made on first use, gone with its owner.
@@ -39,13 +35,10 @@ enum class State : uint8_t { ready, waiting, exited };
 
 struct Thread {
   Fiber fiber;
-  Block* block = nullptr;
   uint3 position{};  // threadIdx
-  int index = 0;     // linear, within the block
-  int id = 0;        // within the cluster: rank * threads of a block + index; indexes clocks
+  int index = 0;     // linear, within the block; indexes clocks
   State state = State::ready;
   Knowledge clocks;
-  uint32_t proxy_fence = 0;  // own clock at the last fence.proxy.async
   // What a waiting thread waits for, for reports and wakers.
   const char* waits_in = "";
   Where waits_at;
@@ -56,7 +49,7 @@ struct Thread {
   int lane() const { return index % kWarpThreads; }
   int warp() const { return index / kWarpThreads; }
   int warpgroup() const { return index / kWarpgroupThreads; }
-  Epoch born = 0;  // its generation and id, with clock 0
+  Epoch born = 0;  // its generation and index, with clock 0
   Epoch epoch() const { return born | clocks.own; }
 };
 
@@ -78,62 +71,51 @@ struct PendingCollective {
 
 struct Barrier {
   int arrived = 0, expected = 0, votes = 0, result = 0;
-  std::vector<Thread*> waiting, arrivals;
-};
-
-struct Block {
-  Cluster* cluster = nullptr;
-  int rank = 0;  // within the cluster
-  uint3 index{};
-  int live = 0;  // threads that have not exited
-  std::span<Thread> threads;
-  Barrier barriers[16];
-  std::vector<std::vector<PendingCollective>> warps;  // per warp, those that wait for lanes
-  std::vector<PendingCollective> warpgroups;
-  char* dynamic = nullptr;          // dynamic shared memory
-  std::vector<uint32_t> base;       // clocks that every thread knows since the last full barrier
-  std::vector<char> static_memory;  // static shared memory, while another block's is in place
-  std::unordered_map<const void*, std::unique_ptr<Extension>> extensions;
-};
-
-struct Launch {
-  KernelCall call;
-  dim3 grid, block, cluster;
-  size_t shared_bytes;
-  uint32_t first_generation;
-  int threads_per_block() const { return static_cast<int>(block.x * block.y * block.z); }
+  std::vector<Thread*> waiting;
 };
 
 // Asynchronous work, e.g. a bulk copy: lands when the scheduler says, in any order.
 using Landing = std::function<void()>;
 
-struct Cluster {
-  const Launch* launch = nullptr;
-  uint32_t generation = 0;  // distinguishes the clocks of different clusters
-  std::vector<Block> blocks;
+struct Block {
+  uint32_t generation = 0;  // distinguishes the clocks of different blocks
+  uint3 index{};
+  int live = 0;  // threads that have not exited
   std::vector<Thread> threads;
   std::deque<Thread*> ready;
   std::vector<Landing> landings;
-  Barrier barrier;  // barrier.cluster
-  GridOrder order;  // what this cluster has learned from others through atomics
+  Barrier barriers[16];
+  std::vector<std::vector<PendingCollective>> warps;  // per warp, those that wait for lanes
+  std::vector<PendingCollective> warpgroups;
+  char* dynamic = nullptr;     // dynamic shared memory
+  std::vector<uint32_t> base;  // clocks that every thread knows since the last full barrier
+  GridOrder order;             // what the block has learned from others through atomics
+  std::unordered_map<const void*, std::unique_ptr<Extension>> extensions;
   int last_warp = -1;
   bool stopped = false;  // a failure that cannot be continued from
 };
 
-// What `thread` knows of the clock of thread `id` of the cluster.
-inline uint32_t known_clock(const Thread& thread, int id) {
-  if (id == thread.id) return thread.clocks.own;
-  if (thread.clocks.detail == Knowledge::Detail::all) return thread.clocks.all[id];
-  if (thread.clocks.detail == Knowledge::Detail::warp)
-    if (const int lane = id - (thread.id - thread.lane()); lane >= 0 && lane < kWarpThreads)
-      return thread.clocks.warp[lane];
-  return thread.block->base[id];
-}
+struct Launch {
+  KernelCall call;
+  dim3 grid, block;
+  size_t shared_bytes;
+  int threads_per_block() const { return static_cast<int>(block.x * block.y * block.z); }
+};
 
-extern Thread* current;   // null outside a kernel
-extern Cluster* cluster;  // the one that runs
+extern Thread* current;  // null outside a kernel
+extern Block* block;     // the one that runs
 extern const Launch* running;
 extern std::mt19937_64 generator;
+
+// What `thread` knows of the clock of the block's thread `index`.
+inline uint32_t known_clock(const Thread& thread, int index) {
+  if (index == thread.index) return thread.clocks.own;
+  if (thread.clocks.detail == Knowledge::Detail::all) return thread.clocks.all[index];
+  if (thread.clocks.detail == Knowledge::Detail::warp)
+    if (const int lane = index - (thread.index - thread.lane()); lane >= 0 && lane < kWarpThreads)
+      return thread.clocks.warp[lane];
+  return block->base[index];
+}
 
 // The state of type T that the instruction family of T keeps for its owner (Thread or Block).
 template <class T, class Owner>
@@ -156,19 +138,11 @@ void run_later(Landing landing);
 void warp_collective(const Collective& collective, uint32_t mask, void* argument, Where where);
 void warpgroup_collective(const Collective& collective, void* argument, Where where);
 
-// barrier.cluster.arrive and .wait.
-void cluster_arrive(Where where);
-void cluster_wait(Where where);
-
-// Shared memory as 32-bit addresses. Dynamic memory starts at 1024, static at kStaticShared; a
-// block of the cluster other than the own is named by its rank (mapa).
+// Shared memory as 32-bit addresses. Dynamic memory starts at 1024, static at kStaticShared.
 inline constexpr uint32_t kDynamicShared = 1024, kStaticShared = 0x80000;
 inline constexpr size_t kMostShared = 232448, kSharedWithoutAsking = 48 * 1024;
 uint32_t shared_address(const void* pointer);
 void* shared_pointer(uint32_t address);
-uint32_t shared_address_at_rank(uint32_t address, int rank);
-void* shared_pointer_at_rank(const void* pointer, int rank);
-int shared_rank(uint32_t address);  // the block that an address of shared memory belongs to
 
 // What an access does, for `observe`. Async accesses are those of the async proxy (TMA, wgmma).
 enum class Access : uint8_t { read, write, atomic, async_read, async_write };

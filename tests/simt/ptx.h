@@ -17,19 +17,17 @@ void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::Walke
 // The families that differ in a number only.
 void copy_async(void* shared, const void* global, int bytes, int filled, Where where);
 void copy_async_wait(int pending, Where where);
-void matrix_load(uint32_t* registers, const void* row, int matrices, bool transpose, Where where);
-void matrix_store(const uint32_t* registers, void* row, bool transpose, Where where);
+void matrix_load(uint32_t* registers, const void* row, bool transpose, Where where);
+void matrix_store(const uint32_t* registers, void* row, Where where);
 struct TensorPlace {
   const moat::kernels::TensorMap* map;
   int rank;
   BoxPlace place;
   bool walked = false;  // pixels of WalkedImages
 };
-// blocks: a bit for each block of the cluster, 0 for this block alone.
-void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint32_t blocks,
-                 Where where);
+void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, Where where);
 void tensor_store(const TensorPlace& place, const void* shared, Where where);
-void bulk_store_wait(int pending, bool read_only, Where where);
+void bulk_store_wait_read(int pending);
 struct GroupProduct {
   float* sums;  // columns / 2 of each thread
   int columns;
@@ -40,7 +38,6 @@ struct GroupProduct {
 void group_product(const GroupProduct& product, Where where);
 void group_product_wait(int pending, Where where);
 void set_registers(int registers, Where where);
-void* map_shared(void* shared, uint32_t rank, Where where);
 
 }  // namespace simt
 
@@ -67,86 +64,34 @@ template <int Pending>
 __forceinline__ void cp_async_wait(Where where = Where::here()) {
   simt::copy_async_wait(Pending, where);
 }
-void cp_async_arrive(uint64_t* barrier, Where where = Where::here());
 void prefetch_l2(const void* global);
-uint4 load_once(const void* global, Where where = Where::here());
-void store_evict_first(void* global, uint4 v, Where where = Where::here());
-__forceinline__ uint64_t l2_evict_first() { return 1; }
-__forceinline__ uint64_t l2_evict_last() { return 2; }
 uint32_t pack_bf16(float low, float high);
-uint32_t pack_f16(float low, float high);
 uint32_t round_tf32(float x);
-__forceinline__ uint32_t redux_max(uint32_t value, Where where = Where::here()) {
-  return __reduce_max_sync(0xffffffffu, value, where);
-}
-__forceinline__ uint32_t redux_min(uint32_t value, Where where = Where::here()) {
-  return __reduce_min_sync(0xffffffffu, value, where);
-}
-__forceinline__ uint32_t redux_add(uint32_t value, Where where = Where::here()) {
-  return __reduce_add_sync(0xffffffffu, value, where);
-}
 
-__forceinline__ void ldmatrix_x1(uint32_t (&r)[1], const void* row, Where where = Where::here()) {
-  simt::matrix_load(r, row, 1, false, where);
-}
-__forceinline__ void ldmatrix_x1_trans(uint32_t (&r)[1], const void* row,
-                                       Where where = Where::here()) {
-  simt::matrix_load(r, row, 1, true, where);
-}
-__forceinline__ void ldmatrix_x2(uint32_t (&r)[2], const void* row, Where where = Where::here()) {
-  simt::matrix_load(r, row, 2, false, where);
-}
-__forceinline__ void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row,
-                                       Where where = Where::here()) {
-  simt::matrix_load(r, row, 2, true, where);
-}
 __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row, Where where = Where::here()) {
-  simt::matrix_load(r, row, 4, false, where);
+  simt::matrix_load(r, row, false, where);
 }
 __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row,
                                        Where where = Where::here()) {
-  simt::matrix_load(r, row, 4, true, where);
+  simt::matrix_load(r, row, true, where);
 }
 __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4], Where where = Where::here()) {
-  simt::matrix_store(r, row, false, where);
-}
-__forceinline__ void stmatrix_x4_trans(void* row, const uint32_t (&r)[4],
-                                       Where where = Where::here()) {
-  simt::matrix_store(r, row, true, where);
+  simt::matrix_store(r, row, where);
 }
 void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                        Where where = Where::here());
-void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                      Where where = Where::here());
 void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                       Where where = Where::here());
 
 __forceinline__ void bar_sync(int id, int threads, Where where = Where::here()) {
   simt::block_sync(id, threads, where);
 }
-__forceinline__ void bar_arrive(int id, int threads, Where where = Where::here()) {
-  simt::block_arrive(id, threads, where);
-}
 void mbarrier_init(uint64_t* barrier, uint32_t arrivals, Where where = Where::here());
-void mbarrier_inval(uint64_t* barrier, Where where = Where::here());
 void fence_mbarrier_init();
 void mbarrier_arrive(uint64_t* barrier, Where where = Where::here());
 void mbarrier_arrive_expect_tx(uint64_t* barrier, uint32_t bytes, Where where = Where::here());
-void mbarrier_expect_tx(uint64_t* barrier, uint32_t bytes, Where where = Where::here());
-void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank, Where where = Where::here());
-bool mbarrier_test(uint64_t* barrier, uint32_t parity, Where where = Where::here());
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Where where = Where::here());
-void mbarrier_wait_cluster(uint64_t* barrier, uint32_t parity, Where where = Where::here());
 
-uint32_t cluster_rank();
-uint32_t cluster_size();
-void cluster_arrive(Where where = Where::here());
-void cluster_wait(Where where = Where::here());
-template <class T>
-__forceinline__ T* map_shared(T* shared, uint32_t rank, Where where = Where::here()) {
-  return static_cast<T*>(simt::map_shared(shared, rank, where));
-}
-bool elect_one(Where where = Where::here());
 template <int Registers>
 __forceinline__ void setmaxnreg_dec(Where where = Where::here()) {
   static_assert(Registers % 8 == 0 && Registers >= 24 && Registers <= 256);
@@ -159,60 +104,31 @@ __forceinline__ void setmaxnreg_inc(Where where = Where::here()) {
 }
 
 void fence_proxy_async();
-void fence_proxy_async_all();
 __forceinline__ void tma_load_2d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, where);
 }
 __forceinline__ void tma_load_3d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, int z, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, where);
 }
 __forceinline__ void tma_load_4d(void* shared, const TensorMap* map, uint64_t* barrier, int x,
                                  int y, int z, int w, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 4, {{x, y, z, w}}}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 4, {{x, y, z, w}}}, barrier, where);
 }
 __forceinline__ void tma_load_pixels(void* shared, const TensorMap* map, uint64_t* barrier,
                                      int channel, int x, int y, int n, uint16_t right,
                                      uint16_t down, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 4, {{channel, x, y, n}, right, down}, true}, barrier, 0, where);
+  simt::tensor_load(shared, {map, 4, {{channel, x, y, n}, right, down}, true}, barrier, where);
 }
-__forceinline__ void tma_load_2d_hint(void* shared, const TensorMap* map, uint64_t* barrier, int x,
-                                      int y, uint64_t, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, 0, where);
-}
-__forceinline__ void tma_load_3d_hint(void* shared, const TensorMap* map, uint64_t* barrier, int x,
-                                      int y, int z, uint64_t, Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, 0, where);
-}
-__forceinline__ void tma_load_2d_multicast(void* shared, const TensorMap* map, uint64_t* barrier,
-                                           int x, int y, uint16_t blocks,
-                                           Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 2, {{x, y}}}, barrier, blocks, where);
-}
-__forceinline__ void tma_load_3d_multicast(void* shared, const TensorMap* map, uint64_t* barrier,
-                                           int x, int y, int z, uint16_t blocks,
-                                           Where where = Where::here()) {
-  simt::tensor_load(shared, {map, 3, {{x, y, z}}}, barrier, blocks, where);
-}
-void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier,
-               Where where = Where::here());
 __forceinline__ void tma_store_2d(const TensorMap* map, const void* shared, int x, int y,
                                   Where where = Where::here()) {
   simt::tensor_store({map, 2, {{x, y}}}, shared, where);
 }
-__forceinline__ void tma_store_3d(const TensorMap* map, const void* shared, int x, int y, int z,
-                                  Where where = Where::here()) {
-  simt::tensor_store({map, 3, {{x, y, z}}}, shared, where);
-}
 void bulk_commit();
 template <int Pending>
-__forceinline__ void bulk_wait(Where where = Where::here()) {
-  simt::bulk_store_wait(Pending, false, where);
-}
-template <int Pending>
-__forceinline__ void bulk_wait_read(Where where = Where::here()) {
-  simt::bulk_store_wait(Pending, true, where);
+__forceinline__ void bulk_wait_read() {
+  simt::bulk_store_wait_read(Pending);
 }
 
 void wgmma_fence(Where where = Where::here());
@@ -226,7 +142,7 @@ __forceinline__ void wgmma_keep(float (&)[Count]) {}
 template <int N, Major A = Major::k, Major B = Major::k>
 __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate,
                                        Where where = Where::here()) {
-  static_assert(N == 16 || N == 32 || N == 64 || N == 96 || N == 128 || N == 192 || N == 256);
+  static_assert(N == 16 || N == 32 || N == 64 || N == 128 || N == 192 || N == 256);
   simt::group_product({d, N, a, b, A, B, accumulate}, where);
 }
 

@@ -28,7 +28,6 @@ std::vector<InstructionCase> copy_cases();
 std::vector<InstructionCase> number_cases();
 std::vector<InstructionCase> mma_cases();
 std::vector<InstructionCase> barrier_cases();
-std::vector<InstructionCase> cluster_cases();
 std::vector<InstructionCase> tma_cases();
 std::vector<InstructionCase> wgmma_cases();
 

@@ -55,40 +55,16 @@ __global__ void cp_async_groups_kernel(const uint32_t* in, uint32_t* out) {
   out[2 * kLanes + lane] = shared[2 * kLanes + lane];
 }
 
-// Lane l's copy is announced through a barrier and read by lane 31 - l.
-__global__ void cp_async_arrive_kernel(const uint4* in, uint4* out) {
-  uint4* shared = shared_memory<uint4>();
-  uint64_t* barrier = reinterpret_cast<uint64_t*>(shared + kLanes);
-  const int lane = static_cast<int>(threadIdx.x);
-  if (lane == 0) ptx::mbarrier_init(barrier, kLanes);
-  ptx::fence_mbarrier_init();
-  __syncwarp();
-  ptx::cp_async<16>(shared + lane, in + lane);
-  ptx::cp_async_arrive(barrier);
-  ptx::mbarrier_wait(barrier, 0);
-  out[lane] = shared[kLanes - 1 - lane];
-}
-
-__global__ void hinted_copy_kernel(const uint4* in, uint4* out) {
+__global__ void prefetch_kernel(const uint4* in, uint4* out) {
   ptx::prefetch_l2(in + threadIdx.x);
-  ptx::store_evict_first(out + threadIdx.x, ptx::load_once(in + threadIdx.x));
+  out[threadIdx.x] = in[threadIdx.x];
 }
 
 __global__ void pack_bf16_kernel(const float* in, uint32_t* out) {
   out[threadIdx.x] = ptx::pack_bf16(in[2 * threadIdx.x], in[2 * threadIdx.x + 1]);
 }
-__global__ void pack_f16_kernel(const float* in, uint32_t* out) {
-  out[threadIdx.x] = ptx::pack_f16(in[2 * threadIdx.x], in[2 * threadIdx.x + 1]);
-}
 __global__ void round_tf32_kernel(const float* in, uint32_t* out) {
   out[threadIdx.x] = ptx::round_tf32(in[threadIdx.x]);
-}
-
-__global__ void redux_kernel(const uint32_t* in, uint32_t* out) {
-  const uint32_t value = in[threadIdx.x];
-  out[threadIdx.x] = ptx::redux_max(value);
-  out[kLanes + threadIdx.x] = ptx::redux_min(value);
-  out[2 * kLanes + threadIdx.x] = ptx::redux_add(value);
 }
 
 Grid one_warp() { return {dim3(1), dim3(kLanes), 4096}; }
@@ -106,28 +82,17 @@ Status run_cp_async_l1(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_cp_async_groups(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, one_warp(), cp_async_groups_kernel, in, out);
 }
-Status run_cp_async_arrive(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, one_warp(), cp_async_arrive_kernel, reinterpret_cast<const uint4*>(in),
-                reinterpret_cast<uint4*>(out));
-}
-Status run_hinted_copy(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, one_warp(), hinted_copy_kernel, reinterpret_cast<const uint4*>(in),
+Status run_prefetch(Cuda on, const uint32_t* in, uint32_t* out) {
+  return launch(on, one_warp(), prefetch_kernel, reinterpret_cast<const uint4*>(in),
                 reinterpret_cast<uint4*>(out));
 }
 Status run_pack_bf16(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, {dim3(1), dim3(kRounded / 2)}, pack_bf16_kernel,
                 reinterpret_cast<const float*>(in), out);
 }
-Status run_pack_f16(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, {dim3(1), dim3(kRounded / 2)}, pack_f16_kernel,
-                reinterpret_cast<const float*>(in), out);
-}
 Status run_round_tf32(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, {dim3(1), dim3(kRounded)}, round_tf32_kernel,
                 reinterpret_cast<const float*>(in), out);
-}
-Status run_redux(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, one_warp(), redux_kernel, in, out);
 }
 
 }  // namespace moat::tests

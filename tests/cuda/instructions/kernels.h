@@ -13,15 +13,13 @@ using RunInstruction = kernels::Status(kernels::Cuda, const uint32_t* in, uint32
 
 inline constexpr int kRounded = 512;  // floats that the roundings are tried on
 
-RunInstruction run_cp_async, run_cp_async_l1, run_cp_async_groups, run_cp_async_arrive,
-    run_hinted_copy, run_pack_bf16, run_pack_f16, run_round_tf32, run_redux;
+RunInstruction run_cp_async, run_cp_async_l1, run_cp_async_groups, run_prefetch, run_pack_bf16,
+    run_round_tf32;
 
-RunInstruction run_ldmatrix, run_ldmatrix_trans, run_stmatrix, run_stmatrix_trans, run_mma_bf16,
-    run_mma_f16, run_mma_tf32, run_mma_from_ldmatrix;
+RunInstruction run_ldmatrix, run_ldmatrix_trans, run_stmatrix, run_mma_bf16, run_mma_tf32,
+    run_mma_from_ldmatrix;
 
-RunInstruction run_named_barriers, run_mbarrier_phases, run_mbarrier_expect_tx, run_elect,
-    run_setmaxnreg;
-RunInstruction run_cluster_arrive, run_cluster_shared;
+RunInstruction run_named_barriers, run_mbarrier_phases, run_setmaxnreg;
 
 // Tensors and boxes of the TMA kernels, elements; in 2-D z = 1.
 inline constexpr int kTensor[3] = {72, 11, 3}, kPitch = 80;
@@ -39,16 +37,13 @@ inline constexpr PixelCopy kPixelCopies[] = {
     {32, 5, 4, 2, 2, 0},    // half of the channels, and pixels behind the last
     {0, -1, -2, 2, 255, 0}  // as far as they can be moved
 };
-RunInstruction run_bulk_load, run_tma_load_plain, run_tma_load_b32, run_tma_load_b64,
-    run_tma_load_b128, run_tma_load_hint, run_tma_load_3d, run_tma_load_multicast,
-    run_tma_load_multicast_3d, run_tma_load_4d, run_tma_load_pixels, run_tma_store_2d,
-    run_tma_store_3d, run_tma_of_own_writes;
+RunInstruction run_tma_load_plain, run_tma_load_b32, run_tma_load_b64, run_tma_load_b128,
+    run_tma_load_3d, run_tma_load_4d, run_tma_load_pixels, run_tma_store;
 
 // Products [64, N] of K = kDepth.
 inline constexpr int kDepth = 64;
-RunInstruction run_wgmma_16, run_wgmma_32, run_wgmma_64, run_wgmma_96_b64, run_wgmma_128_b32,
-    run_wgmma_192, run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn, run_wgmma_256_mn_b64,
-    run_wgmma_96_mixed_b32, run_wgmma_192_mixed, run_wgmma_written, run_wgmma_groups,
-    run_wgmma_plain, run_wgmma_plain_mn;
+RunInstruction run_wgmma_16, run_wgmma_32, run_wgmma_64, run_wgmma_128_b32, run_wgmma_192,
+    run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn, run_wgmma_256_mn_b64, run_wgmma_192_mixed,
+    run_wgmma_written, run_wgmma_groups, run_wgmma_plain, run_wgmma_plain_mn;
 
 }  // namespace moat::tests

@@ -18,31 +18,15 @@ __device__ unsigned char* padded_rows(const uint32_t* in) {
   return shared + threadIdx.x * 48;
 }
 
-__device__ void put(uint32_t*& out, uint32_t value) {
-  out[threadIdx.x] = value;
-  out += kLanes;
-}
-
-// Only the first 8 or 16 lanes' addresses count for x1 and x2: the others' are somewhere else.
 __global__ void ldmatrix_kernel(const uint32_t* in, uint32_t* out) {
-  const unsigned char* row = padded_rows(in);
-  uint32_t one[1], two[2], four[4];
-  ptx::ldmatrix_x1(one, row);
-  ptx::ldmatrix_x2(two, row);
-  ptx::ldmatrix_x4(four, row);
-  put(out, one[0]);
-  for (int i = 0; i < 2; ++i) put(out, two[i]);
-  for (int i = 0; i < 4; ++i) put(out, four[i]);
+  uint32_t r[4];
+  ptx::ldmatrix_x4(r, padded_rows(in));
+  for (int i = 0; i < 4; ++i) out[i * kLanes + threadIdx.x] = r[i];
 }
 __global__ void ldmatrix_trans_kernel(const uint32_t* in, uint32_t* out) {
-  const unsigned char* row = padded_rows(in);
-  uint32_t one[1], two[2], four[4];
-  ptx::ldmatrix_x1_trans(one, row);
-  ptx::ldmatrix_x2_trans(two, row);
-  ptx::ldmatrix_x4_trans(four, row);
-  put(out, one[0]);
-  for (int i = 0; i < 2; ++i) put(out, two[i]);
-  for (int i = 0; i < 4; ++i) put(out, four[i]);
+  uint32_t r[4];
+  ptx::ldmatrix_x4_trans(r, padded_rows(in));
+  for (int i = 0; i < 4; ++i) out[i * kLanes + threadIdx.x] = r[i];
 }
 
 // Register i of lane l is in[32 i + l]; out are the 32 rows that the lanes name.
@@ -51,14 +35,6 @@ __global__ void stmatrix_kernel(const uint32_t* in, uint32_t* out) {
   const uint32_t r[4] = {in[threadIdx.x], in[kLanes + threadIdx.x], in[2 * kLanes + threadIdx.x],
                          in[3 * kLanes + threadIdx.x]};
   ptx::stmatrix_x4(row, r);
-  __syncwarp();
-  for (int i = 0; i < 4; ++i) out[threadIdx.x * 4 + i] = *reinterpret_cast<uint32_t*>(row + i * 4);
-}
-__global__ void stmatrix_trans_kernel(const uint32_t* in, uint32_t* out) {
-  unsigned char* row = shared_memory<unsigned char>() + threadIdx.x * 48;
-  const uint32_t r[4] = {in[threadIdx.x], in[kLanes + threadIdx.x], in[2 * kLanes + threadIdx.x],
-                         in[3 * kLanes + threadIdx.x]};
-  ptx::stmatrix_x4_trans(row, r);
   __syncwarp();
   for (int i = 0; i < 4; ++i) out[threadIdx.x * 4 + i] = *reinterpret_cast<uint32_t*>(row + i * 4);
 }
@@ -87,11 +63,6 @@ __global__ void mma_bf16_kernel(const uint32_t* in, uint32_t* out) {
   ptx::mma_m16n8k16_bf16(f.d, f.a, f.b[0], f.b[1]);
   write_sums(f.d, out);
 }
-__global__ void mma_f16_kernel(const uint32_t* in, uint32_t* out) {
-  Fragments f = read_fragments(in);
-  ptx::mma_m16n8k16_f16(f.d, f.a, f.b[0], f.b[1]);
-  write_sums(f.d, out);
-}
 // in: a [16, 8], b^T [8, 8] of 32 bits, d: in memory as above.
 __global__ void mma_tf32_kernel(const uint32_t* in, uint32_t* out) {
   Fragments f = read_fragments(in);
@@ -99,8 +70,9 @@ __global__ void mma_tf32_kernel(const uint32_t* in, uint32_t* out) {
   write_sums(f.d, out);
 }
 
-// The same product with operands that ldmatrix brings: a from [16, 16] in shared memory, b from its
-// transpose [8, 16], and once more from [16, 8] by ldmatrix_trans; out: both results.
+// The product of bf16 with operands that ldmatrix brings: a from [16, 16] in shared memory, b from
+// its transpose [8, 16], and once more from [16, 8] by ldmatrix_trans, the two halves of b twice
+// each; out: both results.
 __global__ void mma_from_ldmatrix_kernel(const uint32_t* in, uint32_t* out) {
   uint32_t* shared = shared_memory<uint32_t>();  // a, b^T, b
   const int lane = static_cast<int>(threadIdx.x);
@@ -109,13 +81,13 @@ __global__ void mma_from_ldmatrix_kernel(const uint32_t* in, uint32_t* out) {
   for (int i = lane; i < 128; i += kLanes)
     b[i] = reinterpret_cast<const uint16_t*>(in + 128)[i % 8 * 16 + i / 8];
   __syncwarp();
-  uint32_t a[4], b_t[2], b_plain[2];
+  uint32_t a[4], b_t[4], b_plain[4];
   ptx::ldmatrix_x4(a, shared + lane % 16 * 8 + lane / 16 * 4);
-  ptx::ldmatrix_x2(b_t, shared + 128 + lane % 8 * 8 + lane / 8 % 2 * 4);
-  ptx::ldmatrix_x2_trans(b_plain, b + lane % 16 * 8);
+  ptx::ldmatrix_x4(b_t, shared + 128 + lane % 8 * 8 + lane / 8 % 2 * 4);
+  ptx::ldmatrix_x4_trans(b_plain, b + lane % 16 * 8);
   float first[4] = {}, second[4] = {};
   ptx::mma_m16n8k16_bf16(first, a, b_t[0], b_t[1]);
-  ptx::mma_m16n8k16_bf16(second, a, b_plain[0], b_plain[1]);
+  ptx::mma_m16n8k16_bf16(second, a, b_plain[2], b_plain[3]);
   write_sums(first, out);
   write_sums(second, out + 128);
 }
@@ -133,14 +105,8 @@ Status run_ldmatrix_trans(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_stmatrix(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, one_warp(), stmatrix_kernel, in, out);
 }
-Status run_stmatrix_trans(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, one_warp(), stmatrix_trans_kernel, in, out);
-}
 Status run_mma_bf16(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, one_warp(), mma_bf16_kernel, in, out);
-}
-Status run_mma_f16(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, one_warp(), mma_f16_kernel, in, out);
 }
 Status run_mma_tf32(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, one_warp(), mma_tf32_kernel, in, out);

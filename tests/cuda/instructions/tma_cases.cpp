@@ -11,7 +11,7 @@ struct Box {
   int x, y, z;
 };
 constexpr Box kPlaces[] = {{8, 1, 1}, {-8, -2, -1}, {64, 7, 2}};
-constexpr Box kStorePlaces[] = {{8, 1, 0}, {48, 1, 2}, {8, 9, 1}};
+constexpr Box kStorePlaces[] = {{8, 1, 0}, {48, 1, 0}, {8, 9, 0}};
 
 Words tensor() { return noise(size_t(kPitch) * kTensor[1] * kTensor[2] / 2, 41); }
 
@@ -76,65 +76,38 @@ Words pixels(const Words& images) {
   }
   return out;
 }
-Words both(Words first, const Words& second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
-}
-Words multicast(const Words& tensor, int rank) {
-  Words boxes;
-  for (int block = 0; block < 2; ++block) append_box(boxes, tensor, rank, kPlaces[block], 64, 128);
-  return both(boxes, boxes);
-}
 
 // A tensor of poison with the boxes in it.
-Words stored(const Words& boxes, int rank) {
+Words stored(const Words& boxes) {
   constexpr int kColumns = 32, kWidth = 64;
   Words out(tensor().size(), 0xffffffffu);
-  const int planes = rank - 1;
   for (int i = 0; i < 3; ++i)
-    for (int z = 0; z < planes; ++z)
-      for (int y = 0; y < kRows; ++y)
-        for (int x = 0; x < kColumns; ++x) {
-          const Box at = kStorePlaces[i];
-          const int plane = rank == 3 ? at.z + z : 0;
-          const size_t from = size_t(i * kColumns * kRows * planes);
-          if (is_inside(at.x + x, at.y + y, plane))
-            set_half(out, index_of(at.x + x, at.y + y, plane),
-                     half_at(boxes, from + box_place(x, y, z, kColumns, kWidth)));
-        }
-  return out;
-}
-
-Words own_writes(const Words& tensor) {
-  Words out(tensor.begin(), tensor.begin() + kPitch * kTensor[1] / 2);
-  append_box(out, tensor, 2, kPlaces[0], 64, 128);
+    for (int y = 0; y < kRows; ++y)
+      for (int x = 0; x < kColumns; ++x) {
+        const Box at = kStorePlaces[i];
+        if (is_inside(at.x + x, at.y + y, 0))
+          set_half(
+              out, index_of(at.x + x, at.y + y, 0),
+              half_at(boxes, size_t(i * kColumns * kRows) + box_place(x, y, 0, kColumns, kWidth)));
+      }
   return out;
 }
 
 }  // namespace
 
 std::vector<InstructionCase> tma_cases() {
-  const Words in = tensor(), line(in.begin() + 8, in.begin() + 8 + 84);
+  const Words in = tensor(), boxes = noise(3 * 16 * kRows, 42);
   const Words images = noise(size_t(kImages[0]) * kImages[1] * kImages[2] * kImages[3] / 2, 44);
-  const Words boxes = noise(3 * 16 * kRows, 42), cubes = noise(3 * 32 * kRows, 43);
   return {
-      {"bulk_load", run_bulk_load, in, line, 9},
-      {"tma_load_2d", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
+      {"tma_load_2d mbarrier_arrive_expect_tx", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
       {"tma_load_2d", run_tma_load_b32, in, loaded(in, 2, 16, 32), 9},
       {"tma_load_2d", run_tma_load_b64, in, loaded(in, 2, 32, 64), 9},
       {"tma_load_2d", run_tma_load_b128, in, loaded(in, 2, 64, 128), 9},
-      {"tma_load_2d_hint tma_load_3d_hint l2_evict_first l2_evict_last", run_tma_load_hint, in,
-       both(loaded(in, 2, 64, 128), loaded(in, 3, 64, 128)), 9},
       {"tma_load_3d", run_tma_load_3d, in, loaded(in, 3, 64, 128), 9},
       {"tma_load_4d", run_tma_load_4d, in, loaded(in, 3, 64, 128), 9},
       {"tma_load_pixels", run_tma_load_pixels, images, pixels(images), 9},
-      {"tma_load_2d_multicast", run_tma_load_multicast, in, multicast(in, 2), 9},
-      {"tma_load_3d_multicast", run_tma_load_multicast_3d, in, multicast(in, 3), 9},
-      {"tma_store_2d bulk_commit bulk_wait bulk_wait_read fence_proxy_async", run_tma_store_2d,
-       boxes, stored(boxes, 2), 9},
-      {"tma_store_3d bulk_commit bulk_wait bulk_wait_read fence_proxy_async", run_tma_store_3d,
-       cubes, stored(cubes, 3), 9},
-      {"fence_proxy_async_all", run_tma_of_own_writes, in, own_writes(in), 9},
+      {"tma_store_2d bulk_commit bulk_wait_read fence_proxy_async", run_tma_store, boxes,
+       stored(boxes), 9},
   };
 }
 

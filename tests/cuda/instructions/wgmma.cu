@@ -210,9 +210,6 @@ Status run_wgmma_32(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_wgmma_64(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<64, Major::k, Major::k, Swizzle::b128>(on, in, out);
 }
-Status run_wgmma_96_b64(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<96, Major::k, Major::k, Swizzle::b64>(on, in, out);
-}
 Status run_wgmma_128_b32(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<128, Major::k, Major::k, Swizzle::b32>(on, in, out);
 }
@@ -230,9 +227,6 @@ Status run_wgmma_128_mn(Cuda on, const uint32_t* in, uint32_t* out) {
 }
 Status run_wgmma_256_mn_b64(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<256, Major::mn, Major::mn, Swizzle::b64>(on, in, out);
-}
-Status run_wgmma_96_mixed_b32(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<96, Major::mn, Major::k, Swizzle::b32>(on, in, out);
 }
 Status run_wgmma_192_mixed(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<192, Major::k, Major::mn, Swizzle::b128>(on, in, out);

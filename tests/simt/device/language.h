@@ -30,19 +30,13 @@ namespace simt {
 // The block's dynamic shared memory, aligned to 1024 bytes.
 [[gnu::const]] void* shared_memory();
 
-enum class Scope { block, cluster, device, system };
+enum class Scope { block, device, system };
 enum class Vote { count, all, any };
 
 // Barrier `id` (0…15) of the block over `threads` threads, or over all of them.
 inline constexpr int kWholeBlock = -1;
 void block_sync(int id, int threads, Where where);
-void block_arrive(int id, int threads, Where where);
 int block_vote(Vote vote, int predicate, Where where);
-
-// The barrier of a cluster, and shared memory of another of its blocks.
-void cluster_arrive(Where where);
-void cluster_wait(Where where);
-void* shared_pointer_at_rank(const void* pointer, int rank);
 
 void thread_fence(Scope scope);
 void yield();  // lets other threads run; every spin loop needs one

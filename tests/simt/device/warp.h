@@ -1,6 +1,6 @@
 #pragma once
 
-// Warp-wide functions: shuffles, votes, matches and integer reductions.
+// Warp-wide functions: shuffles, votes and matches.
 
 #include <cstring>
 #include <type_traits>
@@ -10,17 +10,13 @@
 namespace simt {
 
 enum class Shuffle { from, up, down, butterfly };
-enum class Reduce { add, min, max, all_bits, any_bit, odd_bits };
 
 // `value` is replaced by the value of the lane that it comes from.
 void warp_shuffle(Shuffle shuffle, uint32_t mask, void* value, size_t bytes, int lane, int width,
                   Where where);
 uint32_t warp_ballot(uint32_t mask, int predicate, Where where);
 uint32_t warp_match_any(uint32_t mask, uint64_t value, Where where);
-uint32_t warp_match_all(uint32_t mask, uint64_t value, int* predicate, Where where);
-int64_t warp_reduce_integer(Reduce reduce, uint32_t mask, int64_t value, Where where);
 void warp_sync(uint32_t mask, Where where);
-uint32_t active_mask();
 
 template <class T>
 T shuffle(Shuffle kind, uint32_t mask, T value, int lane, int width, Where where) {
@@ -35,12 +31,6 @@ uint64_t bits_of(T value) {
   __builtin_memcpy(&bits, &value, sizeof(T));
   return bits;
 }
-template <class T>
-T reduce(Reduce kind, uint32_t mask, T value, Where where) {
-  static_assert(std::is_integral_v<T> && sizeof(T) == 4);
-  return static_cast<T>(warp_reduce_integer(kind, mask, value, where));
-}
-
 }  // namespace simt
 
 template <class T>
@@ -76,37 +66,7 @@ inline int __any_sync(uint32_t mask, int predicate, simt::Where where = simt::Wh
 inline int __all_sync(uint32_t mask, int predicate, simt::Where where = simt::Where::here()) {
   return simt::warp_ballot(mask, !predicate, where) == 0;
 }
-inline uint32_t __activemask() { return simt::active_mask(); }
 template <class T>
 uint32_t __match_any_sync(uint32_t mask, T value, simt::Where where = simt::Where::here()) {
   return simt::warp_match_any(mask, simt::bits_of(value), where);
-}
-template <class T>
-uint32_t __match_all_sync(uint32_t mask, T value, int* predicate,
-                          simt::Where where = simt::Where::here()) {
-  return simt::warp_match_all(mask, simt::bits_of(value), predicate, where);
-}
-template <class T>
-T __reduce_add_sync(uint32_t mask, T value, simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::add, mask, value, where);
-}
-template <class T>
-T __reduce_min_sync(uint32_t mask, T value, simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::min, mask, value, where);
-}
-template <class T>
-T __reduce_max_sync(uint32_t mask, T value, simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::max, mask, value, where);
-}
-inline uint32_t __reduce_and_sync(uint32_t mask, uint32_t value,
-                                  simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::all_bits, mask, value, where);
-}
-inline uint32_t __reduce_or_sync(uint32_t mask, uint32_t value,
-                                 simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::any_bit, mask, value, where);
-}
-inline uint32_t __reduce_xor_sync(uint32_t mask, uint32_t value,
-                                  simt::Where where = simt::Where::here()) {
-  return simt::reduce(simt::Reduce::odd_bits, mask, value, where);
 }

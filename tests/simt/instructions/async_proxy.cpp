@@ -9,28 +9,26 @@ namespace simt {
 namespace {
 
 // What a thread knew at its last proxy fence, its own clock included.
-struct ProxyFences : Extension {
-  VectorClock shared, everywhere;
+struct ProxyFence : Extension {
+  VectorClock knew;
 };
 
-bool was_fenced(Thread& by, Epoch write, bool is_shared) {
-  const ProxyFences& fences = extension<ProxyFences>(by);
-  const auto id = static_cast<size_t>(thread_of(write));
-  const auto knows = [&](const VectorClock& clock) {
-    return id < clock.size() && clock[id] >= clock_of(write);
-  };
-  return knows(fences.everywhere) || (is_shared && knows(fences.shared));
+bool was_fenced(Thread& by, Epoch write) {
+  const VectorClock& knew = extension<ProxyFence>(by).knew;
+  const auto writer = static_cast<size_t>(thread_of(write));
+  return writer < knew.size() && knew[writer] >= clock_of(write);
 }
 
+// kernels/ptx has no fence for global memory.
 void check_proxy(Thread& by, const Cell& cell, uintptr_t address, bool is_shared, uintptr_t code) {
   if ((cell.flags & kAsync) || generation_of(cell.write) != observer.generation) return;
-  Thread& writer = cluster->threads[static_cast<size_t>(thread_of(cell.write))];
-  if (was_fenced(writer, cell.write, is_shared) || was_fenced(by, cell.write, is_shared)) return;
-  const char* fence = is_shared ? "fence_proxy_async" : "fence_proxy_async_all";
+  Thread& writer = block->threads[static_cast<size_t>(thread_of(cell.write))];
+  if (is_shared && (was_fenced(writer, cell.write) || was_fenced(by, cell.write))) return;
   report(nullptr, uint64_t{short_code(code)} << 32 | cell.write_code,
          "missing proxy fence: %s reads asynchronously%s what %s wrote%s, with no %s between (%s)",
          thread_name(by).c_str(), at(code).c_str(), thread_name(writer).c_str(),
-         at(long_code(cell.write_code)).c_str(), fence, describe(address).c_str());
+         at(long_code(cell.write_code)).c_str(),
+         is_shared ? "fence_proxy_async" : "fence of global memory", describe(address).c_str());
 }
 
 }  // namespace
@@ -79,12 +77,6 @@ void observe_async_read(Thread& by, const void* pointer, size_t bytes, Unwritten
   }
 }
 
-void require_fixed_place(const void* shared, const char* instruction, Where where) {
-  const auto address = reinterpret_cast<uintptr_t>(shared);
-  if (cluster->blocks.size() > 1 && address - space.static_shared < space.static_bytes)
-    fail("%s%s: in a cluster it needs dynamic shared memory", instruction, at(where).c_str());
-}
-
 }  // namespace simt
 
 namespace moat::kernels::ptx {
@@ -93,13 +85,7 @@ using namespace simt;
 
 void fence_proxy_async() {
   fence_initialized_barriers();
-  if (!observing) return;
-  release(*current, extension<ProxyFences>(*current).shared);
-}
-void fence_proxy_async_all() {
-  fence_initialized_barriers();
-  if (!observing) return;
-  release(*current, extension<ProxyFences>(*current).everywhere);
+  if (observing) release(*current, extension<ProxyFence>(*current).knew);
 }
 
 uint32_t shared_address(const void* shared) { return simt::shared_address(shared); }

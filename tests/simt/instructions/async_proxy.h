@@ -32,10 +32,6 @@ enum class Unwritten { reported, carried };
 void observe_async_read(Thread& by, const void* address, size_t bytes, Unwritten unwritten,
                         uintptr_t code);
 
-// Static shared memory of a cluster's blocks changes place (runtime/schedule.cpp), so that work
-// which lands later needs dynamic shared memory there.
-void require_fixed_place(const void* shared, const char* instruction, Where where);
-
 inline uintptr_t return_address(void* address) { return reinterpret_cast<uintptr_t>(address); }
 
 }  // namespace simt

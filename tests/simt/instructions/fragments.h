@@ -58,8 +58,8 @@ void multiply_add(const float (&a)[16][K], const float (&b)[K][8], MmaRegisters&
     }
 }
 
-// value: bf16_value or f16_value.
-inline void mma_m16n8k16(MmaRegisters& registers, float (*value)(uint16_t)) {
+// Of bf16.
+inline void mma_m16n8k16(MmaRegisters& registers) {
   float a[16][16], b[16][8];
   const auto half = [](uint32_t word, int element) {
     return static_cast<uint16_t>(word >> element % 2 * 16);
@@ -67,11 +67,11 @@ inline void mma_m16n8k16(MmaRegisters& registers, float (*value)(uint16_t)) {
   for (int lane = 0; lane < 32; ++lane) {
     for (int e = 0; e < 8; ++e) {
       const Place p = place_of_a16(lane, e);
-      a[p.row][p.column] = value(half(registers.a[lane][e / 2], e));
+      a[p.row][p.column] = bf16_value(half(registers.a[lane][e / 2], e));
     }
     for (int e = 0; e < 4; ++e) {
       const Place p = place_of_b16(lane, e);
-      b[p.row][p.column] = value(half(registers.b[lane][e / 2], e));
+      b[p.row][p.column] = bf16_value(half(registers.b[lane][e / 2], e));
     }
   }
   multiply_add(a, b, registers);

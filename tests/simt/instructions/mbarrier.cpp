@@ -11,13 +11,10 @@ namespace {
 
 constexpr int64_t kMostBytes = (1 << 20) - 1;  // also the most arrivals
 
-constexpr int kMostFailedTests = 200'000;
-
 struct Mbarrier {
   uint32_t expected = 0, pending = 0, phase = 0;
   int64_t bytes = 0;  // expected minus arrived; below zero while copies are ahead of expect_tx
   bool fenced = false;
-  int failed_tests = 0;  // of this phase: a loop that only asks must end some day
   const Thread* initialized_by = nullptr;
   Where initialized_at;
   VectorClock arrived, complete;  // what arrivals so far, those of complete phases, knew
@@ -39,7 +36,7 @@ struct Mbarriers : Extension {
             "mbarrier: the one initialised%s ends with %lld bytes %s (block (%u,%u,%u))",
             at(m.initialized_at).c_str(), static_cast<long long>(std::abs(m.bytes)),
             m.bytes > 0 ? "that it expects and nothing brought" : "more than it was told to expect",
-            current->block->index.x, current->block->index.y, current->block->index.z);
+            block->index.x, block->index.y, block->index.z);
   }
 };
 
@@ -48,13 +45,13 @@ void show(uint64_t* barrier, const Mbarrier& m) {
   std::memcpy(barrier, &picture, sizeof(picture));
 }
 
-// The barrier as `current` finds it in `block`.
-Mbarrier& find(uint64_t* barrier, Block& block, const char* instruction, Where where,
-               uintptr_t code) {
+// The barrier as `current` finds it.
+Mbarrier& find(uint64_t* barrier, const char* instruction, Where where, uintptr_t code) {
+  shared_address(barrier);  // fails elsewhere
   if (reinterpret_cast<uintptr_t>(barrier) % 8)
     fail("misaligned: %s%s: an mbarrier is aligned to 8 bytes", instruction, at(where).c_str());
   observe(*current, barrier, sizeof(uint64_t), Access::atomic, code);
-  auto& all = extension<Mbarriers>(block).all;
+  auto& all = extension<Mbarriers>(*block).all;
   const auto found = all.find(barrier);
   if (found == all.end())
     fail("%s%s: no mbarrier is initialised there", instruction, at(where).c_str());
@@ -63,10 +60,6 @@ Mbarrier& find(uint64_t* barrier, Block& block, const char* instruction, Where w
     fail("%s%s: the mbarrier initialised%s was overwritten", instruction, at(where).c_str(),
          at(found->second.initialized_at).c_str());
   return found->second;
-}
-Mbarrier& find(uint64_t* barrier, const char* instruction, Where where, uintptr_t code) {
-  shared_address(barrier);  // fails elsewhere
-  return find(barrier, *current->block, instruction, where, code);
 }
 
 void settle(uint64_t* barrier, Mbarrier& m) {
@@ -80,7 +73,6 @@ void settle(uint64_t* barrier, Mbarrier& m) {
     m.phase ^= 1;
     m.pending = m.expected;
     m.complete = m.arrived;
-    m.failed_tests = 0;
     wake_all(barrier);
   }
   show(barrier, m);
@@ -95,43 +87,25 @@ void arrive(uint64_t* barrier, Mbarrier& m, const char* instruction, Where where
   settle(barrier, m);
 }
 
-void wait(uint64_t* barrier, uint32_t parity, Where where, uintptr_t code) {
-  maybe_preempt();
-  if (parity > 1) fail("mbarrier wait%s: parity %u", at(where).c_str(), parity);
-  while (!find(barrier, "mbarrier wait", where, code).is_complete(parity))
-    sleep_on(barrier, parity == 0 ? "mbarrier wait (parity 0)" : "mbarrier wait (parity 1)", where);
-  if (observing) acquire(*current, find(barrier, "mbarrier wait", where, code).complete);
-}
-
 }  // namespace
 
-BarrierTarget async_target(uint64_t* barrier, Block& block, const char* instruction, Where where,
-                           uintptr_t code) {
-  require_fixed_place(barrier, instruction, where);
-  const Mbarrier& m = find(barrier, block, instruction, where, code);
+void require_ready(uint64_t* barrier, const char* instruction, Where where, uintptr_t code) {
+  const Mbarrier& m = find(barrier, instruction, where, code);
   if (!m.fenced)
     fail("%s%s: the mbarrier was initialised%s without a later fence_mbarrier_init of that thread",
          instruction, at(where).c_str(), at(m.initialized_at).c_str());
-  return {&block, barrier};
 }
 
-void complete(const BarrierTarget& target, uint32_t arrivals, uint32_t bytes,
-              const VectorClock& knows) {
-  auto& all = extension<Mbarriers>(*target.block).all;
-  const auto found = all.find(target.barrier);
-  if (found == all.end() || target.block->live == 0) return;  // reported at the block's exit
-  Mbarrier& m = found->second;
-  if (arrivals > m.pending)
-    fail("cp_async_arrive: more arrivals than the %u that the mbarrier was initialised for%s",
-         m.expected, at(m.initialized_at).c_str());
+void complete(uint64_t* barrier, uint32_t bytes, const VectorClock& knows) {
+  if (block->live == 0) return;  // reported at the block's exit
+  Mbarrier& m = extension<Mbarriers>(*block).all.at(barrier);
   join(m.arrived, knows);
-  m.pending -= arrivals;
   m.bytes -= bytes;
-  settle(target.barrier, m);
+  settle(barrier, m);
 }
 
 void fence_initialized_barriers() {
-  for (auto& [address, m] : extension<Mbarriers>(*current->block).all)
+  for (auto& [address, m] : extension<Mbarriers>(*block).all)
     if (m.initialized_by == current) m.fenced = true;
 }
 
@@ -149,7 +123,7 @@ void mbarrier_init(uint64_t* barrier, uint32_t arrivals, Where where) {
     fail("mbarrier_init%s: %u arrivals", at(where).c_str(), arrivals);
   observe(*current, barrier, sizeof(uint64_t), Access::write,
           return_address(__builtin_return_address(0)));
-  auto [entry, is_new] = extension<Mbarriers>(*current->block).all.try_emplace(barrier);
+  auto [entry, is_new] = extension<Mbarriers>(*block).all.try_emplace(barrier);
   Mbarrier& m = entry->second;
   if (!is_new)
     fail("mbarrier_init%s: the mbarrier initialised%s is in use there", at(where).c_str(),
@@ -158,17 +132,6 @@ void mbarrier_init(uint64_t* barrier, uint32_t arrivals, Where where) {
   m.initialized_by = current;
   m.initialized_at = where;
   show(barrier, m);
-}
-
-void mbarrier_inval(uint64_t* barrier, Where where) {
-  const auto code = return_address(__builtin_return_address(0));
-  const Mbarrier& m = find(barrier, "mbarrier_inval", where, code);
-  if (m.bytes != 0)
-    fail("mbarrier_inval%s: the mbarrier initialised%s still counts %lld bytes", at(where).c_str(),
-         at(m.initialized_at).c_str(), static_cast<long long>(m.bytes));
-  observe(*current, barrier, sizeof(uint64_t), Access::write, code);
-  extension<Mbarriers>(*current->block).all.erase(barrier);
-  std::memset(barrier, 0xff, sizeof(uint64_t));
 }
 
 void fence_mbarrier_init() { fence_initialized_barriers(); }
@@ -188,49 +151,13 @@ void mbarrier_arrive_expect_tx(uint64_t* barrier, uint32_t bytes, Where where) {
   arrive(barrier, m, "mbarrier_arrive_expect_tx", where);
 }
 
-void mbarrier_expect_tx(uint64_t* barrier, uint32_t bytes, Where where) {
-  maybe_preempt();
-  Mbarrier& m =
-      find(barrier, "mbarrier_expect_tx", where, return_address(__builtin_return_address(0)));
-  m.bytes += bytes;
-  settle(barrier, m);
-}
-
-void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank, Where where) {
-  maybe_preempt();
-  if (rank >= cluster->blocks.size())
-    fail("mbarrier_arrive_cluster%s: rank %u of a cluster of %zu", at(where).c_str(), rank,
-         cluster->blocks.size());
-  const auto code = return_address(__builtin_return_address(0));
-  Block& block = cluster->blocks[rank];
-  if (block.live == 0)
-    fail("mbarrier_arrive_cluster%s: block %u of the cluster has exited", at(where).c_str(), rank);
-  auto* remote = static_cast<uint64_t*>(shared_pointer_at_rank(barrier, static_cast<int>(rank)));
-  const BarrierTarget target = async_target(remote, block, "mbarrier_arrive_cluster", where, code);
-  arrive(remote, find(target.barrier, block, "mbarrier_arrive_cluster", where, code),
-         "mbarrier_arrive_cluster", where);
-}
-
-bool mbarrier_test(uint64_t* barrier, uint32_t parity, Where where) {
-  maybe_preempt();
-  const auto code = return_address(__builtin_return_address(0));
-  Mbarrier& m = find(barrier, "mbarrier_test", where, code);
-  if (!m.is_complete(parity)) {
-    if (++m.failed_tests > kMostFailedTests)
-      fail("deadlock: mbarrier_test%s was false %d times: nothing completes the phase of parity %u",
-           at(where).c_str(), kMostFailedTests, parity);
-    yield();
-    return false;
-  }
-  if (observing) acquire(*current, m.complete);
-  return true;
-}
-
 void mbarrier_wait(uint64_t* barrier, uint32_t parity, Where where) {
-  wait(barrier, parity, where, return_address(__builtin_return_address(0)));
-}
-void mbarrier_wait_cluster(uint64_t* barrier, uint32_t parity, Where where) {
-  wait(barrier, parity, where, return_address(__builtin_return_address(0)));
+  maybe_preempt();
+  const auto code = return_address(__builtin_return_address(0));
+  if (parity > 1) fail("mbarrier wait%s: parity %u", at(where).c_str(), parity);
+  while (!find(barrier, "mbarrier wait", where, code).is_complete(parity))
+    sleep_on(barrier, parity == 0 ? "mbarrier wait (parity 0)" : "mbarrier wait (parity 1)", where);
+  if (observing) acquire(*current, find(barrier, "mbarrier wait", where, code).complete);
 }
 
 }  // namespace moat::kernels::ptx

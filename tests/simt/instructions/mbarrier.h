@@ -7,17 +7,10 @@
 
 namespace simt {
 
-// A barrier that asynchronous work will report to: found when the work starts, in the block of the
-// cluster that the pointer belongs to.
-struct BarrierTarget {
-  Block* block;
-  uint64_t* barrier;
-};
-BarrierTarget async_target(uint64_t* barrier, Block& block, const char* instruction, Where where,
-                           uintptr_t code);
-// The work arrives `arrivals` times, or brings bytes; who waits learns what is in `knows`.
-void complete(const BarrierTarget& target, uint32_t arrivals, uint32_t bytes,
-              const VectorClock& knows);
+// The barrier is one that asynchronous work, which starts now, can report to.
+void require_ready(uint64_t* barrier, const char* instruction, Where where, uintptr_t code);
+// The work brings bytes; who waits learns what is in `knows`.
+void complete(uint64_t* barrier, uint32_t bytes, const VectorClock& knows);
 
 // The barriers that the current thread initialised are ready for asynchronous work.
 void fence_initialized_barriers();

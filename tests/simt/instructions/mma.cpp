@@ -19,7 +19,6 @@ void require_whole_warp(std::span<Thread* const> threads, const char* instructio
 struct Rows {
   uint32_t* registers;
   char* row;
-  int matrices;
   bool transpose, stores;
   uintptr_t code;
   Where where;
@@ -30,7 +29,7 @@ void move_matrices(std::span<Thread* const> threads, std::span<void* const> argu
   const Rows& first = of(0);
   const char* name = first.stores ? "stmatrix" : "ldmatrix";
   require_whole_warp(threads, name);
-  for (int lane = 0; lane < first.matrices * 8; ++lane) {
+  for (int lane = 0; lane < kWarpThreads; ++lane) {
     const Rows& rows = of(lane);
     shared_address(rows.row);
     if (reinterpret_cast<uintptr_t>(rows.row) % 16)
@@ -39,7 +38,7 @@ void move_matrices(std::span<Thread* const> threads, std::span<void* const> argu
     observe(*threads[lane], rows.row, 16, rows.stores ? Access::write : Access::read, rows.code);
   }
   for (int lane = 0; lane < 32; ++lane)
-    for (int i = 0; i < first.matrices; ++i)
+    for (int i = 0; i < 4; ++i)
       for (int half = 0; half < 2; ++half) {
         const Place place = place_in_matrix(lane, half, first.transpose);
         char* element = of(8 * i + place.row).row + 2 * place.column;
@@ -76,14 +75,9 @@ void scatter(const MmaRegisters& registers, std::span<void* const> arguments) {
 
 const Collective kMmaBf16{"mma.m16n8k16 of bf16", [](auto threads, auto arguments) {
                             MmaRegisters registers = gather(threads, arguments);
-                            mma_m16n8k16(registers, bf16_value);
+                            mma_m16n8k16(registers);
                             scatter(registers, arguments);
                           }};
-const Collective kMmaF16{"mma.m16n8k16 of f16", [](auto threads, auto arguments) {
-                           MmaRegisters registers = gather(threads, arguments);
-                           mma_m16n8k16(registers, f16_value);
-                           scatter(registers, arguments);
-                         }};
 const Collective kMmaTf32{"mma.m16n8k8 of tf32", [](auto threads, auto arguments) {
                             MmaRegisters registers = gather(threads, arguments);
                             mma_m16n8k8(registers);
@@ -98,16 +92,15 @@ void require_tf32(uint32_t bits, Where where) {
 
 }  // namespace
 
-void matrix_load(uint32_t* registers, const void* row, int matrices, bool transpose, Where where) {
-  Rows rows{registers, static_cast<char*>(const_cast<void*>(row)),  matrices, transpose,
+void matrix_load(uint32_t* registers, const void* row, bool transpose, Where where) {
+  Rows rows{registers, static_cast<char*>(const_cast<void*>(row)),  transpose,
             false,     return_address(__builtin_return_address(0)), where};
   warp_collective(kLoadMatrix, ~0u, &rows, where);
 }
-void matrix_store(const uint32_t* registers, void* row, bool transpose, Where where) {
+void matrix_store(const uint32_t* registers, void* row, Where where) {
   Rows rows{const_cast<uint32_t*>(registers),
             static_cast<char*>(row),
-            4,
-            transpose,
+            false,
             true,
             return_address(__builtin_return_address(0)),
             where};
@@ -124,11 +117,6 @@ void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint3
                        Where where) {
   Operands operands{d, a, {b0, b1}, where};
   warp_collective(kMmaBf16, ~0u, &operands, where);
-}
-void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
-                      Where where) {
-  Operands operands{d, a, {b0, b1}, where};
-  warp_collective(kMmaF16, ~0u, &operands, where);
 }
 void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                       Where where) {

@@ -73,21 +73,9 @@ struct BulkTraffic : Extension {  // of a block
       report(nullptr, 0,
              "in flight: block (%u,%u,%u) exits while %d bulk loads into its shared memory are "
              "under way",
-             current->block->index.x, current->block->index.y, current->block->index.z, loads);
+             block->index.x, block->index.y, block->index.z, loads);
   }
 };
-
-// A load into one block, under way from here on. `fill` writes the bytes when they land.
-void start_load(char* to, uint32_t bytes, const BarrierTarget& target, const Origin& origin,
-                std::function<void(char*)> fill) {
-  ++extension<BulkTraffic>(*target.block).loads;
-  run_later([=, fill = std::move(fill)] {
-    --extension<BulkTraffic>(*target.block).loads;
-    as_of(origin, [&] { land(*origin.by, to, bytes, Access::async_write, origin.code); });
-    fill(to);
-    complete(target, 0, bytes, origin.knows);
-  });
-}
 
 struct Store {
   struct Run {
@@ -99,7 +87,7 @@ struct Store {
   std::vector<Run> runs;
   Origin origin;
   Where where;
-  bool is_read = false, is_written = false;
+  bool is_read = false;
 };
 using StoreGroup = std::vector<std::shared_ptr<Store>>;
 
@@ -114,9 +102,7 @@ void read_source(Store& store) {
   std::memcpy(store.source.data(), store.from, store.source.size());
 }
 void write_global(Store& store) {
-  if (store.is_written) return;
   read_source(store);
-  store.is_written = true;
   for (const Store::Run& run : store.runs) {
     as_of(store.origin, [&] {
       land(*store.origin.by, run.to, run.bytes, Access::async_write, store.origin.code);
@@ -127,12 +113,11 @@ void write_global(Store& store) {
 
 struct Stores : Extension {  // of a thread
   StoreGroup open;
-  std::deque<StoreGroup> groups;  // that bulk_wait has not waited for
-  size_t read = 0;                // how many of them bulk_wait_read has
+  std::deque<StoreGroup> groups;  // that bulk_wait_read has not waited for
   void at_exit() override {
     const Store* first = open.empty() ? nullptr : open.front().get();
-    for (size_t i = read; i < groups.size(); ++i)
-      if (!first && !groups[i].empty()) first = groups[i].front().get();
+    for (const StoreGroup& group : groups)
+      if (!first && !group.empty()) first = group.front().get();
     if (first)
       report(nullptr, 0,
              "in flight: %s exits while its TMA store%s may still read shared memory; bulk_commit "
@@ -140,10 +125,6 @@ struct Stores : Extension {  // of a thread
              thread_name(*current).c_str(), at(first->where).c_str());
   }
 };
-
-}  // namespace
-
-namespace {
 
 void keep(moat::kernels::TensorMap* map, const TensorBox& box) {
   std::memset(map, 0, sizeof(*map));
@@ -188,50 +169,30 @@ void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::Walke
   keep(map, box);
 }
 
-void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, uint32_t blocks,
-                 Where where) {
+void tensor_load(void* shared, const TensorPlace& place, uint64_t* barrier, Where where) {
   maybe_preempt();
   const auto code = return_address(__builtin_return_address(0));
-  const char* name = blocks ? "TMA multicast load" : "TMA load";
-  const TensorBox box = box_at(place, name, where);
+  const TensorBox box = box_at(place, "TMA load", where);
   const uint32_t address = shared_address(shared);
-  check_alignment(address, box, name, where);
-  require_fixed_place(shared, name, where);
-  if (blocks >> cluster->blocks.size())
-    fail("%s%s: mask 0x%x for a cluster of %zu blocks", name, at(where).c_str(), blocks,
-         cluster->blocks.size());
+  check_alignment(address, box, "TMA load", where);
   for_each_run(box, place.place, address, [&](uint32_t, uint32_t bytes, char* global) {
     if (global) observe_async_read(*current, global, bytes, Unwritten::carried, code);
   });
-  struct Destination {
-    char* to;
-    BarrierTarget target;
-  };
-  std::vector<Destination> destinations;
-  const auto add = [&](void* to, uint64_t* its_barrier, Block& block) {
-    destinations.push_back(
-        {static_cast<char*>(to), async_target(its_barrier, block, name, where, code)});
-    take_off(*current, to, box.bytes(), code);
-  };
-  if (blocks == 0) add(shared, barrier, *current->block);
-  for (int rank = 0; blocks >> rank; ++rank)
-    if (blocks >> rank & 1) {
-      if (cluster->blocks[static_cast<size_t>(rank)].live == 0)
-        fail("%s%s: block %d of the cluster has exited", name, at(where).c_str(), rank);
-      add(shared_pointer_at_rank(shared, rank),
-          static_cast<uint64_t*>(shared_pointer_at_rank(barrier, rank)),
-          cluster->blocks[static_cast<size_t>(rank)]);
-    }
-  const Origin origin = origin_here(code);
-  for (const Destination& d : destinations)
-    start_load(d.to, box.bytes(), d.target, origin, [box, place = place.place, address](char* to) {
-      for_each_run(box, place, address, [&](uint32_t offset, uint32_t bytes, char* global) {
-        if (global)
-          std::memcpy(to + offset, global, bytes);
-        else
-          std::memset(to + offset, 0, bytes);
-      });
+  require_ready(barrier, "TMA load", where, code);
+  take_off(*current, shared, box.bytes(), code);
+  ++extension<BulkTraffic>(*block).loads;
+  char* to = static_cast<char*>(shared);
+  run_later([=, place = place.place, origin = origin_here(code)] {
+    --extension<BulkTraffic>(*block).loads;
+    as_of(origin, [&] { land(*origin.by, to, box.bytes(), Access::async_write, origin.code); });
+    for_each_run(box, place, address, [&](uint32_t offset, uint32_t bytes, char* global) {
+      if (global)
+        std::memcpy(to + offset, global, bytes);
+      else
+        std::memset(to + offset, 0, bytes);
     });
+    complete(barrier, box.bytes(), origin.knows);
+  });
 }
 
 void tensor_store(const TensorPlace& place, const void* shared, Where where) {
@@ -240,7 +201,6 @@ void tensor_store(const TensorPlace& place, const void* shared, Where where) {
   const TensorBox box = box_at(place, "TMA store", where);
   const uint32_t address = shared_address(shared);
   check_alignment(address, box, "TMA store", where);
-  require_fixed_place(shared, "TMA store", where);
   const char* from = static_cast<const char*>(shared);
   auto store = std::make_shared<Store>(Store{from, {from, from + box.bytes()}, {}, {}, where});
   for_each_run(box, place.place, address, [&](uint32_t offset, uint32_t bytes, char* global) {
@@ -254,23 +214,15 @@ void tensor_store(const TensorPlace& place, const void* shared, Where where) {
   run_later([store] { write_global(*store); });
 }
 
-void bulk_store_wait(int pending, bool read_only, Where) {
-  Stores& stores = extension<Stores>(*current);
-  const size_t wanted =
-      stores.groups.size() - std::min(stores.groups.size(), static_cast<size_t>(pending));
-  for (size_t i = 0; i < wanted; ++i)
-    for (const std::shared_ptr<Store>& store : stores.groups[i]) {
+void bulk_store_wait_read(int pending) {
+  std::deque<StoreGroup>& groups = extension<Stores>(*current).groups;
+  for (; static_cast<int>(groups.size()) > pending; groups.pop_front())
+    for (const std::shared_ptr<Store>& store : groups.front()) {
       // Reading ends here: what overwrites the bytes must come after this moment.
-      if (i >= stores.read)
-        observe_async_read(*current, store->from, store->source.size(), Unwritten::carried,
-                           store->origin.code);
-      read_only ? read_source(*store) : write_global(*store);
+      observe_async_read(*current, store->from, store->source.size(), Unwritten::carried,
+                         store->origin.code);
+      read_source(*store);
     }
-  stores.read = std::max(stores.read, wanted);
-  if (read_only) return;
-  stores.groups.erase(stores.groups.begin(),
-                      stores.groups.begin() + static_cast<ptrdiff_t>(wanted));
-  stores.read -= wanted;
 }
 
 }  // namespace simt
@@ -278,21 +230,6 @@ void bulk_store_wait(int pending, bool read_only, Where) {
 namespace moat::kernels::ptx {
 
 using namespace simt;
-
-void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier, Where where) {
-  maybe_preempt();
-  const auto code = return_address(__builtin_return_address(0));
-  simt::shared_address(shared);
-  require_fixed_place(shared, "bulk_load", where);
-  if ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global) | bytes) % 16)
-    fail("misaligned: bulk_load of %u bytes%s: addresses and size are multiples of 16", bytes,
-         at(where).c_str());
-  observe_async_read(*current, global, bytes, Unwritten::carried, code);
-  const BarrierTarget target = async_target(barrier, *current->block, "bulk_load", where, code);
-  take_off(*current, shared, bytes, code);
-  start_load(static_cast<char*>(shared), bytes, target, origin_here(code),
-             [=](char* to) { std::memcpy(to, global, bytes); });
-}
 
 void bulk_commit() {
   Stores& stores = extension<Stores>(*current);

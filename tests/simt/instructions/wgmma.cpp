@@ -64,7 +64,7 @@ struct Warpgroups : Extension {  // of a block
   }
 };
 Warpgroup& warpgroup_of(std::span<Thread* const> threads) {
-  return extension<Warpgroups>(*threads[0]->block).all[threads[0]->warpgroup()];
+  return extension<Warpgroups>(*block).all[threads[0]->warpgroup()];
 }
 
 // Reads one operand, 8 elements at a time, as the threads of its rows' warps: a's 16 rows of each

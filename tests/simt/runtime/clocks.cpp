@@ -11,25 +11,24 @@ namespace {
 
 std::unordered_map<const void*, std::vector<Released>> releases;
 
-void raise(VectorClock& to, int id, uint32_t clock) { to[id] = std::max(to[id], clock); }
+void raise(VectorClock& to, int index, uint32_t clock) { to[index] = std::max(to[index], clock); }
 
-// max of what `thread` knows into `to`, of the cluster's size
+// max of what `thread` knows into `to`, of the block's size
 void merge(const Thread& thread, VectorClock& to) {
   const Knowledge& clocks = thread.clocks;
-  const VectorClock& known =
-      clocks.detail == Knowledge::Detail::all ? clocks.all : thread.block->base;
-  for (size_t id = 0; id < known.size(); ++id) to[id] = std::max(to[id], known[id]);
+  const VectorClock& known = clocks.detail == Knowledge::Detail::all ? clocks.all : block->base;
+  for (size_t i = 0; i < known.size(); ++i) to[i] = std::max(to[i], known[i]);
   if (clocks.detail == Knowledge::Detail::warp) {
-    const int first = thread.id - thread.lane();
+    const int first = thread.index - thread.lane();
     for (int lane = 0; lane < kWarpThreads && first + lane < static_cast<int>(to.size()); ++lane)
       raise(to, first + lane, clocks.warp[lane]);
   }
-  raise(to, thread.id, clocks.own);
+  raise(to, thread.index, clocks.own);
 }
 
 void make_all(Thread& thread) {
   if (thread.clocks.detail == Knowledge::Detail::all) return;
-  VectorClock all(cluster->threads.size());
+  VectorClock all(block->threads.size());
   merge(thread, all);
   thread.clocks.all = std::move(all);
   thread.clocks.detail = Knowledge::Detail::all;
@@ -38,8 +37,8 @@ void make_all(Thread& thread) {
 // Threads of one warp that know nothing special of other warps exchange 32 clocks.
 void synchronize_warp(std::span<Thread* const> threads) {
   uint32_t joined[kWarpThreads] = {};
-  const int first = threads[0]->id - threads[0]->lane();
-  const VectorClock& base = threads[0]->block->base;
+  const int first = threads[0]->index - threads[0]->lane();
+  const VectorClock& base = block->base;
   for (int lane = 0; lane < kWarpThreads && first + lane < static_cast<int>(base.size()); ++lane)
     joined[lane] = base[first + lane];
   for (const Thread* thread : threads)
@@ -59,11 +58,10 @@ void synchronize_warp(std::span<Thread* const> threads) {
 void synchronize(std::span<Thread* const> threads) {
   if (threads.empty()) return;
   const bool within_warp = std::all_of(threads.begin(), threads.end(), [&](const Thread* thread) {
-    return thread->block == threads[0]->block && thread->warp() == threads[0]->warp() &&
-           thread->clocks.detail != Knowledge::Detail::all;
+    return thread->warp() == threads[0]->warp() && thread->clocks.detail != Knowledge::Detail::all;
   });
   if (within_warp) return synchronize_warp(threads);
-  VectorClock joined(cluster->threads.size());
+  VectorClock joined(block->threads.size());
   for (const Thread* thread : threads) merge(*thread, joined);
   for (Thread* thread : threads) {
     thread->clocks.all = joined;
@@ -72,32 +70,29 @@ void synchronize(std::span<Thread* const> threads) {
   }
 }
 
-void synchronize_block(Block& block) {
-  if (cluster->blocks.size() > 1)  // what single threads know of other blocks, all know now
-    for (const Thread& thread : block.threads)
-      if (thread.clocks.detail == Knowledge::Detail::all) merge(thread, block.base);
-  for (Thread& thread : block.threads) {
-    block.base[thread.id] = thread.clocks.own++;
+void synchronize_block() {
+  for (Thread& thread : block->threads) {
+    block->base[thread.index] = thread.clocks.own++;
     thread.clocks.detail = Knowledge::Detail::base;
   }
 }
 
 void release(Thread& thread, VectorClock& to) {
-  to.resize(cluster->threads.size());
+  to.resize(block->threads.size());
   merge(thread, to);
   ++thread.clocks.own;
 }
 
 void acquire(Thread& thread, const VectorClock& from) {
   make_all(thread);
-  for (size_t id = 0; id < from.size(); ++id)
-    if (static_cast<int>(id) != thread.id) raise(thread.clocks.all, static_cast<int>(id), from[id]);
+  for (int i = 0; i < static_cast<int>(from.size()); ++i)
+    if (i != thread.index) raise(thread.clocks.all, i, from[i]);
 }
 
 void forget_releases() { releases.clear(); }
 
 void order_fence(Thread& thread, Scope scope) {
-  GridOrder& order = thread.block->cluster->order;
+  GridOrder& order = block->order;
   for (size_t i = 0; i < order.observed.size(); ++i) {
     const Seen seen = order.observed[i];
     if (known_clock(thread, seen.by) < seen.clock) continue;
@@ -106,19 +101,21 @@ void order_fence(Thread& thread, Scope scope) {
           return other.releases == seen.releases && other.count >= seen.count &&
                  known_clock(thread, other.by) >= other.clock;
         });
-    if (!again) order.acquired.push_back({seen.releases, seen.count, thread.id, thread.clocks.own});
+    if (!again)
+      order.acquired.push_back({seen.releases, seen.count, thread.index, thread.clocks.own});
   }
   auto clock = std::make_shared<VectorClock>();
   release(thread, *clock);
-  order.fenced[thread.id] = {thread.block->cluster->generation, scope, std::move(clock)};
+  order.fenced[thread.index] = {block->generation, scope, std::move(clock)};
 }
 
 void order_atomic(Thread& thread, const void* address) {
-  GridOrder& order = thread.block->cluster->order;
-  const auto fenced = order.fenced.find(thread.id);
+  GridOrder& order = block->order;
+  const auto fenced = order.fenced.find(thread.index);
   const auto found = releases.find(address);
   if (found != releases.end() && !found->second.empty()) {
-    order.observed.push_back({&found->second, found->second.size(), thread.id, thread.clocks.own});
+    order.observed.push_back(
+        {&found->second, found->second.size(), thread.index, thread.clocks.own});
     ++thread.clocks.own;
   }
   if (fenced == order.fenced.end()) return;
@@ -128,8 +125,8 @@ void order_atomic(Thread& thread, const void* address) {
 
 bool order_acquired(const Thread& thread, Epoch epoch) {
   const uint32_t generation = generation_of(epoch);
-  const bool own = generation == thread.block->cluster->generation;
-  for (const Seen& seen : thread.block->cluster->order.acquired) {
+  const bool own = generation == block->generation;
+  for (const Seen& seen : block->order.acquired) {
     if (known_clock(thread, seen.by) < seen.clock) continue;
     for (size_t i = 0; i < seen.count; ++i) {
       const Released& released = (*seen.releases)[i];

@@ -46,9 +46,8 @@ void run(PendingCollective& pending) {
 
 void warp_collective(const Collective& collective, uint32_t mask, void* argument, Where where) {
   maybe_preempt();
-  Block& block = *current->block;
   const int lane = current->lane(), first = current->index - lane;
-  const int lanes = std::min<int>(kWarpThreads, static_cast<int>(block.threads.size()) - first);
+  const int lanes = std::min<int>(kWarpThreads, static_cast<int>(block->threads.size()) - first);
   const uint32_t existing = lanes == kWarpThreads ? ~0u : (1u << lanes) - 1;
   if (mask == ~0u) mask = existing;
   if (!(mask >> lane & 1))
@@ -57,7 +56,7 @@ void warp_collective(const Collective& collective, uint32_t mask, void* argument
   if (mask & ~existing)
     fail("wrong mask: %s%s with mask %08x, but the warp has %d lanes", collective.name,
          at(where).c_str(), mask, lanes);
-  auto& waiting = block.warps[static_cast<size_t>(current->warp())];
+  auto& waiting = block->warps[static_cast<size_t>(current->warp())];
   PendingCollective* pending = nullptr;
   for (PendingCollective& other : waiting) {
     if (other.mask == mask) pending = &other;
@@ -68,7 +67,7 @@ void warp_collective(const Collective& collective, uint32_t mask, void* argument
   }
   if (!pending) {
     for (int other = 0; other < lanes; ++other)
-      if ((mask >> other & 1) && block.threads[first + other].state == State::exited)
+      if ((mask >> other & 1) && block->threads[first + other].state == State::exited)
         fail("wrong mask: %s%s with mask %08x, but lane %d has exited", collective.name,
              at(where).c_str(), mask, other);
     for (PendingCollective& other : waiting)
@@ -87,11 +86,10 @@ void warp_collective(const Collective& collective, uint32_t mask, void* argument
 
 void warpgroup_collective(const Collective& collective, void* argument, Where where) {
   maybe_preempt();
-  Block& block = *current->block;
   const int group = current->warpgroup(), within = current->index % kWarpgroupThreads;
-  if (static_cast<int>(block.threads.size()) < (group + 1) * kWarpgroupThreads)
+  if (static_cast<int>(block->threads.size()) < (group + 1) * kWarpgroupThreads)
     fail("%s%s needs a whole warpgroup of 128 threads", collective.name, at(where).c_str());
-  PendingCollective& pending = block.warpgroups[static_cast<size_t>(group)];
+  PendingCollective& pending = block->warpgroups[static_cast<size_t>(group)];
   if (!pending.collective) start(pending, collective, 0, kWarpgroupThreads, where);
   require_same(pending, collective, where);
   pending.threads[within] = current;

@@ -48,7 +48,7 @@ namespace simt {
 namespace {
 
 constexpr size_t kGuardBytes = 4096;
-constexpr int kMostStacks = 16 * 1024;  // a cluster of 16 blocks of 1024 threads
+constexpr int kMostStacks = 1024;  // the threads of a block
 
 void* scheduler_pointer = nullptr;
 #if defined(__SANITIZE_ADDRESS__)

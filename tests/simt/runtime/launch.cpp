@@ -1,4 +1,4 @@
-// Launches: a grid cluster by cluster, and what the host asks of the device.
+// Launches: a grid block by block, and what the host asks of the device.
 
 #include <algorithm>
 #include <cstring>
@@ -39,78 +39,53 @@ void enter_kernel() {
   Thread& thread = *current;
   for (auto& [key, extension] : thread.extensions) extension->at_exit();
   thread.state = State::exited;
-  if (--thread.block->live == 0)
-    for (auto& [key, extension] : thread.block->extensions) extension->at_exit();
+  if (--block->live == 0)
+    for (auto& [key, extension] : block->extensions) extension->at_exit();
   finish(thread.fiber);
 }
 
-void reset_thread(Thread& thread, Block& block, int index, int slot) {
+void reset_thread(Thread& thread, int index) {
   const dim3 extent = running->block;
   const auto linear = static_cast<unsigned>(index);
-  prepare(thread.fiber, slot, enter_kernel);
-  thread.block = &block;
+  prepare(thread.fiber, index, enter_kernel);
   thread.position = {linear % extent.x, linear / extent.x % extent.y,
                      linear / (extent.x * extent.y)};
   thread.index = index;
-  thread.id = slot;
   thread.state = State::ready;
   thread.clocks.own = 1;
   thread.clocks.detail = Knowledge::Detail::base;
-  thread.born = make_epoch(block.cluster->generation, slot, 0);
-  thread.proxy_fence = 0;
+  thread.born = make_epoch(block->generation, index, 0);
   thread.waits_on = nullptr;
   thread.waits_mask = 0;
   if (!thread.extensions.empty()) thread.extensions.clear();
 }
 
-void reset_block(Block& block, int rank, uint3 index) {
+void run_block(Block& one, uint3 index) {
   const int threads = running->threads_per_block();
-  block.cluster = cluster;
-  block.rank = rank;
-  block.index = index;
-  block.live = threads;
-  block.threads = std::span(cluster->threads)
-                      .subspan(static_cast<size_t>(rank * threads), static_cast<size_t>(threads));
-  for (Barrier& barrier : block.barriers) barrier = Barrier{};
-  block.warps.assign(static_cast<size_t>(threads + kWarpThreads - 1) / kWarpThreads, {});
-  block.warpgroups.assign(static_cast<size_t>(threads + kWarpgroupThreads - 1) / kWarpgroupThreads,
-                          {});
-  block.base.assign(cluster->threads.size(), 0);
-  block.extensions.clear();
-  block.static_memory.assign(space.static_bytes * (cluster->blocks.size() > 1),
-                             static_cast<char>(0xff));
-  const uintptr_t start = space.arena + static_cast<size_t>(rank) * kSharedStride;
-  block.dynamic = reinterpret_cast<char*>(start);
+  one.generation = observer.generation = ++generations;
+  one.index = index;
+  one.live = threads;
+  one.ready.clear();
+  one.landings.clear();
+  for (Barrier& barrier : one.barriers) barrier = Barrier{};
+  one.warps.assign(static_cast<size_t>(threads + kWarpThreads - 1) / kWarpThreads, {});
+  one.warpgroups.assign(static_cast<size_t>(threads + kWarpgroupThreads - 1) / kWarpgroupThreads,
+                        {});
+  one.dynamic = reinterpret_cast<char*>(space.arena);
 #if defined(__SANITIZE_ADDRESS__)
-  __asan_poison_memory_region(block.dynamic, kSharedStride);
-  __asan_unpoison_memory_region(block.dynamic, running->shared_bytes);
+  __asan_poison_memory_region(one.dynamic, kHeapStart);
+  __asan_unpoison_memory_region(one.dynamic, running->shared_bytes);
 #endif
-  std::memset(block.dynamic, 0xff, running->shared_bytes);  // NaN
-}
-
-void run_cluster(Cluster& all, uint3 first) {
-  all.generation = observer.generation = ++generations;
-  all.ready.clear();
-  all.landings.clear();
-  all.barrier = Barrier{};
-  all.order = GridOrder{};
-  all.stopped = false;
-  all.last_warp = -1;
-  generator.seed(options().seed * 1000003 + first.x * 7919 + first.y * 104729 + first.z);
+  std::memset(one.dynamic, 0xff, running->shared_bytes);  // NaN
+  one.base.assign(one.threads.size(), 0);
+  one.order = GridOrder{};
+  one.extensions.clear();
+  one.last_warp = -1;
+  one.stopped = false;
+  generator.seed(options().seed * 1000003 + index.x * 7919 + index.y * 104729 + index.z);
   draw_preemption();
-  const dim3 extent = running->cluster;
-  const int threads = running->threads_per_block();
-  for (int rank = 0; rank < static_cast<int>(all.blocks.size()); ++rank) {
-    const auto r = static_cast<unsigned>(rank);
-    reset_block(all.blocks[static_cast<size_t>(rank)], rank,
-                {first.x + r % extent.x, first.y + r / extent.x % extent.y,
-                 first.z + r / (extent.x * extent.y)});
-    for (int index = 0; index < threads; ++index) {
-      const int slot = rank * threads + index;
-      reset_thread(all.threads[static_cast<size_t>(slot)], all.blocks[static_cast<size_t>(rank)],
-                   index, slot);
-    }
-  }
+  for (int thread = 0; thread < threads; ++thread)
+    reset_thread(one.threads[static_cast<size_t>(thread)], thread);
   run_threads();
 }
 
@@ -122,13 +97,9 @@ uint64_t stride(uint64_t count) {
   return step;
 }
 
-void open_shared(size_t bytes, int ranks) {
-  for (int rank = 0; rank < ranks; ++rank) {
-    const uintptr_t start = space.arena + static_cast<size_t>(rank) * kSharedStride;
-    for (size_t page = 0; page < kSharedStride >> kPageBits; ++page)
-      space.pages[((start - space.arena) >> kPageBits) + page].end = 0;
-    open_range(start, bytes, Space::shared);
-  }
+void open_shared(size_t bytes) {
+  for (size_t page = 0; page < kHeapStart >> kPageBits; ++page) space.pages[page].end = 0;
+  open_range(space.arena, bytes, Space::shared);
 }
 
 // Static shared memory lies in the program's own segment of thread_local variables: what the
@@ -146,43 +117,39 @@ class ProgramVariables {
 };
 
 void run_grid(const Launch& job) {
-  static Cluster all;  // its vectors keep their memory from launch to launch
-  const auto ranks = static_cast<int>(job.cluster.x * job.cluster.y * job.cluster.z);
-  all.launch = &job;
-  all.blocks.resize(static_cast<size_t>(ranks));
-  all.threads.resize(static_cast<size_t>(ranks * job.threads_per_block()));
+  static Block one;  // its vectors keep their memory from launch to launch
+  one.threads.resize(static_cast<size_t>(job.threads_per_block()));
   make_address_space();
   follow_thread();
   const DeviceAccess access;
   const ProgramVariables kept;
-  open_shared(job.shared_bytes, ranks);
+  open_shared(job.shared_bytes);
   forget_releases();
   observer.first_generation = generations + 1;
   observer.launched = make_epoch(observer.first_generation, 0, 0);
-  cluster = &all;
+  block = &one;
   running = &job;
-  const dim3 clusters{job.grid.x / job.cluster.x, job.grid.y / job.cluster.y,
-                      job.grid.z / job.cluster.z};
-  const uint64_t count = uint64_t{clusters.x} * clusters.y * clusters.z, step = stride(count);
+  const dim3 grid = job.grid;
+  const uint64_t count = uint64_t{grid.x} * grid.y * grid.z, step = stride(count);
   std::string reports;
   try {
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t at = i * step % count;
-      run_cluster(all, {static_cast<unsigned>(at % clusters.x) * job.cluster.x,
-                        static_cast<unsigned>(at / clusters.x % clusters.y) * job.cluster.y,
-                        static_cast<unsigned>(at / clusters.x / clusters.y) * job.cluster.z});
+      run_block(one,
+                {static_cast<unsigned>(at % grid.x), static_cast<unsigned>(at / grid.x % grid.y),
+                 static_cast<unsigned>(at / grid.x / grid.y)});
       reports = take_reports();
       if (!reports.empty()) break;
     }
   } catch (const Error& error) {
     reports = error.what();
   }
-  cluster = nullptr;
+  block = nullptr;
   running = nullptr;
   current = nullptr;
   statistics().launches += 1;
-  statistics().blocks += count * static_cast<uint64_t>(ranks);
-  statistics().threads += count * all.threads.size();
+  statistics().blocks += count;
+  statistics().threads += count * one.threads.size();
   if (!reports.empty()) throw Error(reports);
 }
 
@@ -205,19 +172,12 @@ class KeptArguments {
 };
 
 cudaError_t launch_checked(const cudaLaunchConfig_t& config, const KernelCall& call) {
-  Launch job{call, config.grid, config.block, dim3(), config.dynamicSmemBytes, 0};
-  for (unsigned i = 0; i < config.numAttrs; ++i)
-    if (config.attrs[i].id == cudaLaunchAttributeClusterDimension) {
-      const auto& d = config.attrs[i].val.clusterDim;
-      job.cluster = dim3(d.x, d.y, d.z);
-    }
-  const dim3 g = job.grid, b = job.block, c = job.cluster;
-  const uint64_t threads = uint64_t{b.x} * b.y * b.z, ranks = uint64_t{c.x} * c.y * c.z;
+  Launch job{call, config.grid, config.block, config.dynamicSmemBytes};
+  const dim3 g = job.grid, b = job.block;
+  const uint64_t threads = uint64_t{b.x} * b.y * b.z;
   if (threads < 1 || threads > 1024 || b.z > 64) return cudaErrorInvalidConfiguration;
-  if (ranks < 1 || ranks > kMostRanks) return cudaErrorInvalidConfiguration;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
     return cudaErrorInvalidConfiguration;
-  if (g.x % c.x || g.y % c.y || g.z % c.z) return cudaErrorInvalidConfiguration;
   const auto limit = shared_limits.find(call.kernel);
   const size_t allowed = limit == shared_limits.end()
                              ? kSharedWithoutAsking
@@ -244,10 +204,10 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const KernelCall& call) {
 }
 
 uint3 thread_index() { return current->position; }
-uint3 block_index() { return current->block->index; }
+uint3 block_index() { return block->index; }
 dim3 block_extent() { return running->block; }
 dim3 grid_extent() { return running->grid; }
-void* shared_memory() { return current->block->dynamic; }
+void* shared_memory() { return block->dynamic; }
 long long clock_ticks() { return static_cast<long long>(current->clocks.own); }
 void trap(Where where) { fail("__trap%s", at(where).c_str()); }
 

@@ -29,8 +29,8 @@ const char* verb(Access access) {
 
 std::string thread_of_epoch(Epoch epoch) {
   if (generation_of(epoch) == observer.generation &&
-      thread_of(epoch) < static_cast<int>(cluster->threads.size()))
-    return thread_name(cluster->threads[thread_of(epoch)]);
+      thread_of(epoch) < static_cast<int>(block->threads.size()))
+    return thread_name(block->threads[thread_of(epoch)]);
   return "thread " + std::to_string(thread_of(epoch)) + " of an earlier block of the launch";
 }
 
@@ -89,7 +89,7 @@ bool check_range(const Thread& thread, uintptr_t address, size_t bytes, Access a
 }  // namespace
 
 bool acquired_from_elsewhere(const Thread& thread, Epoch epoch) {
-  return !cluster->order.acquired.empty() && order_acquired(thread, epoch);
+  return !block->order.acquired.empty() && order_acquired(thread, epoch);
 }
 
 void report_access(Thread& thread, const Cell& cell, uintptr_t address, size_t bytes, Access access,
@@ -130,7 +130,6 @@ void observe(Thread& thread, const void* pointer, size_t bytes, Access access, u
   if (byte >= thread.fiber.low && byte < thread.fiber.high) return;
   if (!check_range(thread, address, bytes, access, code)) return;
   const Epoch now = thread.epoch();
-  const bool is_async = access == Access::async_read || access == Access::async_write;
   for_cells(address, bytes, [&](Cell& cell, bool is_shared) {
     const bool stale = is_shared && generation_of(cell.write) != observer.generation;
     const uint16_t flags = stale ? 0 : cell.flags;
@@ -147,23 +146,12 @@ void observe(Thread& thread, const void* pointer, size_t bytes, Access access, u
       else
         report_access(thread, cell, address, bytes, access, code, is_shared);
     }
-    if (access == Access::async_read && !stale && cell.write && !(flags & kAsync) &&
-        generation_of(cell.write) == observer.generation) {
-      const Thread& writer = cluster->threads[thread_of(cell.write)];
-      if (writer.proxy_fence <= clock_of(cell.write))
-        report(nullptr, key_of(3, code, cell.write_code),
-               "missing proxy fence: %s %s %zu bytes%s that %s wrote%s without a later "
-               "fence.proxy.async (%s)",
-               thread_name(thread).c_str(), verb(access), bytes, at(code).c_str(),
-               thread_name(writer).c_str(), at(long_code(cell.write_code)).c_str(),
-               describe(address).c_str());
-    }
     if (writes(access)) {
       cell.write = now;
       cell.write_code = short_code(code);
       cell.flags = kSet;
       if (access == Access::atomic) cell.flags |= kAtomic;
-      if (is_async) cell.flags |= kAsync;
+      if (access == Access::async_write) cell.flags |= kAsync;
     } else {
       const int slot = is_ordered(thread, cell.read[0], is_shared) ? 0 : 1;
       cell.read[slot] = now;

@@ -8,9 +8,9 @@
 
 namespace simt {
 
-// What the accesses of the running cluster are compared with.
+// What the accesses of the running block are compared with.
 struct Observer {
-  uint32_t generation = 0, first_generation = 0;  // of the cluster, of the launch
+  uint32_t generation = 0, first_generation = 0;  // of the block, of the launch
   Epoch launched = 0;                             // what is earlier came before the launch
 };
 extern Observer observer;
@@ -31,11 +31,11 @@ inline bool is_ordered(const Thread& thread, Epoch epoch, bool is_shared) {
   const uint32_t generation = generation_of(epoch);
   if (generation < observer.first_generation) return true;
   if (generation == observer.generation) {
-    const int id = thread_of(epoch);
-    return id == thread.id || known_clock(thread, id) >= clock_of(epoch) ||
+    const int other = thread_of(epoch);
+    return other == thread.index || known_clock(thread, other) >= clock_of(epoch) ||
            acquired_from_elsewhere(thread, epoch);
   }
-  // Shared memory of an earlier cluster is not the same memory.
+  // Shared memory of an earlier block is not the same memory.
   return is_shared || acquired_from_elsewhere(thread, epoch);
 }
 

@@ -145,7 +145,7 @@ std::string at(uintptr_t code) {
 
 std::string thread_name(const Thread& thread) {
   char text[160];
-  const uint3 b = thread.block->index, t = thread.position;
+  const uint3 b = block->index, t = thread.position;
   snprintf(text, sizeof(text), "thread (%u,%u,%u) of block (%u,%u,%u)", t.x, t.y, t.z, b.x, b.y,
            b.z);
   return text;
@@ -166,8 +166,8 @@ void fail(const char* format, ...) {
   va_start(arguments, format);
   add(current, vformat(format, arguments));
   va_end(arguments);
-  if (!current || !cluster) throw Error(take_reports());
-  cluster->stopped = true;
+  if (!current || !block) throw Error(take_reports());
+  block->stopped = true;
   finish(current->fiber);
 }
 

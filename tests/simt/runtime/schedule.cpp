@@ -11,17 +11,15 @@
 namespace simt {
 
 Thread* current = nullptr;
-Cluster* cluster = nullptr;
+Block* block = nullptr;
 const Launch* running = nullptr;
 std::mt19937_64 generator;
 int64_t accesses_to_preemption = 0;
 
 namespace {
 
-int block_in_place = 0;  // whose static shared memory the segment holds
-
 size_t pick() {
-  const size_t count = cluster->ready.size();
+  const size_t count = block->ready.size();
   switch (options().schedule) {
     case Schedule::fifo:
       return 0;
@@ -36,46 +34,36 @@ size_t pick() {
   if (generator() % 16 == 0) return start;
   for (size_t i = 0; i < count; ++i) {
     const size_t at = (start + i) % count;
-    if (cluster->ready[at]->id / kWarpThreads == cluster->last_warp) return at;
+    if (block->ready[at]->warp() == block->last_warp) return at;
   }
   return start;
 }
 
 Thread& take() {
   const size_t at = pick();
-  Thread* thread = cluster->ready[at];
+  Thread* thread = block->ready[at];
   if (at == 0) {
-    cluster->ready.pop_front();
+    block->ready.pop_front();
   } else {
-    cluster->ready[at] = cluster->ready.back();
-    cluster->ready.pop_back();
+    block->ready[at] = block->ready.back();
+    block->ready.pop_back();
   }
-  cluster->last_warp = thread->id / kWarpThreads;
+  block->last_warp = thread->warp();
   return *thread;
 }
 
-void put_in_place(Block& block) {
-  if (block.rank == block_in_place || space.static_bytes == 0) return;
-  auto* segment = reinterpret_cast<char*>(space.static_shared);
-  Block& other = cluster->blocks[block_in_place];
-  other.static_memory.assign(segment, segment + space.static_bytes);
-  std::copy(block.static_memory.begin(), block.static_memory.end(), segment);
-  put_static_in_place(block.rank);
-  block_in_place = block.rank;
-}
-
 void land_one() {
-  const size_t at = generator() % cluster->landings.size();
-  const Landing landing = std::move(cluster->landings[at]);
-  cluster->landings.erase(cluster->landings.begin() + static_cast<ptrdiff_t>(at));
+  const size_t at = generator() % block->landings.size();
+  const Landing landing = std::move(block->landings[at]);
+  block->landings.erase(block->landings.begin() + static_cast<ptrdiff_t>(at));
   landing();
 }
 
 // As late as possible, except that random schedules let work land at any moment, and that a thread
 // which spins must see it in the end.
 bool is_time_to_land(uint64_t switches) {
-  if (cluster->landings.empty()) return false;
-  if (cluster->ready.empty()) return true;
+  if (block->landings.empty()) return false;
+  if (block->ready.empty()) return true;
   if (options().schedule == Schedule::random) return generator() % 8 == 0;
   return switches % 1024 == 1023;
 }
@@ -93,46 +81,41 @@ std::string waits(const Thread& thread) {
 
 std::string who_waits() {
   std::map<std::string, std::vector<const Thread*>> groups;
-  for (const Thread& thread : cluster->threads) groups[waits(thread)].push_back(&thread);
+  for (const Thread& thread : block->threads) groups[waits(thread)].push_back(&thread);
   std::string text;
   for (const auto& [what, threads] : groups) {
     text += "\n    " + std::to_string(threads.size()) + " threads " + what + ": ";
     for (size_t i = 0; i < threads.size() && i < 4; ++i)
       text += (i ? ", " : "") + std::to_string(threads[i]->index);
     if (threads.size() > 4) text += " …";
-    if (cluster->blocks.size() > 1)
-      text += " (the first of rank " + std::to_string(threads[0]->block->rank) + ")";
   }
   return text;
 }
 
 void run_threads() {
-  block_in_place = 0;
-  put_static_in_place(0);
   uint64_t switches = 0;
-  for (Thread& thread : cluster->threads) cluster->ready.push_back(&thread);
-  size_t live = cluster->threads.size();
+  for (Thread& thread : block->threads) block->ready.push_back(&thread);
+  size_t live = block->threads.size();
   while (live > 0) {
     if (is_time_to_land(switches)) {
       ++switches;
       land_one();
       continue;
     }
-    if (cluster->ready.empty()) {
-      const uint3 b = cluster->blocks[0].index;
+    if (block->ready.empty()) {
+      const uint3 b = block->index;
       fail("deadlock: no thread of block (%u,%u,%u) can go on%s", b.x, b.y, b.z,
            who_waits().c_str());
     }
     Thread& thread = take();
-    put_in_place(*thread.block);
     ++switches;
     current = &thread;
     resume(thread.fiber);
     current = nullptr;
-    if (cluster->stopped) break;
+    if (block->stopped) break;
     if (thread.state == State::exited) --live;
   }
-  while (!cluster->stopped && !cluster->landings.empty()) land_one();
+  while (!block->stopped && !block->landings.empty()) land_one();
   statistics().switches += switches;
 }
 
@@ -147,7 +130,7 @@ void wake(Thread& thread) {
   thread.state = State::ready;
   thread.waits_on = nullptr;
   thread.waits_mask = 0;
-  cluster->ready.push_back(&thread);
+  block->ready.push_back(&thread);
 }
 
 void sleep_on(const void* key, const char* what, Where where) {
@@ -156,18 +139,18 @@ void sleep_on(const void* key, const char* what, Where where) {
 }
 
 void wake_all(const void* key) {
-  for (Thread& thread : cluster->threads)
+  for (Thread& thread : block->threads)
     if (thread.state == State::waiting && thread.waits_on == key) wake(thread);
 }
 
-void run_later(Landing landing) { cluster->landings.push_back(std::move(landing)); }
+void run_later(Landing landing) { block->landings.push_back(std::move(landing)); }
 
 void yield() {
   if (!current) return;
   wake(*current);
   if (options().schedule == Schedule::lifo) {  // or the thread that spins would be next for ever
-    cluster->ready.pop_back();
-    cluster->ready.push_front(current);
+    block->ready.pop_back();
+    block->ready.push_front(current);
   }
   pause(current->fiber);
 }

@@ -4,9 +4,9 @@
 
 namespace simt {
 
-// Runs the threads of `cluster` until all have exited or it is stopped.
+// Runs the threads of `block` until all have exited or it is stopped.
 void run_threads();
-// Where the threads of `cluster` are, for a report.
+// Where the threads of `block` are, for a report.
 std::string who_waits();
 
 }  // namespace simt

@@ -47,7 +47,7 @@ size_t static_page_count() {
   return (space.static_shared + space.static_bytes - space.static_start) / kPageBytes + 1;
 }
 
-std::vector<Page> static_pages[kMostRanks];
+std::vector<Page> static_pages;
 
 size_t cell_count(int shift) { return kPageBytes >> shift; }
 
@@ -69,28 +69,21 @@ void follow_thread() {
   static std::thread::id followed;
   if (followed == std::this_thread::get_id()) return;
   followed = std::this_thread::get_id();
-  for (std::vector<Page>& pages : static_pages) {
-    for (Page& page : pages) std::free(page.cells);
-    pages.clear();
-  }
+  for (Page& page : static_pages) std::free(page.cells);
+  static_pages.clear();
   find_static_shared();
-  put_static_in_place(0);
+  if (space.static_bytes == 0) return;
+  static_pages.resize(static_page_count());
+  space.static_pages = static_pages.data();
+  open_range(space.static_shared, space.static_bytes, Space::shared);
 }
 
 void make_address_space() {
   if (space.arena) return;
-  // Aligned to a page of shared memory, so that each block's starts at a multiple of 1024.
+  // Aligned to a page of shared memory, so that a block's starts at a multiple of 1024.
   space.arena = reinterpret_cast<uintptr_t>(reserve(kArenaBytes));
   space.pages = static_cast<Page*>(reserve((kArenaBytes >> kPageBits) * sizeof(Page)));
   follow_thread();
-}
-
-void put_static_in_place(int rank) {
-  if (space.static_bytes == 0) return;
-  static_pages[rank].resize(static_page_count());
-  space.static_pages = static_pages[rank].data();
-  if (space.static_pages->space == Space::none)
-    open_range(space.static_shared, space.static_bytes, Space::shared);
 }
 
 void open_range(uintptr_t address, size_t bytes, Space kind) {
@@ -137,21 +130,15 @@ void mark_set(uintptr_t address, size_t bytes, bool set) {
 std::string describe(uintptr_t address) {
   char text[160];
   if (const uintptr_t offset = address - space.arena; offset < kHeapStart) {
-    const size_t rank = offset / kSharedStride, at = offset % kSharedStride;
     const size_t bytes = running ? running->shared_bytes : 0;
-    const char* beyond = at >= bytes ? ", past its end" : "";
-    if (cluster && cluster->blocks.size() > 1)
-      snprintf(text, sizeof(text), "byte %zu of the %zu of dynamic shared memory of rank %zu%s", at,
-               bytes, rank, beyond);
-    else
-      snprintf(text, sizeof(text), "byte %zu of the %zu of dynamic shared memory%s", at, bytes,
-               beyond);
+    snprintf(text, sizeof(text), "byte %zu of the %zu of dynamic shared memory%s",
+             static_cast<size_t>(offset), bytes, offset >= bytes ? ", past its end" : "");
     return text;
   }
   if (address - space.static_shared < space.static_bytes) return "static shared memory";
   if (const int slot = stack_slot(reinterpret_cast<void*>(address)); slot >= 0) {
-    if (cluster && slot < static_cast<int>(cluster->threads.size()))
-      return "local memory of " + thread_name(cluster->threads[slot]);
+    if (block && slot < static_cast<int>(block->threads.size()))
+      return "local memory of " + thread_name(block->threads[slot]);
     return "local memory of no thread";
   }
   return describe_device(address);

@@ -38,16 +38,14 @@ struct Page {
 // Dynamic shared memory and device memory lie in one reserved range, static shared memory in the
 // program's thread-local segment.
 inline constexpr size_t kArenaBytes = size_t{32} << 30;
-inline constexpr size_t kSharedStride = size_t{256} << 10;  // dynamic shared memory per block
-inline constexpr int kMostRanks = 16;
-inline constexpr size_t kHeapStart = kSharedStride * kMostRanks;
+inline constexpr size_t kHeapStart = size_t{256} << 10;  // dynamic shared memory is before it
 
 struct AddressSpace {
   uintptr_t arena = 0;
   Page* pages = nullptr;
   uintptr_t static_shared = 0, static_start = 0;  // the segment, and the page that it starts in
   size_t static_bytes = 0;
-  Page* static_pages = nullptr;  // of the block whose static shared memory is in place
+  Page* static_pages = nullptr;
 };
 extern AddressSpace space;
 void make_address_space();
@@ -75,8 +73,6 @@ void close_range(uintptr_t address, size_t bytes);
 void refine(Page& page, uintptr_t address, size_t bytes);
 // Device memory holds something from now on, or counts as never written.
 void mark_set(uintptr_t address, size_t bytes, bool set);
-// Swaps the static shared memory of a block in, in clusters of several.
-void put_static_in_place(int rank);
 
 std::string describe(uintptr_t address);  // "shared memory + 16", "byte 8 of an allocation of 64"
 

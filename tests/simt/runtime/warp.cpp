@@ -51,7 +51,7 @@ void run_shuffle(Threads threads, Arguments arguments) {
     const auto& a = as<ShuffleArgument>(arguments[lane]);
     const int source = source_lane(a, lane);
     const Thread& reader = *threads[lane];
-    if (reader.index - lane + source >= static_cast<int>(reader.block->threads.size())) {
+    if (reader.index - lane + source >= static_cast<int>(block->threads.size())) {
       std::memset(a.value, 0xff, a.bytes);  // no such lane in a ragged warp: any value is legal
       continue;
     }
@@ -82,49 +82,7 @@ void run_match(Threads threads, Arguments arguments) {
     if (threads[lane]) as<uint64_t>(arguments[lane]) = equal[lane];
 }
 constexpr Collective kMatchAny{"__match_any_sync", run_match};
-constexpr Collective kMatchAll{"__match_all_sync", run_match};
 
-struct ReduceArgument {
-  Reduce reduce;
-  int64_t value;
-};
-
-void run_reduce(Threads threads, Arguments arguments) {
-  bool is_first = true;
-  int64_t result = 0;
-  for (int lane = 0; lane < kWarpThreads; ++lane) {
-    if (!threads[lane]) continue;
-    const auto [reduce, value] = as<ReduceArgument>(arguments[lane]);
-    if (is_first) {
-      result = value;
-      is_first = false;
-      continue;
-    }
-    switch (reduce) {
-      case Reduce::add:
-        result += value;
-        break;
-      case Reduce::min:
-        result = std::min(result, value);
-        break;
-      case Reduce::max:
-        result = std::max(result, value);
-        break;
-      case Reduce::all_bits:
-        result &= value;
-        break;
-      case Reduce::any_bit:
-        result |= value;
-        break;
-      case Reduce::odd_bits:
-        result ^= value;
-        break;
-    }
-  }
-  for (int lane = 0; lane < kWarpThreads; ++lane)
-    if (threads[lane]) as<ReduceArgument>(arguments[lane]).value = result;
-}
-constexpr Collective kReduce{"__reduce_sync", run_reduce};
 constexpr Collective kSyncWarp{"__syncwarp", nullptr, true};
 
 }  // namespace
@@ -148,28 +106,6 @@ uint32_t warp_match_any(uint32_t mask, uint64_t value, Where where) {
   return static_cast<uint32_t>(value);
 }
 
-uint32_t warp_match_all(uint32_t mask, uint64_t value, int* predicate, Where where) {
-  warp_collective(kMatchAll, mask, &value, where);
-  *predicate = static_cast<uint32_t>(value) == mask;
-  return *predicate ? mask : 0;
-}
-
-int64_t warp_reduce_integer(Reduce reduce, uint32_t mask, int64_t value, Where where) {
-  ReduceArgument argument{reduce, value};
-  warp_collective(kReduce, mask, &argument, where);
-  return argument.value;
-}
-
 void warp_sync(uint32_t mask, Where where) { warp_collective(kSyncWarp, mask, nullptr, where); }
-
-uint32_t active_mask() {
-  // Any set with the caller in it is legal: the least helpful one finds code that relies on it.
-  if (options().schedule != Schedule::fifo) return 1u << current->lane();
-  uint32_t mask = 0;
-  for (const Thread& thread : current->block->threads)
-    if (thread.warp() == current->warp() && thread.state != State::exited)
-      mask |= 1u << thread.lane();
-  return mask;
-}
 
 }  // namespace simt

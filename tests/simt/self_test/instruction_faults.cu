@@ -1,7 +1,6 @@
 // Illegal uses of the instructions of kernels/ptx.
 
 #include "kernels/ptx.cuh"
-#include "tests/cuda/instructions/cluster.h"
 #include "tests/simt/self_test/cases.h"
 #include "tests/simt/self_test/device.h"
 #include "tests/simt/self_test/instruction_faults.h"
@@ -157,7 +156,7 @@ __global__ void store_without_fence(TensorMap map, int*) {
   write_box(0);
   ptx::tma_store_2d(&map, shared_memory<char>(), 0, 0);  // store without fence
   ptx::bulk_commit();
-  ptx::bulk_wait<0>();
+  ptx::bulk_wait_read<0>();
 }
 __global__ void store_not_waited_for(TensorMap map, int*) {
   if (threadIdx.x != 0) return;
@@ -173,7 +172,7 @@ __global__ void source_overwritten(TensorMap map, int*) {
   ptx::tma_store_2d(&map, shared_memory<char>(), 0, 0);  // source overwritten
   ptx::bulk_commit();
   write_box(1);
-  ptx::bulk_wait<0>();
+  ptx::bulk_wait_read<0>();
 }
 __global__ void wrong_fence(TensorMap map, int* data) {
   uint64_t* barrier = ready_barrier(1);
@@ -286,31 +285,6 @@ __global__ void registers_of_half_a_group(TensorMap, int*) {
   __syncthreads();
 }
 
-__global__ void static_in_cluster(TensorMap map, int*) {
-  __shared__ uint64_t barrier;
-  if (threadIdx.x != 0) return;
-  ptx::mbarrier_init(&barrier, 1);
-  ptx::fence_mbarrier_init();
-  ptx::mbarrier_arrive_expect_tx(&barrier, 1024);
-  ptx::tma_load_2d(shared_memory<char>(), &map, &barrier, 0, 0);  // static in cluster
-}
-__global__ void block_that_is_not(TensorMap map, int*) {
-  uint64_t* barrier = ready_barrier(1);
-  if (threadIdx.x != 0) return;
-  ptx::mbarrier_arrive_expect_tx(barrier, 1024);
-  ptx::tma_load_2d_multicast(shared_memory<char>(), &map, barrier, 0, 0, 7);  // no such block
-}
-__global__ void other_block_not_ready(TensorMap, int*) {
-  uint64_t* barrier = ready_barrier(32);
-  ptx::mbarrier_arrive_cluster(barrier, 1 - ptx::cluster_rank());  // other not ready
-  ptx::mbarrier_wait_cluster(barrier, 0);
-}
-template <auto Kernel>
-void run_cluster() {
-  const Ints ints(4096);
-  moat::tests::launch_cluster({}, 2, 32, 32768, Kernel, map_of(ints), static_cast<int*>(ints));
-}
-
 __global__ void sums_read_early(TensorMap, int* data) {
   ready_operands();
   float d[32] = {};
@@ -369,15 +343,6 @@ const std::vector<Fault>& barrier_faults() {
       {"a barrier is overwritten",
        run_on<barrier_overwritten, 32>,
        {"was overwritten", "line barrier overwritten"}},
-      {"static shared memory in a cluster",
-       run_cluster<static_in_cluster>,
-       {"needs dynamic shared memory", "line static in cluster"}},
-      {"a multicast to a block that is not there",
-       run_cluster<block_that_is_not>,
-       {"mask 0x7 for a cluster of 2", "line no such block"}},
-      {"an arrival before the other block is ready",
-       run_cluster<other_block_not_ready>,
-       {"line other not ready"}},
   };
   return all;
 }
@@ -403,7 +368,7 @@ const std::vector<Fault>& tma_faults() {
       {"the source of a store changes", run_on<source_overwritten, 1>, {"line source overwritten"}},
       {"a load of global memory after a fence of shared memory",
        run_on<wrong_fence, 32>,
-       {"missing proxy fence", "fence_proxy_async_all", "line wrong fence"}},
+       {"missing proxy fence", "no fence of global memory", "line wrong fence"}},
   };
   return all;
 }

@@ -82,7 +82,7 @@ TEST_CASE("simt: divergence is reported", "[simt][convergence]") {
 TEST_CASE("simt: illegal copies and warp products are reported", "[simt][instructions]") {
   for (const Fault& fault : copy_faults()) check_fault(fault);
 }
-TEST_CASE("simt: misuse of mbarriers and clusters is reported", "[simt][instructions]") {
+TEST_CASE("simt: misuse of mbarriers is reported", "[simt][instructions]") {
   for (const Fault& fault : barrier_faults()) check_fault(fault);
 }
 TEST_CASE("simt: illegal TMA copies are reported", "[simt][instructions]") {

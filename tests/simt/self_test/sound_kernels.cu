@@ -129,75 +129,16 @@ __global__ void ping_pong(const int* in, int* out) {
   __shared__ int words[32];
   const unsigned lane = threadIdx.x % 32;
   for (int round = 0; round < 4; ++round) {
-    if (threadIdx.x < 32) {
-      if (round > 0) simt::block_sync(2, 64, simt::Where::here());
-      words[lane] = in[round * 32 + lane];
-      simt::block_arrive(1, 64, simt::Where::here());
-    } else {
-      simt::block_sync(1, 64, simt::Where::here());
-      out[round * 32 + lane] = words[31 - lane];
-      if (round < 3) simt::block_arrive(2, 64, simt::Where::here());
-    }
+    if (threadIdx.x < 32) words[lane] = in[round * 32 + lane];
+    simt::block_sync(1, 64, simt::Where::here());
+    if (threadIdx.x >= 32) out[round * 32 + lane] = words[31 - lane];
+    simt::block_sync(2, 64, simt::Where::here());
   }
 }
 bool run_ping_pong() {
   const Ints in(128), out(128);
   run(1, 64, ping_pong, in, out);
   return out.host()[0] == 31 && out.host()[127] == 96;
-}
-
-// Each block of a cluster sums what the others have in shared memory.
-__global__ void cluster_sum(int* out) {
-  int* words = moat::kernels::shared_memory<int>();
-  words[threadIdx.x] = static_cast<int>(blockIdx.x * 100 + threadIdx.x);
-  simt::cluster_arrive(simt::Where::here());
-  simt::cluster_wait(simt::Where::here());
-  int sum = 0;
-  for (int rank = 0; rank < 2; ++rank)
-    sum += static_cast<int*>(simt::shared_pointer_at_rank(words, rank))[threadIdx.x];
-  simt::cluster_arrive(simt::Where::here());
-  simt::cluster_wait(simt::Where::here());
-  out[blockIdx.x * 32 + threadIdx.x] = sum;
-}
-bool run_cluster() {
-  const Ints out(4 * 32);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {2, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(4);
-  config.blockDim = dim3(32);
-  config.dynamicSmemBytes = 32 * sizeof(int);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  if (cudaLaunchKernelEx(&config, cluster_sum, static_cast<int*>(out)) != cudaSuccess) return false;
-  const std::vector<int> y = out.host();
-  return y[0] == 100 && y[32 + 5] == 110 && y[64] == 500 && y[96 + 31] == 562;
-}
-
-// Static shared memory is each block's own, also when the blocks of a cluster take turns.
-__global__ void cluster_static(int* out) {
-  __shared__ int own[32];
-  own[threadIdx.x] = static_cast<int>(blockIdx.x);
-  simt::cluster_arrive(simt::Where::here());
-  simt::cluster_wait(simt::Where::here());
-  out[blockIdx.x * 32 + threadIdx.x] = own[31 - threadIdx.x];
-}
-bool run_cluster_static() {
-  const Ints out(4 * 32);
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {4, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(4);
-  config.blockDim = dim3(32);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  if (cudaLaunchKernelEx(&config, cluster_static, static_cast<int*>(out)) != cudaSuccess)
-    return false;
-  bool right = true;
-  for (int i = 0; i < 128; ++i) right = right && out.host()[i] == i / 32;
-  return right;
 }
 
 __global__ void votes(int* out) {
@@ -225,8 +166,6 @@ const std::vector<Sound>& sound_kernels() {
       {"histogram", run_histogram},
       {"neighbouring bytes", run_bytes},
       {"named barriers", run_ping_pong},
-      {"shared memory of a cluster", run_cluster},
-      {"static shared memory in a cluster", run_cluster_static},
       {"votes of a block", run_votes},
   };
   return all;
