@@ -84,7 +84,6 @@ nlohmann::ordered_json constants_of(const Objective& o) {
   if (o.climbed != Climbed::router) {
     json["loss"] = name_of(o.loss);
     json["path"] = name_of(o.path);
-    if (o.path != Path::own && o.path != Path::given) json["temperature"] = o.temperature;
     if (o.auxiliary != 0) json["auxiliary"] = o.auxiliary;
   }
   if (o.climbed != Climbed::loss) {

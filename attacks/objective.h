@@ -23,7 +23,7 @@ engine::Tensor loss_of(Loss loss, const engine::Tensor& logits, const Victims& v
 enum class Path {
   own,            // the one that the model chooses for them
   given,          // Victims::routes
-  soft,           // all: Σ_e softmax(scores / temperature)_e f_e
+  soft,           // all: Σ_e softmax(scores)_e f_e
   soft_backward,  // own, with the gradient of `soft` (BPDA, Athalye et al. 2018)
   soft_router,    // as `soft`, but experts see the victims' images: the router alone (RA-R)
 };
@@ -45,7 +45,6 @@ struct Objective {
   Loss loss = Loss::cross_entropy;
   Gate gate = Gate::open;  // blocked: soft paths do not differentiate their weights either
   Path path = Path::own;
-  double temperature = 1;
   double auxiliary = 0;  // of Model::auxiliary, added to the loss
   Climbed climbed = Climbed::loss;
   Steer steer = Steer::away;

@@ -33,9 +33,7 @@ Tensor in_place_of(const Tensor& value, const Tensor& differentiated) {
 Tensor soft_logits(const Model& model, const Tensor& points, const Victims& v, const Objective& o,
                    const Outputs& own) {
   require(model.along && own.scores.defined(), "a soft path needs a model with routes and scores");
-  require(o.temperature > 0,
-          [&] { return text("the temperature must be above 0, got ", o.temperature); });
-  const Tensor weights = softmax(scale(own.scores, 1 / o.temperature));
+  const Tensor weights = softmax(own.scores);
   const Tensor mixed = mixture(model, o.path == Path::soft_router ? v.images : points,
                                o.gate == Gate::open ? weights : weights.detached());
   return o.path == Path::soft_backward ? in_place_of(own.logits, mixed) : mixed;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "engine/random.h"
 
@@ -16,19 +15,12 @@ constexpr size_t kPrefetched = 2;
 static_assert(DeviceFeed::kSlots == kPrefetched + 1);  // and the one that is in use
 
 int64_t batch_count(const ImageSet& set, const LoaderOptions& options) {
-  const int64_t whole = set.size() / options.batch;
-  const bool rest = set.size() % options.batch != 0;
-  return whole + (rest && options.last == LastBatch::keep ? 1 : 0);
+  return (set.size() + options.batch - 1) / options.batch;
 }
 
 std::vector<int32_t> row_order(const ImageSet& set, const LoaderOptions& options, uint32_t epoch) {
-  if (options.order == Order::shuffled)
-    return engine::random_permutation(
-        set.size(),
-        {.seed = options.seed, .purpose = engine::Purpose::shuffle, .iteration = epoch});
-  std::vector<int32_t> rows(static_cast<size_t>(set.size()));
-  std::iota(rows.begin(), rows.end(), 0);
-  return rows;
+  return engine::random_permutation(
+      set.size(), {.seed = options.seed, .purpose = engine::Purpose::shuffle, .iteration = epoch});
 }
 }  // namespace
 

@@ -15,14 +15,9 @@
 
 namespace moat::data {
 
-enum class Order { shuffled, sequential };
-enum class LastBatch { keep, drop };  // what to do with a last batch that is smaller
-
 struct LoaderOptions {
   int64_t batch = 128;
-  uint64_t seed = 0;  // of the order, the augmentation and the mixing
-  Order order = Order::shuffled;
-  LastBatch last = LastBatch::keep;
+  uint64_t seed = 0;               // of the order, the augmentation and the mixing
   Augmentation augmentation = {};  // to the size that a model sees, whatever its own says
   Mixing mixing = {};              // of neighbours in the batch, after the augmentation
   engine::Device device = {};      // where the batches are wanted: the same bits everywhere

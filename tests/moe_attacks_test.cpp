@@ -138,7 +138,7 @@ std::vector<Named> every_attack(double eps) {
       {"steer and hold",
        steer_then_strike(
            climb, with({.path = Path::given, .climbed = Climbed::both, .steer = Steer::towards}))},
-      {"soft", with({.path = Path::soft, .temperature = 0.5})},
+      {"soft", with({.path = Path::soft})},
       {"soft backward", with({.path = Path::soft_backward})},
       {"smoothed", with({.loss = Loss::margin, .samples = 5})}};
 }

@@ -50,9 +50,9 @@ double margin_of(const Numbers& z, int label) {
   return most - z[size_t(label)];
 }
 
-Numbers softmax_of(Numbers z, double temperature) {
+Numbers softmax_of(Numbers z) {
   double sum = 0;
-  for (double& v : z) sum += v = std::exp(v / temperature);
+  for (double& v : z) sum += v = std::exp(v);
   for (double& v : z) v /= sum;
   return z;
 }
@@ -98,10 +98,9 @@ Expected expected_loss(const Setting& s, const Objective& o, int64_t i, const Nu
   const auto loss = [&](const Numbers& z) {
     return o.loss == Loss::margin ? margin_of(z, s.label(i)) : cross_entropy_of(z, s.label(i));
   };
-  const Numbers fixed = softmax_of(moe.scores(x), o.temperature),
-                image = image_of(s.victims.images, i);
+  const Numbers fixed = softmax_of(moe.scores(x)), image = image_of(s.victims.images, i);
   const auto soft = [&](const Numbers& p) {
-    const Numbers weights = o.gate == Gate::open ? softmax_of(moe.scores(p), o.temperature) : fixed;
+    const Numbers weights = o.gate == Gate::open ? softmax_of(moe.scores(p)) : fixed;
     return mixed(moe, o.path == Path::soft_router ? image : p, weights);
   };
   const auto at = [&](auto logits) {
@@ -174,10 +173,8 @@ TEST_CASE("objective: the loss along every path", "[attacks][objective]") {
   for (Path path : kPaths)
     for (Loss loss : {Loss::cross_entropy, Loss::margin})
       for (Gate gate : {Gate::open, Gate::blocked})
-        for (double temperature : {1.0, 0.3}) {
-          if (path == Path::soft_router && gate == Gate::blocked) continue;  // nothing depends
-          check(s, {.loss = loss, .gate = gate, .path = path, .temperature = temperature});
-        }
+        if (path != Path::soft_router || gate != Gate::blocked)  // where nothing depends
+          check(s, {.loss = loss, .gate = gate, .path = path});
 }
 
 TEST_CASE("objective: the router's margin, alone and beside the loss", "[attacks][objective]") {
@@ -390,8 +387,6 @@ TEST_CASE("objective: passes of a randomised model are averaged", "[attacks][obj
 TEST_CASE("objective: what is missing is named", "[attacks][objective]") {
   Setting s;
   const auto look = [&](const Objective& o) { with_gradient(s.model, s.points, s.victims, o); };
-  CHECK_THROWS_WITH(look({.path = Path::soft, .temperature = 0}),
-                    Catch::Contains("temperature must be above 0, got 0"));
   CHECK_THROWS_WITH(look({.samples = 1, .sigma = 0}), Catch::Contains("sigma must be above 0"));
   CHECK_THROWS_WITH(look({.passes = 0}), Catch::Contains("passes must be at least 1, got 0"));
   s.victims.routes = {};
@@ -405,7 +400,6 @@ TEST_CASE("objective: every constant that matters is printed", "[attacks][object
   CHECK(constants_of(Objective{}).dump() ==
         R"({"gate":"through","loss":"cross-entropy","path":"own"})");
   CHECK(constants_of(Objective{.path = Path::soft,
-                               .temperature = 0.5,
                                .climbed = Climbed::both,
                                .steer = Steer::towards,
                                .lambda = 6,
@@ -413,7 +407,7 @@ TEST_CASE("objective: every constant that matters is printed", "[attacks][object
                                .sigma = 0.25,
                                .passes = 20})
             .dump() ==
-        R"({"gate":"through","loss":"cross-entropy","path":"soft","temperature":0.5,)"
+        R"({"gate":"through","loss":"cross-entropy","path":"soft",)"
         R"("climbed":"loss + lambda router","steer":"towards","lambda":6.0,"samples":100,)"
         R"("sigma":0.25,"passes":20})");
   CHECK(constants_of(Objective{.climbed = Climbed::router}).dump() ==

@@ -164,8 +164,6 @@ Tensor square(const Tensor& x) { return unary("square", UnaryOp::square, x); }
 Tensor abs(const Tensor& x) { return unary("abs", UnaryOp::abs, x); }
 Tensor sign(const Tensor& x) { return unary("sign", UnaryOp::sign, x); }
 Tensor tanh(const Tensor& x) { return unary("tanh", UnaryOp::tanh, x); }
-Tensor sigmoid(const Tensor& x) { return unary("sigmoid", UnaryOp::sigmoid, x); }
-Tensor gelu(const Tensor& x) { return unary("gelu", UnaryOp::gelu, x); }
 
 Tensor clamp(const Tensor& x, double low, double high) {
   require(low <= high,

@@ -26,8 +26,6 @@ Tensor square(const Tensor& x);
 Tensor abs(const Tensor& x);   // gradient 0 at 0
 Tensor sign(const Tensor& x);  // gradient 0 everywhere
 Tensor tanh(const Tensor& x);
-Tensor sigmoid(const Tensor& x);
-Tensor gelu(const Tensor& x);                            // exact form, 0.5 x (1 + erf(x / sqrt 2))
 Tensor clamp(const Tensor& x, double low, double high);  // gradient 1 inside and on the bounds
 
 // Another number format; the gradient is cast back.

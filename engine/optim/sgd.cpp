@@ -19,8 +19,6 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
     return text("sgd_step: lr must be finite, momentum and weight decay not negative, got ",
                 options.lr, ", ", options.momentum, ", ", options.weight_decay);
   });
-  require(options.form == MomentumForm::classic || options.momentum > 0,
-          "sgd_step: Nesterov momentum needs a momentum above 0");
   require_scalars(kOp, failures, lr_factor);
   require_mask(kOp, decayed, weights);
   dispatch(common_device({weights, gradients, velocity, failures, lr_factor, decayed}),
@@ -32,7 +30,6 @@ void sgd_step(const Tensor& weights, const Tensor& gradients, const Tensor& velo
                                       .lr = options.lr,
                                       .momentum = options.momentum,
                                       .weight_decay = options.weight_decay,
-                                      .form = options.form,
                                       .dtype = weights.dtype(),
                                       .lr_factor = pointer_or_null<double>(lr_factor),
                                       .skip = pointer_or_null<int64_t>(failures),

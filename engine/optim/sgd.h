@@ -5,18 +5,15 @@
 
 namespace moat::engine {
 
-using kernels::MomentumForm;  // classic, nesterov
-
 struct SgdOptions {
   double lr = 0.1;
   double momentum = 0;
   double weight_decay = 0;
-  MomentumForm form = MomentumForm::classic;
 };
 
 // One step of PyTorch's SGD, in place, over flat buffers of one shape (float32 or float64):
 //   g = gradients + weight_decay · weights, velocity = momentum · velocity + g,
-//   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity).
+//   weights -= lr · velocity.
 // The velocity starts as zeros; it may be undefined without momentum.
 // `failures`: int64 [1], where it is not 0 nothing is changed; or undefined.
 // `lr_factor`: float64 [1], a factor of options.lr; or undefined.

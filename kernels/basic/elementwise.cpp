@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "kernels/parallel.h"
 
@@ -35,16 +34,6 @@ Status map_grad(const UnaryGrad& a, F f) {
       d_x[i] = static_cast<T>(f(static_cast<C>(d_y[i]), static_cast<C>(saved[i])));
   });
   return Status::ok;
-}
-
-template <class C>
-C normal_cdf(C x) {
-  return C(0.5) * (1 + std::erf(x * (std::numbers::sqrt2_v<C> / 2)));
-}
-
-template <class C>
-C normal_density(C x) {
-  return std::exp(C(-0.5) * x * x) * (std::numbers::inv_sqrtpi_v<C> * std::numbers::sqrt2_v<C> / 2);
 }
 
 // One run of the innermost axis. The three common stride pairs vectorise.
@@ -152,10 +141,6 @@ Status unary(Cpu, const Unary& args) {
         return map<T>(args, [](C x) { return x > 0 ? C(1) : x < 0 ? C(-1) : x; });
       case UnaryOp::tanh:
         return map<T>(args, [](C x) { return std::tanh(x); });
-      case UnaryOp::sigmoid:
-        return map<T>(args, [](C x) { return 1 / (1 + std::exp(-x)); });
-      case UnaryOp::gelu:
-        return map<T>(args, [](C x) { return x * normal_cdf(x); });
       case UnaryOp::clamp:
         return map<T>(args, [=](C x) { return x < p ? p : x > q ? q : x; });
       case UnaryOp::affine:
@@ -187,11 +172,6 @@ Status unary_grad(Cpu, const UnaryGrad& args) {
         return map_grad<T>(args, [](C, C) { return C(0); });
       case UnaryOp::tanh:
         return map_grad<T>(args, [](C d, C y) { return d * (1 - y * y); });
-      case UnaryOp::sigmoid:
-        return map_grad<T>(args, [](C d, C y) { return d * y * (1 - y); });
-      case UnaryOp::gelu:
-        return map_grad<T>(args,
-                           [](C d, C x) { return d * (normal_cdf(x) + x * normal_density(x)); });
       case UnaryOp::clamp:
         return map_grad<T>(args, [=](C d, C x) { return x >= p && x <= q ? d : C(0); });
       case UnaryOp::affine:

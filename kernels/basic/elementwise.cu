@@ -1,7 +1,6 @@
 #include "kernels/basic/elementwise.h"
 
 #include <cmath>
-#include <numbers>
 #include <type_traits>
 
 #include "kernels/cuda.cuh"
@@ -18,16 +17,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-template <class C>
-__device__ C normal_cdf(C x) {
-  return C(0.5) * (1 + erf(x * (std::numbers::sqrt2_v<C> / 2)));
-}
-
-template <class C>
-__device__ C normal_density(C x) {
-  return exp(C(-0.5) * x * x) * (std::numbers::inv_sqrtpi_v<C> * std::numbers::sqrt2_v<C> / 2);
-}
-
 template <UnaryOp kOp, class C>
 __device__ C value(C x, C p, C q) {
   if constexpr (kOp == UnaryOp::relu) return x <= 0 ? C(0) : x;
@@ -38,8 +27,6 @@ __device__ C value(C x, C p, C q) {
   if constexpr (kOp == UnaryOp::abs) return fabs(x);
   if constexpr (kOp == UnaryOp::sign) return x > 0 ? C(1) : x < 0 ? C(-1) : x;
   if constexpr (kOp == UnaryOp::tanh) return tanh(x);
-  if constexpr (kOp == UnaryOp::sigmoid) return 1 / (1 + exp(-x));
-  if constexpr (kOp == UnaryOp::gelu) return x * normal_cdf(x);
   if constexpr (kOp == UnaryOp::clamp) return x < p ? p : x > q ? q : x;
   if constexpr (kOp == UnaryOp::affine) return p * x + q;
 }
@@ -54,8 +41,6 @@ __device__ C slope(C d, C s, C p, C q) {  // s: what the op saved
   if constexpr (kOp == UnaryOp::abs) return s > 0 ? d : s < 0 ? -d : C(0);
   if constexpr (kOp == UnaryOp::sign) return C(0);
   if constexpr (kOp == UnaryOp::tanh) return d * (1 - s * s);
-  if constexpr (kOp == UnaryOp::sigmoid) return d * s * (1 - s);
-  if constexpr (kOp == UnaryOp::gelu) return d * (normal_cdf(s) + s * normal_density(s));
   if constexpr (kOp == UnaryOp::clamp) return s >= p && s <= q ? d : C(0);
   if constexpr (kOp == UnaryOp::affine) return p * d;
 }
@@ -155,10 +140,6 @@ Status with_op(UnaryOp op, F&& f) {
       return f.template operator()<UnaryOp::sign>();
     case UnaryOp::tanh:
       return f.template operator()<UnaryOp::tanh>();
-    case UnaryOp::sigmoid:
-      return f.template operator()<UnaryOp::sigmoid>();
-    case UnaryOp::gelu:
-      return f.template operator()<UnaryOp::gelu>();
     case UnaryOp::clamp:
       return f.template operator()<UnaryOp::clamp>();
     case UnaryOp::affine:

@@ -16,8 +16,6 @@ enum class UnaryOp : uint8_t {
   abs,
   sign,  // -1, 0 or 1
   tanh,
-  sigmoid,
-  gelu,    // 0.5 x (1 + erf(x / sqrt 2))
   clamp,   // min(max(x, p), q)
   affine,  // p x + q
 };
@@ -45,7 +43,6 @@ constexpr Saved saved_by(UnaryOp op) {
     case UnaryOp::exp:
     case UnaryOp::sqrt:
     case UnaryOp::tanh:
-    case UnaryOp::sigmoid:
       return Saved::y;
     default:
       return Saved::x;

@@ -29,17 +29,11 @@ Function driver_function(const char* name) {
   return reinterpret_cast<Function>(function);
 }
 
-CUtensorMapDataType element_type(Dtype dtype) {
-  if (dtype == Dtype::bf16) return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  return dtype == Dtype::f32 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_INT32;
-}
+constexpr CUtensorMapL2promotion kPromotion = CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
 
-// The enumerators of both kinds count as the driver's do: none, 32, 64, 128 bytes and none, 64,
-// 128, 256 bytes.
 CUtensorMapSwizzle drivers(Swizzle swizzle) { return static_cast<CUtensorMapSwizzle>(swizzle); }
-CUtensorMapL2promotion drivers(L2Promotion promotion) {
-  return static_cast<CUtensorMapL2promotion>(promotion);
-}
+static_assert(static_cast<int>(Swizzle::none) == CU_TENSOR_MAP_SWIZZLE_NONE &&
+              static_cast<int>(Swizzle::b128) == CU_TENSOR_MAP_SWIZZLE_128B);
 
 }  // namespace
 
@@ -56,10 +50,11 @@ Status make_tensor_map(TensorMap* map, const TiledTensor& t) {
     box[axis] = static_cast<cuuint32_t>(t.box[axis]);
     if (axis > 0) strides[axis - 1] = static_cast<cuuint64_t>(t.strides[axis]);
   }
-  const CUresult result = encode(
-      reinterpret_cast<CUtensorMap*>(map), element_type(t.dtype), static_cast<cuuint32_t>(t.rank),
-      const_cast<void*>(t.base), extents, strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      drivers(t.swizzle), drivers(t.promotion), CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(reinterpret_cast<CUtensorMap*>(map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+             static_cast<cuuint32_t>(t.rank), const_cast<void*>(t.base), extents, strides, box,
+             every, CU_TENSOR_MAP_INTERLEAVE_NONE, drivers(t.swizzle), kPromotion,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? Status::ok : Status::bad_args;
 }
 
@@ -80,7 +75,7 @@ Status make_tensor_map(TensorMap* map, const WalkedImages& t) {
       encode(reinterpret_cast<CUtensorMap*>(map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4,
              const_cast<void*>(t.base), extents, strides, lower, upper,
              static_cast<cuuint32_t>(t.box_channels), static_cast<cuuint32_t>(t.box_pixels), every,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, drivers(t.swizzle), drivers(t.promotion),
+             CU_TENSOR_MAP_INTERLEAVE_NONE, drivers(t.swizzle), kPromotion,
              CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? Status::ok : Status::bad_args;
 }

@@ -15,9 +15,9 @@ struct alignas(128) TensorMap {
   uint64_t opaque[16];
 };
 
-// 16-byte pieces of a line of this many bytes change places with the line's number, so that eight
-// lines' pieces of one column lie in different banks.
-enum class Swizzle : uint8_t { none, b32, b64, b128 };
+// 16-byte pieces of a line of 128 bytes change places with the line's number, so that eight lines'
+// pieces of one column lie in different banks. The driver's numbers.
+enum class Swizzle : uint8_t { none = 0, b128 = 3 };
 
 // Bytes of a line of the pattern; without a swizzle, of one piece.
 constexpr uint32_t swizzle_width(Swizzle swizzle) { return 16u << static_cast<uint32_t>(swizzle); }
@@ -28,21 +28,17 @@ constexpr uint32_t swizzled(uint32_t address, Swizzle swizzle) {
   return address ^ ((address >> 7 & (swizzle_width(swizzle) / 16 - 1)) << 4);
 }
 
-enum class L2Promotion : uint8_t { none, b64, b128, b256 };
-
-// A row-major tensor of rank 2 to 4 and the box that one copy moves. Axis 0 is the innermost, and
-// contiguous. Elements: bf16, f32, i32.
+// A row-major tensor of bf16, of rank 2 to 4, and the box that one copy moves. Axis 0 is the
+// innermost, and contiguous.
 struct TiledTensor {
   static constexpr int kMostRank = 4;
   const void* base = nullptr;  // device memory, aligned to 16
-  Dtype dtype = Dtype::bf16;
   int rank = 2;
   int64_t extents[kMostRank] = {1, 1, 1, 1};  // elements, 1 … 2^32
   int64_t strides[kMostRank] = {};  // bytes; [1] and up: multiples of 16 below 2^40; [0] is ignored
   int box[kMostRank] = {1, 1, 1, 1};  // elements, 1 … 256; box[0] a multiple of 16 bytes, with a
                                       // swizzle exactly its width
   Swizzle swizzle = Swizzle::none;
-  L2Promotion promotion = L2Promotion::b256;
 };
 
 // bad_args when something above does not hold, unsupported when the driver has no TMA.
@@ -61,7 +57,6 @@ struct WalkedImages {
   int first_x = 0, first_y = 0, columns = 1, rows = 1, stride = 1;
   int box_channels = 64, box_pixels = 64;  // 1 … 256 each; box_channels exactly the swizzle's width
   Swizzle swizzle = Swizzle::b128;
-  L2Promotion promotion = L2Promotion::b256;
 
   // From the image's last column and row to the walk's.
   constexpr int64_t right() const { return first_x + int64_t{columns - 1} * stride - (width - 1); }
@@ -72,17 +67,9 @@ struct WalkedImages {
 // or something above does not hold, unsupported when the driver has no TMA.
 Status make_tensor_map(TensorMap* map, const WalkedImages& images);
 
-// Bytes that one load of the box reports to its barrier.
-constexpr uint32_t box_bytes(const TiledTensor& t) {
-  return static_cast<uint32_t>(size_of(t.dtype)) * static_cast<uint32_t>(t.box[0]) *
-         static_cast<uint32_t>(t.box[1]) * static_cast<uint32_t>(t.rank > 2 ? t.box[2] : 1) *
-         static_cast<uint32_t>(t.rank > 3 ? t.box[3] : 1);
-}
-
 inline bool is_encodable(const TiledTensor& t) {
   if (t.base == nullptr || reinterpret_cast<uintptr_t>(t.base) % 16 != 0) return false;
   if (t.rank < 2 || t.rank > TiledTensor::kMostRank) return false;
-  if (t.dtype != Dtype::bf16 && t.dtype != Dtype::f32 && t.dtype != Dtype::i32) return false;
   for (int axis = 0; axis < t.rank; ++axis) {
     if (t.extents[axis] < 1 || t.extents[axis] > int64_t{1} << 32) return false;
     if (t.box[axis] < 1 || t.box[axis] > 256) return false;
@@ -90,7 +77,7 @@ inline bool is_encodable(const TiledTensor& t) {
         (t.strides[axis] <= 0 || t.strides[axis] % 16 != 0 || t.strides[axis] >= int64_t{1} << 40))
       return false;
   }
-  const uint32_t line = static_cast<uint32_t>(t.box[0]) * static_cast<uint32_t>(size_of(t.dtype));
+  const uint32_t line = static_cast<uint32_t>(t.box[0]) * 2;
   return line % 16 == 0 && (t.swizzle == Swizzle::none || line == swizzle_width(t.swizzle));
 }
 

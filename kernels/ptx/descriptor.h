@@ -4,8 +4,8 @@
 // place of an element. Plain functions, so that the interpreter and the tests read the same ones.
 //
 // The matrix is rows (m or n) x k of 16-bit elements, stored along k (Major::k) or along its rows
-// (Major::mn) in bricks of 8 lines; a line holds the swizzle's width in bytes (128, 64, 32; 16
-// without one). PTX ISA, "Asynchronous warpgroup level matrix shared memory layout".
+// (Major::mn) in bricks of 8 lines; a line holds the swizzle's width in bytes (128; 16 without
+// one). PTX ISA, "Asynchronous warpgroup level matrix shared memory layout".
 
 #include <cstdint>
 
@@ -19,7 +19,7 @@ enum class Major : int { k = 0, mn = 1 };
 //   Major::k, swizzled: `stride` from 8 rows to the next 8; `leading` is not used.
 //   Major::k, plain: also `leading` from 8 elements of k to the next 8.
 //   Major::mn, swizzled: `stride` from 8 k to the next 8 k, `leading` from one line's worth of rows
-//   (64, 32, 16) to the next.
+//   (64) to the next.
 //   Major::mn, plain: the two change places.
 struct Descriptor {
   uint32_t address = 0;  // shared_address of the first element
@@ -30,17 +30,14 @@ struct Descriptor {
 
 constexpr uint64_t encode(const Descriptor& d) {
   const auto field = [](uint32_t bytes) { return uint64_t{(bytes & 0x3ffff) >> 4}; };
-  const uint64_t layout = d.swizzle == Swizzle::none   ? 0
-                          : d.swizzle == Swizzle::b128 ? 1
-                          : d.swizzle == Swizzle::b64  ? 2
-                                                       : 3;
+  const uint64_t layout = d.swizzle == Swizzle::none ? 0 : 1;
   return field(d.address) | field(d.leading) << 16 | field(d.stride) << 32 | layout << 62;
 }
 
 constexpr Descriptor decode(uint64_t bits) {
   const auto bytes = [](uint64_t field) { return static_cast<uint32_t>(field & 0x3fff) << 4; };
-  constexpr Swizzle kLayouts[] = {Swizzle::none, Swizzle::b128, Swizzle::b64, Swizzle::b32};
-  return {bytes(bits), bytes(bits >> 16), bytes(bits >> 32), kLayouts[bits >> 62]};
+  return {bytes(bits), bytes(bits >> 16), bytes(bits >> 32),
+          bits >> 62 == 0 ? Swizzle::none : Swizzle::b128};
 }
 
 // A tile stored as TMA stores a box of `swizzle_width(swizzle)` bytes by n rows: its address, which

@@ -6,7 +6,7 @@
 // Coordinates are elements, innermost first, and the innermost is a multiple of 16 bytes (to a GPU
 // any other is an illegal instruction). Outside the tensor, loads give zeros and stores write
 // nothing. A load reports its bytes (those of the whole box) to `barrier` of this block. Shared
-// addresses are aligned to 128 bytes, for a swizzled box to the pattern's repeat (1024, 512, 256).
+// addresses are aligned to 128 bytes, for a swizzled box to the pattern's repeat (1024).
 
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/ptx/arch.cuh"

@@ -15,7 +15,6 @@ void step(const Sgd& a) {
   T* v = static_cast<T*>(a.velocity);
   const T lr = static_cast<T>(a.lr_factor ? a.lr * *a.lr_factor : a.lr),
           momentum = static_cast<T>(a.momentum), decay = static_cast<T>(a.weight_decay);
-  const bool nesterov = a.form == MomentumForm::nesterov;
   const uint8_t* decayed = a.decayed;
   parallel_for(a.count, kGrain, [=](int64_t from, int64_t to) {
     const auto decay_of = [&](int64_t i) { return decayed && !decayed[i] ? T(0) : decay; };
@@ -24,9 +23,8 @@ void step(const Sgd& a) {
       return;
     }
     for (int64_t i = from; i < to; ++i) {
-      const T g = d_w[i] + decay_of(i) * w[i];
-      v[i] = momentum * v[i] + g;
-      w[i] -= lr * (nesterov ? g + momentum * v[i] : v[i]);
+      v[i] = momentum * v[i] + (d_w[i] + decay_of(i) * w[i]);
+      w[i] -= lr * v[i];
     }
   });
 }

@@ -19,11 +19,10 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(Sgd a) {
           momentum = static_cast<T>(a.momentum), decay = static_cast<T>(a.weight_decay);
   T *w = static_cast<T*>(a.weights), *v = static_cast<T*>(a.velocity);
   const T* d_w = static_cast<const T*>(a.gradients);
-  const bool nesterov = a.form == MomentumForm::nesterov;
   const auto step = [&](int64_t i, T& weight, T gradient, T& velocity) {
     const T g = gradient + (a.decayed && !a.decayed[i] ? T(0) : decay) * weight;
     if (v) velocity = momentum * velocity + g;
-    weight -= lr * (!v ? g : nesterov ? g + momentum * velocity : velocity);
+    weight -= lr * (v ? velocity : g);
   };
   int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at + N <= a.count) {

@@ -4,12 +4,10 @@
 
 namespace moat::kernels {
 
-enum class MomentumForm { classic, nesterov };
-
 // PyTorch's SGD over a flat buffer, in place:
 //   g = gradients + weight_decay · weights
 //   velocity = momentum · velocity + g
-//   weights -= lr · (classic: velocity, nesterov: g + momentum · velocity)
+//   weights -= lr · velocity
 // A velocity of zeros makes the first step PyTorch's. The gradients are not changed.
 struct Sgd {
   void* weights;          // [count]
@@ -17,7 +15,6 @@ struct Sgd {
   void* velocity;         // [count]; nullptr only without momentum
   int64_t count;
   double lr, momentum, weight_decay;
-  MomentumForm form;
   Dtype dtype;  // f32 or f64: master weights
   // In the target's memory, or nullptr: a factor of lr, so that a recorded graph follows a
   // schedule.

@@ -27,8 +27,6 @@ const UnaryRow kUnary[] = {
     {"abs", engine::abs, [](double x) { return x < 0 ? -x : x; }},
     {"sign", engine::sign, [](double x) { return double((x > 0) - (x < 0)); }},
     {"tanh", engine::tanh, [](double x) { return (std::exp(2 * x) - 1) / (std::exp(2 * x) + 1); }},
-    {"sigmoid", engine::sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }},
-    {"gelu", engine::gelu, [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }},
     {"clamp", [](const Tensor& x) { return engine::clamp(x, -0.5, 0.75); },
      [](double x) { return std::min(std::max(x, -0.5), 0.75); }},
     {"affine", [](const Tensor& x) { return engine::affine(x, -1.5, 0.25); },

@@ -25,13 +25,11 @@ TEST_CASE("cuda: tensor maps are made of what TMA can move", "[cuda][tensor_map]
   const DeviceArray<Bf16> data(80 * 11);
   TensorMap map;
   REQUIRE(make_tensor_map(&map, tensor(data.data())) == Status::ok);
-  REQUIRE(box_bytes(tensor(data.data())) == 1024);
 
   const std::pair<const char*, std::function<void(TiledTensor&)>> faults[] = {
       {"rank 1", [](TiledTensor& t) { t.rank = 1; }},
       {"rank 5", [](TiledTensor& t) { t.rank = 5; }},
       {"a stride of 0 along the fourth axis", [](TiledTensor& t) { t.rank = 4; }},
-      {"float64", [](TiledTensor& t) { t.dtype = Dtype::f64; }},
       {"no columns", [](TiledTensor& t) { t.extents[0] = 0; }},
       {"too many rows", [](TiledTensor& t) { t.extents[1] = (int64_t{1} << 32) + 1; }},
       {"a stride of 168", [](TiledTensor& t) { t.strides[1] = 168; }},
@@ -40,7 +38,6 @@ TEST_CASE("cuda: tensor maps are made of what TMA can move", "[cuda][tensor_map]
       {"257 lines in a box", [](TiledTensor& t) { t.box[1] = 257; }},
       {"an empty box", [](TiledTensor& t) { t.box[1] = 0; }},
       {"lines of 24 bytes", [](TiledTensor& t) { t.box[0] = 12, t.swizzle = Swizzle::none; }},
-      {"lines of 128 bytes, swizzled by 64", [](TiledTensor& t) { t.swizzle = Swizzle::b64; }},
       {"lines of 64 bytes, swizzled by 128", [](TiledTensor& t) { t.box[0] = 32; }},
       {"a base off 16 bytes",
        [](TiledTensor& t) { t.base = static_cast<const char*>(t.base) + 8; }},

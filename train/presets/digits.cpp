@@ -67,7 +67,6 @@ std::vector<Recipe> digits_recipes() {
              {"eval.validation_every=5"}),
       recipe("demo-advmoe", "the demo's AdvMoE mixture", "digits-advmoe",
              {"eval.validation_every=5"}),
-      recipe("demo", "the same as demo-advmoe", "demo-advmoe", {}),
   };
 }
 

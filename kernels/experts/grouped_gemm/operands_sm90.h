@@ -16,13 +16,11 @@ inline bool is_aligned(const void* p, uintptr_t bytes) {
 inline TiledTensor bf16_matrix(const void* base, int64_t columns, int64_t rows, int64_t stride,
                                int box_columns, int box_rows) {
   return {.base = base,
-          .dtype = Dtype::bf16,
           .rank = 2,
           .extents = {columns, rows, 1, 1},
           .strides = {0, stride * 2},
           .box = {box_columns, box_rows, 1, 1},
-          .swizzle = Swizzle::b128,
-          .promotion = L2Promotion::b256};
+          .swizzle = Swizzle::b128};
 }
 
 }  // namespace moat::kernels::sm90

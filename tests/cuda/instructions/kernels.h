@@ -37,13 +37,13 @@ inline constexpr PixelCopy kPixelCopies[] = {
     {32, 5, 4, 2, 2, 0},    // half of the channels, and pixels behind the last
     {0, -1, -2, 2, 255, 0}  // as far as they can be moved
 };
-RunInstruction run_tma_load_plain, run_tma_load_b32, run_tma_load_b64, run_tma_load_b128,
-    run_tma_load_3d, run_tma_load_4d, run_tma_load_pixels, run_tma_store;
+RunInstruction run_tma_load_plain, run_tma_load_2d, run_tma_load_3d, run_tma_load_4d,
+    run_tma_load_pixels, run_tma_store;
 
 // Products [64, N] of K = kDepth.
 inline constexpr int kDepth = 64;
-RunInstruction run_wgmma_16, run_wgmma_32, run_wgmma_64, run_wgmma_128_b32, run_wgmma_192,
-    run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn, run_wgmma_256_mn_b64, run_wgmma_192_mixed,
+RunInstruction run_wgmma_16, run_wgmma_32, run_wgmma_64, run_wgmma_128, run_wgmma_192,
+    run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn, run_wgmma_256_mn, run_wgmma_192_mixed,
     run_wgmma_written, run_wgmma_groups, run_wgmma_plain, run_wgmma_plain_mn;
 
 }  // namespace moat::tests

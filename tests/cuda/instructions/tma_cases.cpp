@@ -11,7 +11,7 @@ struct Box {
   int x, y, z;
 };
 constexpr Box kPlaces[] = {{8, 1, 1}, {-8, -2, -1}, {64, 7, 2}};
-constexpr Box kStorePlaces[] = {{8, 1, 0}, {48, 1, 0}, {8, 9, 0}};
+constexpr Box kStorePlaces[] = {{0, 1, 0}, {64, 1, 0}, {0, 9, 0}};
 
 Words tensor() { return noise(size_t(kPitch) * kTensor[1] * kTensor[2] / 2, 41); }
 
@@ -20,13 +20,10 @@ bool is_inside(int x, int y, int z) {
 }
 size_t index_of(int x, int y, int z) { return size_t((z * kTensor[1] + y) * kPitch + x); }
 
-// Which 16-byte piece of a line of `width` bytes a piece of line `line` goes to: CUDA's pictures of
-// the 32-, 64- and 128-byte swizzles. Lines of 128 bytes count; shorter ones share them.
+// Which 16-byte piece of a line of `width` bytes a piece of line `line` goes to: CUDA's picture of
+// the 128-byte swizzle; other widths have none.
 int swizzled_piece(int piece, int line, int width) {
-  if (width == 128) return piece ^ line % 8;
-  if (width == 64) return piece ^ line / 2 % 4;
-  if (width == 32) return piece ^ line / 4 % 2;
-  return piece;
+  return width == 128 ? piece ^ line % 8 : piece;
 }
 
 // Place of element (x, y, z) of a box of `columns` elements a line, in elements.
@@ -79,7 +76,7 @@ Words pixels(const Words& images) {
 
 // A tensor of poison with the boxes in it.
 Words stored(const Words& boxes) {
-  constexpr int kColumns = 32, kWidth = 64;
+  constexpr int kColumns = 64, kWidth = 128;
   Words out(tensor().size(), 0xffffffffu);
   for (int i = 0; i < 3; ++i)
     for (int y = 0; y < kRows; ++y)
@@ -96,13 +93,11 @@ Words stored(const Words& boxes) {
 }  // namespace
 
 std::vector<InstructionCase> tma_cases() {
-  const Words in = tensor(), boxes = noise(3 * 16 * kRows, 42);
+  const Words in = tensor(), boxes = noise(3 * 32 * kRows, 42);
   const Words images = noise(size_t(kImages[0]) * kImages[1] * kImages[2] * kImages[3] / 2, 44);
   return {
       {"tma_load_2d mbarrier_arrive_expect_tx", run_tma_load_plain, in, loaded(in, 2, 24, 0), 9},
-      {"tma_load_2d", run_tma_load_b32, in, loaded(in, 2, 16, 32), 9},
-      {"tma_load_2d", run_tma_load_b64, in, loaded(in, 2, 32, 64), 9},
-      {"tma_load_2d", run_tma_load_b128, in, loaded(in, 2, 64, 128), 9},
+      {"tma_load_2d", run_tma_load_2d, in, loaded(in, 2, 64, 128), 9},
       {"tma_load_3d", run_tma_load_3d, in, loaded(in, 3, 64, 128), 9},
       {"tma_load_4d", run_tma_load_4d, in, loaded(in, 3, 64, 128), 9},
       {"tma_load_pixels", run_tma_load_pixels, images, pixels(images), 9},

@@ -13,9 +13,10 @@ constexpr int kThreads = 128, kM = 64;
 
 // An operand of `rows` x kDepth bf16 in shared memory as TMA brings it: along k in boxes of a
 // swizzle's width by all rows, or along the rows in boxes of a width of rows by all k.
-template <Major M, Swizzle S>
+template <Major M>
 struct Operand {
-  static constexpr int kLine = static_cast<int>(swizzle_width(S)) / 2;  // elements
+  static constexpr Swizzle kSwizzle = Swizzle::b128;
+  static constexpr int kLine = static_cast<int>(swizzle_width(kSwizzle)) / 2;  // elements
 
   static Status map(TensorMap* map, const uint32_t* data, int rows) {
     const int inner = M == Major::k ? kDepth : rows, outer = M == Major::k ? rows : kDepth;
@@ -23,7 +24,7 @@ struct Operand {
                                             .extents = {inner, outer},
                                             .strides = {2, inner * 2},
                                             .box = {kLine, outer},
-                                            .swizzle = S});
+                                            .swizzle = kSwizzle});
   }
   static __device__ void load(unsigned char* shared, const TensorMap* map, uint64_t* barrier,
                               int rows) {
@@ -37,9 +38,9 @@ struct Operand {
     const uint32_t k = 16 * static_cast<uint32_t>(step), line = kLine;
     if constexpr (M == Major::k)
       return ptx::k_major(start + k / line * line * 2 * static_cast<uint32_t>(rows) + k % line * 2,
-                          S);
+                          kSwizzle);
     else
-      return ptx::mn_major(start + k * line * 2, S, kDepth * line * 2);
+      return ptx::mn_major(start + k * line * 2, kSwizzle, kDepth * line * 2);
   }
 };
 
@@ -93,10 +94,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // in: a, then b, each along its major.
-template <int N, Major MajorA, Major MajorB, Swizzle S>
+template <int N, Major MajorA, Major MajorB>
 Status run_product(Cuda on, const uint32_t* in, uint32_t* out) {
-  using A = Operand<MajorA, S>;
-  using B = Operand<MajorB, S>;
+  using A = Operand<MajorA>;
+  using B = Operand<MajorB>;
   TensorMap map_a, map_b;
   if (const Status s = A::map(&map_a, in, kM); s != Status::ok) return s;
   if (const Status s = B::map(&map_b, in + kM * kDepth / 2, N); s != Status::ok) return s;
@@ -202,34 +203,34 @@ Status run_wgmma_plain_mn(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_plain<Major::mn>(on, in, out);
 }
 Status run_wgmma_16(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<16, Major::k, Major::k, Swizzle::b128>(on, in, out);
+  return run_product<16, Major::k, Major::k>(on, in, out);
 }
 Status run_wgmma_32(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<32, Major::k, Major::k, Swizzle::b128>(on, in, out);
+  return run_product<32, Major::k, Major::k>(on, in, out);
 }
 Status run_wgmma_64(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<64, Major::k, Major::k, Swizzle::b128>(on, in, out);
+  return run_product<64, Major::k, Major::k>(on, in, out);
 }
-Status run_wgmma_128_b32(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<128, Major::k, Major::k, Swizzle::b32>(on, in, out);
+Status run_wgmma_128(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_product<128, Major::k, Major::k>(on, in, out);
 }
 Status run_wgmma_192(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<192, Major::k, Major::k, Swizzle::b128>(on, in, out);
+  return run_product<192, Major::k, Major::k>(on, in, out);
 }
 Status run_wgmma_256(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<256, Major::k, Major::k, Swizzle::b128>(on, in, out);
+  return run_product<256, Major::k, Major::k>(on, in, out);
 }
 Status run_wgmma_64_mn(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<64, Major::mn, Major::mn, Swizzle::b128>(on, in, out);
+  return run_product<64, Major::mn, Major::mn>(on, in, out);
 }
 Status run_wgmma_128_mn(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<128, Major::mn, Major::mn, Swizzle::b128>(on, in, out);
+  return run_product<128, Major::mn, Major::mn>(on, in, out);
 }
-Status run_wgmma_256_mn_b64(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<256, Major::mn, Major::mn, Swizzle::b64>(on, in, out);
+Status run_wgmma_256_mn(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_product<256, Major::mn, Major::mn>(on, in, out);
 }
 Status run_wgmma_192_mixed(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<192, Major::k, Major::mn, Swizzle::b128>(on, in, out);
+  return run_product<192, Major::k, Major::mn>(on, in, out);
 }
 Status run_wgmma_written(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, {dim3(1), dim3(kThreads), 2 * kM * kDepth * 2}, written_kernel, in, out);

@@ -12,6 +12,7 @@ namespace simt {
 struct TensorBox {
   static constexpr uint64_t kMark = 0x7442'6f78'2d6d'6170;  // tells a map from other bytes
   static constexpr int kMostRank = moat::kernels::TiledTensor::kMostRank;
+  static constexpr int kElement = 2;  // bytes
   uint64_t mark = kMark;
   char* base = nullptr;
   int64_t extents[kMostRank] = {}, strides[kMostRank] = {};
@@ -20,13 +21,13 @@ struct TensorBox {
   int columns = 0, rows = 0;
   int16_t first_x = 0, first_y = 0;
   int8_t stride = 0;
-  int8_t rank = 2, element_bytes = 2;
+  int8_t rank = 2;
   moat::kernels::Swizzle swizzle = moat::kernels::Swizzle::none;
 
   bool is_valid() const { return mark == kMark; }
   bool is_walked() const { return stride > 0; }
   int lines() const { return box[1] * box[2] * box[3]; }
-  uint32_t bytes() const { return static_cast<uint32_t>(box[0] * lines() * element_bytes); }
+  uint32_t bytes() const { return static_cast<uint32_t>(box[0] * lines() * kElement); }
 };
 static_assert(sizeof(TensorBox) <= sizeof(moat::kernels::TensorMap));
 
@@ -65,9 +66,8 @@ inline void line_place(const TensorBox& b, const BoxPlace& p, int line, int64_t 
   place[3] = number / b.columns / b.rows;
 }
 
-// Calls visit(shared address, bytes, global address or nullptr outside the tensor) for every piece
-// of the box at `p` whose first byte lies at `shared`: pieces are elements' worth, in the order of
-// the unswizzled box.
+// Calls visit(shared address, global address or nullptr outside the tensor) for every element of
+// the box at `p` whose first byte lies at `shared`, in the order of the unswizzled box.
 template <class Visit>
 void for_each_element(const TensorBox& b, const BoxPlace& p, uint32_t shared, Visit visit) {
   uint32_t offset = 0;
@@ -80,11 +80,11 @@ void for_each_element(const TensorBox& b, const BoxPlace& p, uint32_t shared, Vi
       inside = inside && place[axis] >= 0 && place[axis] < b.extents[axis];
       start += place[axis] * b.strides[axis];
     }
-    for (int x = 0; x < b.box[0]; ++x, offset += static_cast<uint32_t>(b.element_bytes)) {
+    for (int x = 0; x < b.box[0]; ++x, offset += uint32_t{TensorBox::kElement}) {
       const int64_t column = int64_t{p.at[0]} + x;
-      visit(moat::kernels::swizzled(shared + offset, b.swizzle), b.element_bytes,
+      visit(moat::kernels::swizzled(shared + offset, b.swizzle),
             inside && column >= 0 && column < b.extents[0]
-                ? b.base + start + column * b.element_bytes
+                ? b.base + start + column * TensorBox::kElement
                 : nullptr);
     }
   }

@@ -24,9 +24,9 @@ TensorBox box_at(const TensorPlace& place, const char* instruction, Where where)
     fail("%s%s: %d coordinates for a tensor map of rank %d", instruction, at(where).c_str(),
          place.rank, box.rank);
   const BoxPlace& p = place.place;
-  if (p.at[0] * box.element_bytes % 16)
-    fail("misaligned: %s%s: column %d of %d-byte elements is no multiple of 16 bytes", instruction,
-         at(where).c_str(), p.at[0], box.element_bytes);
+  if (p.at[0] * TensorBox::kElement % 16)
+    fail("misaligned: %s%s: column %d is no multiple of 16 bytes", instruction, at(where).c_str(),
+         p.at[0]);
   if (place.walked && (walked(p.at[1], box.first_x, box.columns, box.stride) < 0 ||
                        walked(p.at[2], box.first_y, box.rows, box.stride) < 0))
     fail("%s%s: pixel (%d, %d) is none of the walk's", instruction, at(where).c_str(), p.at[1],
@@ -53,7 +53,7 @@ template <class Visit>
 void for_each_run(const TensorBox& box, const BoxPlace& place, uint32_t shared, Visit visit) {
   uint32_t start = 0, bytes = 0;
   char* from = nullptr;
-  for_each_element(box, place, shared, [&](uint32_t address, int element, char* global) {
+  for_each_element(box, place, shared, [&](uint32_t address, char* global) {
     const uint32_t offset = address - shared;
     const bool goes_on =
         bytes > 0 && offset == start + bytes && (global ? from && global == from + bytes : !from);
@@ -61,7 +61,7 @@ void for_each_run(const TensorBox& box, const BoxPlace& place, uint32_t shared, 
       if (bytes > 0) visit(start, bytes, from);
       start = offset, bytes = 0, from = global;
     }
-    bytes += static_cast<uint32_t>(element);
+    bytes += TensorBox::kElement;
   });
   if (bytes > 0) visit(start, bytes, from);
 }
@@ -137,7 +137,6 @@ void encode_tensor_map(moat::kernels::TensorMap* map, const moat::kernels::Tiled
   TensorBox box;
   box.base = static_cast<char*>(const_cast<void*>(t.base));
   box.rank = static_cast<int8_t>(t.rank);
-  box.element_bytes = static_cast<int8_t>(size_of(t.dtype));
   box.swizzle = t.swizzle;
   for (int axis = 0; axis < t.rank; ++axis) {
     box.extents[axis] = t.extents[axis];
