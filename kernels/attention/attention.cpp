@@ -9,7 +9,7 @@
 #include "kernels/basic/exponential.h"
 #include "kernels/library/product.h"
 #include "kernels/parallel.h"
-#include "kernels/pieces.h"
+#include "kernels/workspace_pieces.h"
 
 namespace moat::kernels {
 
@@ -123,7 +123,7 @@ class Forward {
     return scores_bytes<C>(a_) + (kWidens ? 3 * rows_bytes<C>(a_) + y_bytes() : 0);
   }
 
-  void run(int64_t task, Pieces scratch) {
+  void run(int64_t task, WorkspacePieces scratch) {
     const OneThreadScope one_thread;
     const int64_t image = task / a_.heads, head = task % a_.heads;
     const int width = a_.head_width;
@@ -181,7 +181,7 @@ class Backward {
     return 2 * scores_bytes<C>(a_) + (kWidens ? 7 * rows_bytes<C>(a_) : 0);
   }
 
-  void run(int64_t task, Pieces scratch) {
+  void run(int64_t task, WorkspacePieces scratch) {
     const OneThreadScope one_thread;
     const int64_t image = task / a_.heads, head = task % a_.heads;
     const int width = a_.head_width;
@@ -273,7 +273,7 @@ Status run(Cpu on, const Args& a) {
       const size_t bytes = pass.scratch_bytes();
       parallel_tasks(int64_t{a.batch} * a.heads, [&](int64_t task, int thread) {
         char* scratch = static_cast<char*>(on.workspace) + static_cast<size_t>(thread) * bytes;
-        pass.run(task, Pieces({on.context, scratch, bytes}));
+        pass.run(task, WorkspacePieces({on.context, scratch, bytes}));
       });
       pass.check();
       return Status::ok;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/basic/axes.h"
 #include "kernels/parallel.h"
 
 namespace moat::kernels {
@@ -53,59 +54,32 @@ void zip(const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* y, int64
   }
 }
 
-// The iteration space with axes of extent 1 dropped and neighbours merged where both operands
-// allow it: dense operands become one axis.
-struct Axes {
-  int rank = 0;
-  std::array<int64_t, 6> extents{}, a_strides{}, b_strides{};
-
-  explicit Axes(const Binary& args) {
-    for (size_t i = 0; i < 6; ++i) {
-      const int64_t n = args.extents[i], a = args.a_strides[i], b = args.b_strides[i];
-      if (n == 1) continue;
-      const auto last = static_cast<size_t>(rank) - 1;
-      if (rank > 0 && a_strides[last] == n * a && b_strides[last] == n * b) {
-        extents[last] *= n;
-        a_strides[last] = a;
-        b_strides[last] = b;
-      } else {
-        const auto at = static_cast<size_t>(rank++);
-        extents[at] = n;
-        a_strides[at] = a;
-        b_strides[at] = b;
-      }
-    }
-    if (rank == 0) extents[static_cast<size_t>(rank++)] = 1;
-  }
-};
-
 template <class T, class F>
-Status zip_all(const Binary& args, int64_t count, F f) {
-  const Axes axes(args);
-  const auto inner = static_cast<size_t>(axes.rank) - 1;
-  parallel_for(count, kGrain, [&](int64_t from, int64_t to) {
+Status zip_all(const Binary& args, const Axes& axes, F f) {
+  parallel_for(axes.count, kGrain, [&](int64_t from, int64_t to) {
+    const auto rank = static_cast<size_t>(axes.rank);
     std::array<int64_t, 6> index{};
     const auto* a = static_cast<const T*>(args.a);
     const auto* b = static_cast<const T*>(args.b);
-    for (size_t i = inner + 1, rest = static_cast<size_t>(from); i-- > 0;) {
-      const auto n = static_cast<size_t>(axes.extents[i]);
-      index[i] = static_cast<int64_t>(rest % n);
-      rest /= n;
+    int64_t rest = from;
+    for (size_t i = 0; i < rank; ++i) {
+      index[i] = rest % axes.extents[i];
+      rest /= axes.extents[i];
       a += index[i] * axes.a_strides[i];
       b += index[i] * axes.b_strides[i];
     }
     for (int64_t at = from; at < to;) {
-      const int64_t run = std::min(axes.extents[inner] - index[inner], to - at);
-      zip(a, axes.a_strides[inner], b, axes.b_strides[inner], static_cast<T*>(args.y) + at, run, f);
+      const int64_t run = std::min(axes.extents[0] - index[0], to - at);
+      zip(a, axes.a_strides[0], b, axes.b_strides[0], static_cast<T*>(args.y) + at, run, f);
       at += run;
-      index[inner] += run;
-      a += run * axes.a_strides[inner];
-      b += run * axes.b_strides[inner];
-      for (size_t i = inner; i > 0 && index[i] == axes.extents[i]; --i) {  // carry
-        a += axes.a_strides[i - 1] - index[i] * axes.a_strides[i];
-        b += axes.b_strides[i - 1] - index[i] * axes.b_strides[i];
+      index[0] += run;
+      a += run * axes.a_strides[0];
+      b += run * axes.b_strides[0];
+      for (size_t i = 0; i + 1 < rank && index[i] == axes.extents[i]; ++i) {  // carry
+        a += axes.a_strides[i + 1] - index[i] * axes.a_strides[i];
+        b += axes.b_strides[i + 1] - index[i] * axes.b_strides[i];
         index[i] = 0;
-        ++index[i - 1];
+        ++index[i + 1];
       }
     }
   });
@@ -182,29 +156,27 @@ Status unary_grad(Cpu, const UnaryGrad& args) {
 }
 
 Status binary(Cpu, const Binary& args) {
-  int64_t count = 1;
-  for (int64_t extent : args.extents) {
+  for (int64_t extent : args.extents)
     if (extent < 0) return Status::bad_args;
-    count *= extent;
-  }
-  if (count == 0) return Status::ok;
+  const Axes axes = merged_axes(args.extents, args.a_strides, args.b_strides);
+  if (axes.count == 0) return Status::ok;
   return with_float(args.dtype, [&]<class T>() {
     using C = compute_t<T>;
     switch (args.op) {
       case BinaryOp::add:
-        return zip_all<T>(args, count, [](C a, C b) { return a + b; });
+        return zip_all<T>(args, axes, [](C a, C b) { return a + b; });
       case BinaryOp::sub:
-        return zip_all<T>(args, count, [](C a, C b) { return a - b; });
+        return zip_all<T>(args, axes, [](C a, C b) { return a - b; });
       case BinaryOp::mul:
-        return zip_all<T>(args, count, [](C a, C b) { return a * b; });
+        return zip_all<T>(args, axes, [](C a, C b) { return a * b; });
       case BinaryOp::div:
-        return zip_all<T>(args, count, [](C a, C b) { return a / b; });
+        return zip_all<T>(args, axes, [](C a, C b) { return a / b; });
       case BinaryOp::maximum:
-        return zip_all<T>(args, count, [](C a, C b) { return takes_first(a, b) ? a : b; });
+        return zip_all<T>(args, axes, [](C a, C b) { return takes_first(a, b) ? a : b; });
       case BinaryOp::at_least:
-        return zip_all<T>(args, count, [](C a, C b) { return takes_first(a, b) ? C(1) : C(0); });
+        return zip_all<T>(args, axes, [](C a, C b) { return takes_first(a, b) ? C(1) : C(0); });
       case BinaryOp::keep:
-        return zip_all<T>(args, count, [](C a, C b) { return b != 0 ? a : C(0); });
+        return zip_all<T>(args, axes, [](C a, C b) { return b != 0 ? a : C(0); });
     }
     return Status::bad_args;
   });

@@ -2,7 +2,7 @@
 #include "kernels/basic/gemm.h"
 #include "kernels/basic/gemm_cublaslt.h"
 #include "kernels/library/context.h"
-#include "kernels/pieces.h"
+#include "kernels/workspace_pieces.h"
 
 namespace moat::kernels {
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "kernels/pieces.h"
 #include "kernels/vision/conv2d.h"
+#include "kernels/workspace_pieces.h"
 
 namespace moat::kernels {
 

@@ -5,12 +5,13 @@
 #include <cstring>
 #include <type_traits>
 
+#include "kernels/ceil_div.h"
 #include "kernels/experts/activation_functions.h"
 #include "kernels/index_range.h"
 #include "kernels/library/product.h"
 #include "kernels/parallel.h"
-#include "kernels/pieces.h"
 #include "kernels/segments.h"
+#include "kernels/workspace_pieces.h"
 
 namespace moat::kernels {
 
@@ -32,8 +33,6 @@ template <class T, class Grouped>
 const T* x_row(const Grouped& a, int64_t row) {
   return static_cast<const T*>(a.x) + (a.row_token ? a.row_token[row] : row) * int64_t{a.k};
 }
-
-int pieces(int count, int size) { return count / size + (count % size != 0); }
 
 // Copies rows of x, as they are or gathered, in the compute type.
 template <class T, class Grouped>
@@ -61,7 +60,7 @@ class Forward {
         parts_(a.activation == ExpertActivation::swiglu ? 2 : 1),
         width_(activated_width(a.activation, a.n)),
         columns_(kTaskColumns / parts_),
-        column_tasks_(pieces(width_, columns_)) {}
+        column_tasks_(ceil_div(width_, columns_)) {}
 
   int64_t tasks() const {
     int64_t count = 0;
@@ -70,7 +69,7 @@ class Forward {
   }
   size_t scratch_bytes() const { return w_bytes() + sums_bytes() + rows_bytes(); }
 
-  void run(int64_t task, Pieces scratch) {
+  void run(int64_t task, WorkspacePieces scratch) {
     const OneThreadScope one_thread;
     int64_t left = task / column_tasks_;
     int e = 0;
@@ -103,7 +102,7 @@ class Forward {
     int expert, column, count;  // columns of y
   };
 
-  int row_tasks(int e) const { return pieces(a_.offsets[e + 1] - a_.offsets[e], kTaskRows); }
+  int64_t row_tasks(int e) const { return ceil_div(a_.offsets[e + 1] - a_.offsets[e], kTaskRows); }
   size_t w_bytes() const {
     return kWidens ? in_lines(sizeof(C) * kTaskColumns * static_cast<size_t>(a_.k)) : 0;
   }
@@ -163,7 +162,8 @@ class Forward {
   }
 
   const GroupedGemm& a_;
-  int parts_, width_, columns_, column_tasks_;
+  int parts_, width_, columns_;
+  int64_t column_tasks_;
   Products products_;
 };
 
@@ -185,7 +185,7 @@ class WeightGrad {
     return kWidens ? in_lines(sizeof(C) * most_terms() * static_cast<size_t>(a_.n)) : 0;
   }
 
-  void run(Pieces scratch) {
+  void run(WorkspacePieces scratch) {
     C* x = reinterpret_cast<C*>(scratch.take(x_bytes()));
     C* d_y = reinterpret_cast<C*>(scratch.take(d_y_bytes()));
     for (int e = 0; e < a_.experts; ++e) {
@@ -230,7 +230,7 @@ template <class T>
 void sum_columns(const GroupedGemmWeightGrad& a) {
   using C = compute_t<T>;
   constexpr int kTile = 64;  // columns whose sums are on the stack at once
-  const int tiles = pieces(a.n, kTile);
+  const auto tiles = static_cast<int>(ceil_div(a.n, kTile));
   parallel_for(int64_t{a.experts} * tiles, 1, [&](int64_t from, int64_t to) {
     for (int64_t task = from; task < to; ++task) {
       const int64_t e = task / tiles, first = task % tiles * kTile;
@@ -277,7 +277,7 @@ Status grouped_gemm(Cpu on, const GroupedGemm& a) {
       const size_t bytes = product.scratch_bytes();
       parallel_tasks(product.tasks(), [&](int64_t task, int thread) {
         char* scratch = static_cast<char*>(on.workspace) + static_cast<size_t>(thread) * bytes;
-        product.run(task, Pieces({on.context, scratch, bytes}));
+        product.run(task, WorkspacePieces({on.context, scratch, bytes}));
       });
       product.check();
       return Status::ok;
@@ -303,7 +303,7 @@ Status grouped_gemm_weight_grad(Cpu on, const GroupedGemmWeightGrad& a) {
   return with_float(a.dtype, [&]<class T>() {
     return guarded([&] {
       if (a.d_bias) sum_columns<T>(a);
-      WeightGrad<T>(a).run(Pieces(on));
+      WeightGrad<T>(a).run(WorkspacePieces(on));
       return Status::ok;
     });
   });

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "kernels/library/context.h"
-#include "kernels/pieces.h"
+#include "kernels/workspace_pieces.h"
 
 namespace moat::kernels {
 

@@ -39,7 +39,7 @@ size_t filter_bytes(ConvPlan& plan, FilterForm form, FilterUse use) {
 
 // The packed filter: the caller's, or packed here.
 const void* packed_filter(ConvPlan& plan, FilterForm form, FilterUse use, const void* filter,
-                          Pieces& pieces) {
+                          WorkspacePieces& pieces) {
   if (form == FilterForm::packed) return filter;
   char* packed = pieces.take(plan.packed_bytes(use));
   Planned& pack = plan.pack(use);
@@ -82,7 +82,7 @@ size_t workspace(Cpu on, const Conv2d& a) {
 void run(Cpu on, const Conv2d& a) {
   const Conv2dGeometry& g = a.geometry;
   ConvPlan& plan = ConvPlan::of(on, g);
-  Pieces pieces(on);
+  WorkspacePieces pieces(on);
   const void* filter = packed_filter(plan, a.form, FilterUse::forward, a.filter, pieces);
   char* scratch = pieces.take(0);
   for_each_chunk(a.n, [&](int first, int images) {
@@ -103,7 +103,7 @@ size_t workspace(Cpu on, const Conv2dInputGrad& a) {
 void run(Cpu on, const Conv2dInputGrad& a) {
   const Conv2dGeometry& g = a.geometry;
   ConvPlan& plan = ConvPlan::of(on, g);
-  Pieces pieces(on);
+  WorkspacePieces pieces(on);
   const void* filter = packed_filter(plan, a.form, FilterUse::input_grad, a.filter, pieces);
   char* scratch = pieces.take(0);
   for_each_chunk(a.n, [&](int first, int images) {
@@ -128,7 +128,7 @@ void run(Cpu on, const Conv2dWeightGrad& a) {
   const Conv2dGeometry& g = a.geometry;
   ConvPlan& plan = ConvPlan::of(on, g);
   const size_t bytes = plan.laid_out_grad_bytes();
-  Pieces pieces(on);
+  WorkspacePieces pieces(on);
   char* sum = pieces.take(bytes);
   char* term = is_one_chunk(a.n) ? nullptr : pieces.take(bytes);
   char* scratch = pieces.take(0);

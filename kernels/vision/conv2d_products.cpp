@@ -179,7 +179,7 @@ void run(Cpu on, const Conv2d& a) {
             .residual = static_cast<const float*>(a.residual),
             .mask = nullptr,
             .relu = a.activation == ConvActivation::relu},
-           Pieces(on).take(0));
+           WorkspacePieces(on).take(0));
 }
 
 size_t workspace(Cpu on, const Conv2dInputGrad& a) {
@@ -190,7 +190,7 @@ size_t workspace(Cpu on, const Conv2dInputGrad& a) {
 
 void run(Cpu on, const Conv2dInputGrad& a) {
   const Conv2dGeometry& g = a.geometry;
-  Pieces pieces(on);
+  WorkspacePieces pieces(on);
   const void* filter = a.filter;
   if (a.form == FilterForm::krsc) {
     char* packed = pieces.take(packed_bytes(on, g, FilterUse::input_grad));
@@ -222,7 +222,7 @@ void run(Cpu on, const Conv2dWeightGrad& a) {
   const Conv2dGeometry& g = a.geometry;
   const Patches& patches = patches_of(on, g, FilterUse::forward);
   const Cut parts = cut(patches, a);
-  Pieces pieces(on);
+  WorkspacePieces pieces(on);
   char* sums = pieces.take(static_cast<size_t>(parts.shares) * filter_bytes(g));
   char* scratch = pieces.take(0);
   const auto sum_of = [&](int64_t share) {

@@ -149,8 +149,6 @@ __global__ void __launch_bounds__(kThreads) grouped_conv2d_kernel(ConvProduct a)
 }
 
 // float64, for gradient checks: a thread per value of the result, tiles of 16 by 16.
-inline constexpr int kSide64 = 16;
-
 // The sum of a pixel of the result, its row in a class's product, for one of its channels.
 __device__ inline double pixel_sum(const ConvProduct& a, const PixelClass& pixels, int64_t expert,
                                    int row, int column) {

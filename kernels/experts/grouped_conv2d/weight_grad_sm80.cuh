@@ -79,8 +79,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-inline constexpr int kAddThreads = 256;
-
 // d_filters[e] += partial[0][e] + partial[1][e] + …, as many as the expert's pixels made. `blocks`
 // blocks per expert.
 __global__ void __launch_bounds__(kAddThreads)

@@ -95,8 +95,6 @@ __global__ void __launch_bounds__(kThreads) grouped_gemm_kernel(GroupedGemm a) {
 }
 
 // float64, for gradient checks: a thread per value of y, tiles of 16 by 16.
-inline constexpr int kSide64 = 16;
-
 __global__ void __launch_bounds__(kSide64* kSide64) grouped_gemm_f64_kernel(GroupedGemm a) {
   const int width = activated_width(a.activation, a.n);
   const Gathered token{a.row_token, a.x_rows};

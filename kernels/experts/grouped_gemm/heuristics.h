@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 
+#include "kernels/ceil_div.h"
 #include "kernels/experts/expert_activation.h"
 
 namespace moat::kernels {
@@ -49,12 +50,10 @@ inline constexpr int64_t kL2Bytes = 47;     // from the L2 cache per clock (moe-
 inline constexpr int64_t kStores = 30;      // results per clock, by 256 threads
 inline constexpr int64_t kHbmBytes = 20;    // a multiprocessor's share of the memory bandwidth
 
-constexpr int64_t pieces(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
 // Multiplying one tile: tensor cores or the loads of both operands, whichever is slower.
 constexpr int64_t product(GroupedTileShape tile, int64_t depth) {
   const int64_t area = int64_t{tile.rows} * tile.columns;
-  return pieces(depth, kBlock) *
+  return ceil_div(depth, kBlock) *
          std::max(area * kBlock / kProducts, (tile.rows + tile.columns) * kBlock * 2 / kL2Bytes);
 }
 
@@ -74,8 +73,9 @@ constexpr int64_t total(GroupedTileShape tile, int64_t waves, int64_t multiply, 
 // Clocks of the whole product when the rows are spread evenly over the experts.
 constexpr int64_t forward(GroupedTileShape tile, const GroupedExtents& a) {
   const int64_t used = std::max<int64_t>(1, std::min(a.rows, a.experts));
-  const int64_t tiles = used * pieces(pieces(a.rows, used), tile.rows) * pieces(a.n, tile.columns);
-  return total(tile, pieces(tiles, std::max(1, a.multiprocessors)), product(tile, a.k),
+  const int64_t tiles =
+      used * ceil_div(ceil_div(a.rows, used), tile.rows) * ceil_div(a.n, tile.columns);
+  return total(tile, ceil_div(tiles, std::max(1, a.multiprocessors)), product(tile, a.k),
                write(tile, a.activation));
 }
 
@@ -117,16 +117,17 @@ constexpr WeightGradPlan weight_grad_plan(const GroupedExtents& a) {
   using namespace grouped_clocks;
   const int64_t processors = std::max(1, a.multiprocessors);
   const int64_t used = std::max<int64_t>(1, std::min(a.rows, a.experts));
-  const int64_t depth = pieces(a.rows, used);  // rows of an expert
+  const int64_t depth = ceil_div(a.rows, used);  // rows of an expert
   WeightGradPlan best{kWeightGradTileShapes[0], 1};
   int64_t least = INT64_MAX;
   for (const GroupedTileShape& tile : kWeightGradTileShapes)
     for (int splits = 1; splits <= kMostSplits; ++splits) {
-      if (splits > 1 && splits > pieces(depth, 4 * kBlock)) break;  // at least four steps each
-      const int64_t tiles = a.experts * pieces(a.n, tile.rows) * pieces(a.k, tile.columns) * splits;
+      if (splits > 1 && splits > ceil_div(depth, 4 * kBlock)) break;  // at least four steps each
+      const int64_t tiles =
+          a.experts * ceil_div(a.n, tile.rows) * ceil_div(a.k, tile.columns) * splits;
       const int64_t added = splits == 1 ? 0 : (splits + 1) * a.experts * a.n * a.k * 4;
       const int64_t clocks =
-          total(tile, pieces(tiles, processors), product(tile, pieces(depth, splits)),
+          total(tile, ceil_div(tiles, processors), product(tile, ceil_div(depth, splits)),
                 2 * write(tile, ExpertActivation::none)) +
           added / (kHbmBytes * processors);
       if (clocks < least) best = {tile, splits}, least = clocks;

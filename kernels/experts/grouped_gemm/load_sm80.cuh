@@ -5,6 +5,8 @@
 namespace moat::kernels::sm80 {
 
 inline constexpr int kThreads = 128;
+inline constexpr int kAddThreads = 256;  // of blocks that go over a weight gradient value by value
+inline constexpr int kSide64 = 16;       // of a tile in float64, where each thread has a value
 
 // How a 16-byte chunk of a tile comes from global memory: by one copy that needs 16-byte alignment,
 // or value by value.

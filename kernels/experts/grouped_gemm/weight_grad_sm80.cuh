@@ -69,8 +69,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-inline constexpr int kAddThreads = 256;
-
 // d_w[e] += partial[0][e] + partial[1][e] + …, as many as the expert's rows made. `blocks` blocks
 // per expert.
 __global__ void __launch_bounds__(kAddThreads)
