@@ -3,8 +3,9 @@
 // The GPU's instructions that CUDA C++ has no name for: one small function per instruction, the
 // only place of inline PTX. Under g++ the same functions are emulated by tests/simt.
 //
-// Every function has its row in the hardware differential test (tests/cuda/instructions_test.cpp).
-// `shared` pointers are generic pointers into shared memory. What needs Hopper (sm_90) traps below.
+// Every function of kernels/ptx/ has its row in the hardware differential test
+// (tests/cuda/instructions_test.cpp). `shared` pointers are generic pointers into shared memory.
+// What needs Hopper (sm_90) traps below.
 
 #ifdef __CUDACC__
 #include "kernels/ptx/barrier.cuh"
