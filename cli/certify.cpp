@@ -147,6 +147,7 @@ void certify_command(const CertifyOptions& options, const Globals& globals) {
     return text("'", folder.string(), "' holds a certificate, which is never overwritten; choose ",
                 "another --out");
   });
+  require_own_folder(folder, folder / "state.safetensors");
   catch_interrupts();
   train::SavedState state(folder / "state.safetensors",
                           identity_of(subject, set, options, eps, config.run.seed));

@@ -1,7 +1,6 @@
 #include "cli/commands.h"
 
 #include <charconv>
-#include <filesystem>
 #include <iostream>
 #include <utility>
 #include <vector>
@@ -123,6 +122,14 @@ CLI::App& add_command(CLI::App& app, const Globals& globals, const CommandText& 
 
 void warn(const std::string& line) {
   if (!line.empty()) std::cerr << "warning: " << line << '\n';
+}
+
+void require_own_folder(const std::filesystem::path& folder, const std::filesystem::path& left) {
+  namespace fs = std::filesystem;
+  engine::require(!fs::exists(folder) || fs::is_empty(folder) || fs::exists(left), [&] {
+    return engine::text("'", folder.string(), "' must be a new or empty folder, it holds other ",
+                        "files; choose another one");
+  });
 }
 
 void require_new_file(const std::string& out) {

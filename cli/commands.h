@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -47,6 +48,9 @@ void print(const Globals& globals, const nlohmann::ordered_json& document,
 
 // What --out names must not be there yet.
 void require_new_file(const std::string& out);
+
+// A folder that a command fills must be new or empty, or hold what an earlier call of it left.
+void require_own_folder(const std::filesystem::path& folder, const std::filesystem::path& left);
 
 // The line that explains a command line CLI11 could not read.
 std::string explain(const CLI::App& app, const CLI::ParseError& error);

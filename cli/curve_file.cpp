@@ -1,5 +1,6 @@
 #include "cli/curve_file.h"
 
+#include "cli/commands.h"
 #include "engine/error.h"
 #include "engine/io/file.h"
 #include "engine/io/json.h"
@@ -26,8 +27,8 @@ CurveFile::CurveFile(fs::path file, ordered_json about)
     : file_(std::move(file)), document_(std::move(about)) {
   document_["finished"] = false;
   document_["curve"] = ordered_json::array();
+  require_own_folder(file_.parent_path(), file_);
   if (!fs::exists(file_)) {
-    fs::remove(state());  // of a curve that is no longer there
     write();
     return;
   }

@@ -9,11 +9,11 @@ namespace moat::cli {
 // killed goes on from there.
 class CurveFile {
  public:
-  // `about`: everything that decides the points. Throws when the file holds a finished curve, or
-  // one about something else.
+  // `about`: everything that decides the points. Throws when the file holds a finished curve or one
+  // about something else, and when there is none in a folder that holds other files.
   CurveFile(std::filesystem::path file, nlohmann::ordered_json about);
 
-  // Of the evaluation that is going on; of none at the start of a curve.
+  // Of the evaluation that is going on.
   std::filesystem::path state() const;
 
   void add(nlohmann::ordered_json point);

@@ -48,7 +48,11 @@ train::Config config_of(const Subject& subject, const EvalOptions& options,
                                     "model.group and model.priority"));
     has_eps = has_eps || name == "eval.eps";
   }
-  if (!has_eps || config.eval.eps == 0) {
+  if (has_eps && config.eval.eps == 0)
+    throw engine::UsageError(
+        "eval.eps must be above 0, got 0; the clean accuracy is in every "
+        "report, and unset it is the radius of the training");
+  if (!has_eps) {
     require_own_radius(subject, config.train.norm, "eval.eps=RADIUS");
   } else {  // the ball of the training is not used, and may be none in this norm
     config.train.eps = config.eval.eps;

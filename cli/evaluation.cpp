@@ -131,6 +131,7 @@ FinishedEvaluation evaluate_into(const char* choice, const fs::path& folder,
         choice);
   });
   const fs::path state = folder / "state.safetensors";
+  require_own_folder(folder, state);
   const train::Evaluation evaluation = evaluate_watched(
       subject.model, subject.set, protocol, subject.batch, state, protocol.name, globals);
   nlohmann::ordered_json report = report_watched(evaluation, subject, folder, globals);
@@ -177,7 +178,7 @@ void require_evaluation_of(const fs::path& folder, const Subject& subject,
     require(report.contains(at) && report[at] == value, [&, &key = key, &value = value] {
       return text("'", file.string(), "' is an evaluation with ", key, " = ",
                   report.contains(at) ? report[at].dump() : "nothing", ", asked for is ",
-                  value.dump(), "; move it away to have it made anew");
+                  value.dump(), "; move its folder away to have it made anew");
     });
   }
 }

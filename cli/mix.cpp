@@ -106,6 +106,8 @@ train::Config config_for(const MixOptions& options, const Subject& robust, const
   config.eval.limit = options.limit.value_or(config.eval.limit);
   if (!options.eps.empty())
     config.eval.eps = train::parse_eps(options.eps, "--eps", config.train.norm);
+  if (!options.eps.empty() && config.eval.eps == 0)
+    throw engine::UsageError("--eps must be above 0, got 0; the clean accuracy is there anyway");
   if (config.eval.eps == 0) require_own_radius(robust, config.train.norm, "--eps");
   check_root(config.data.name, options.data_path, config.data.path);
   config.run = with_globals(config.run, globals);

@@ -300,6 +300,25 @@ TEST_CASE("report: what RT-ER claims is of its own net, and of the whole model")
   CHECK(claims[2].standing == Standing::not_comparable);
 }
 
+TEST_CASE("report: a mixture of tokens' experts is set beside what costs as much") {
+  const TemporaryFolder folder;
+  std::vector<Run> runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.5, 0.5});
+  for (size_t i = 0; i < 6; ++i) {
+    runs[i].config["train"]["method"] = runs[i].method = "at";
+    runs[i].config["model"]["name"] = runs[i].model = i < 3 ? "vit-small-deep" : "v-moe-small";
+    runs[i].macs = i < 3 ? 1020 : 1000;
+    runs[i].evaluations[0].protocol = "aa-standard@1";
+    runs[i].evaluations[0].experts.reset();
+  }
+  runs[5].evaluations[0].robust = 0.65;  // the mean is 55 against 50
+  const auto claims = claims_about(same_runs(runs));
+  REQUIRE(claims.size() == 1);
+  CHECK(has(claims[0].measured, "+5.0 points"));
+  CHECK(claims[0].standing == Standing::not_comparable);
+  for (size_t i = 0; i < 3; ++i) runs[i].macs = 1100;  // another cost
+  CHECK(claims_about(same_runs(runs)).empty());
+}
+
 TEST_CASE("report: JTDMoE is not judged by its robust half alone") {
   const TemporaryFolder folder;
   std::vector<Run> runs = six_runs(folder.path(), {0.6, 0.6, 0.6}, {0.5, 0.5, 0.5});

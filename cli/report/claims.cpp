@@ -191,6 +191,29 @@ void about_jtdmoe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) 
        "claimed against a mixture of the two halves trained apart: moat mix measures it"});
 }
 
+// Each mixture of tokens' experts beside a transformer that was trained alike and costs as much.
+void about_v_moe(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
+  constexpr double kAlike = 0.05;  // of the cost
+  const char *source = "V-MoE study (arXiv 2210.10253, abstract)",
+             *says = "more robust than a dense network of the same cost";
+  for (const SameRuns& moe : groups) {
+    if (moe.model.find("v-moe") == std::string::npos) continue;
+    const SameRuns* dense = find(groups, [&](const SameRuns& g) {
+      return g.model.find("vit") != std::string::npos && g.method == moe.method &&
+             g.eps == moe.eps && std::abs(g.macs / moe.macs - 1) <= kAlike;
+    });
+    if (!dense) continue;
+    const Pair robust = robust_of_both(moe, *dense);
+    out.push_back({source, says,
+                   robust.why_not.empty()
+                       ? text(points(robust.difference()), ", ", moe.name, " against ", dense->name)
+                       : "–",
+                   Standing::not_comparable,
+                   robust.why_not.empty() ? "published of models that were trained on JFT first"
+                                          : robust.why_not});
+  }
+}
+
 // A number far above what public logs have is a broken attack until shown otherwise.
 void about_dense(const std::vector<SameRuns>& groups, std::vector<Claim>& out) {
   const SameRuns* dense = find(groups, [](const SameRuns& g) {
@@ -222,7 +245,8 @@ const char* name_of(Standing standing) {
 
 std::vector<Claim> claims_about(const std::vector<SameRuns>& groups) {
   std::vector<Claim> out;
-  for (auto* about : {about_advmoe, about_rt_er, about_jtdmoe, about_dense}) about(groups, out);
+  for (auto* about : {about_advmoe, about_rt_er, about_jtdmoe, about_v_moe, about_dense})
+    about(groups, out);
   return out;
 }
 

@@ -318,6 +318,19 @@ succeeds("^{.*\"finished\": true.*}\n$" mix "${checkpoint}" "${checkpoint}" --al
 # Pages.
 file(WRITE "${SCRATCH}/mine.html" "<h1>my thesis</h1>")
 refuses(1 "mine.html' is no page of `moat report` and not overwritten" report "${SCRATCH}/run" --out "${SCRATCH}/mine.html")
+# Folders that hold other things.
+set(theirs_folder "${SCRATCH}/theirs")
+file(WRITE "${theirs_folder}/gallery.png" "mine")
+foreach(command "attack;${checkpoint};--eps;0.1" "certify;${checkpoint};--eps;0.1" "curve;${checkpoint};--eps;0.1"
+                "mix;${checkpoint};${checkpoint};--eps;0.1")
+  refuses(1 "theirs' must be a new or empty folder, it holds other files" ${command} --out "${theirs_folder}")
+endforeach()
+file(GLOB left RELATIVE "${theirs_folder}" "${theirs_folder}/*")
+if(NOT left STREQUAL "gallery.png")
+  string(APPEND failures "  in a folder of other files was left: ${left}\n")
+endif()
+refuses(2 "eval.eps must be above 0, got 0" eval "${checkpoint}" eval.eps=0 "eval.dir=${SCRATCH}/nothing")
+refuses(2 "--eps must be above 0, got 0" mix "${checkpoint}" "${checkpoint}" --eps 0 --out "${SCRATCH}/nothing")
 # Curves.
 set(curve "${SCRATCH}/curve")
 refuses(2 "--out is required" curve "${checkpoint}")
@@ -334,7 +347,6 @@ endif()
 # Evaluations.
 set(dir "eval.dir=${SCRATCH}/dual-eval")
 refuses(2 "is in no run folder, .*: give eval.eps=RADIUS\n" eval "${mixed}/dual.safetensors" ${dir})
-refuses(2 "is in no run folder, " eval "${mixed}/dual.safetensors" ${dir} eval.eps=0)
 refuses(2 "eval.limit must be .* got -5" eval "${mixed}/dual.safetensors" ${dir} eval.eps=0.1 --limit -5)
 refuses(2 "an evaluation does not use data.limit; it takes eval.protocol, " eval "${checkpoint}" data.limit=4)
 refuses(2 "an evaluation does not use eval.validation_steps" eval "${checkpoint}" eval.validation_steps=4)

@@ -38,7 +38,7 @@ pilot >"$scratch/second.json"
 cmp "$scratch/first.json" "$scratch/second.json" || fail 'the same command says something else'
 [[ $(times) == "$before" ]] || fail 'something was made twice'
 
-rm "$scratch/pilot/joint seed 0/eval/pgd-50@1/report.json"
+rm -r "$scratch/pilot/joint seed 0/eval/pgd-50@1"
 pilot >"$scratch/third.json"
 # Times of an evaluation are no result.
 cmp "$scratch/first.json" "$scratch/third.json" || fail 'the part made anew is another one'
