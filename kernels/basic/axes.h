@@ -4,6 +4,7 @@
 // so that dense arrays are one axis.
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 
 namespace moat::kernels {
