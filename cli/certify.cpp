@@ -131,9 +131,7 @@ std::string certificate_text(const report::Certificate& c, const fs::path& folde
 }
 
 void certify_command(const CertifyOptions& options, const Globals& globals) {
-  if (globals.precision.value_or("fp32") != "fp32")
-    throw engine::UsageError("a certificate is always of a model in fp32, got --precision " +
-                             *globals.precision);
+  require_fp32(globals, "a certificate is always of a model");
   Subject subject = open_subject({options.subject}, globals);
   const train::Config config = set_up(subject, options.images, globals);
   models::Classifier& model = subject.loaded.model;

@@ -124,6 +124,12 @@ void warn(const std::string& line) {
   if (!line.empty()) std::cerr << "warning: " << line << '\n';
 }
 
+void require_fp32(const Globals& globals, const char* what, const char* advice) {
+  if (globals.precision.value_or("fp32") != "fp32")
+    throw engine::UsageError(
+        engine::text(what, " in fp32, got --precision ", *globals.precision, advice));
+}
+
 void require_own_folder(const std::filesystem::path& folder, const std::filesystem::path& left) {
   namespace fs = std::filesystem;
   engine::require(!fs::exists(folder) || fs::is_empty(folder) || fs::exists(left), [&] {

@@ -46,6 +46,9 @@ void warn(const std::string& line);
 void print(const Globals& globals, const nlohmann::ordered_json& document,
            const std::string& people);
 
+// Refuses another --precision; `what` is "a protocol is always run", `advice` follows.
+void require_fp32(const Globals& globals, const char* what, const char* advice = "");
+
 // What --out names must not be there yet.
 void require_new_file(const std::string& out);
 

@@ -74,9 +74,7 @@ fs::path report_folder(const Subject& subject, const train::EvalSettings& eval) 
 }
 
 void eval_command(const EvalOptions& options, const Globals& globals) {
-  if (globals.precision.value_or("fp32") != "fp32")
-    throw engine::UsageError("a protocol is always run in fp32, got --precision " +
-                             *globals.precision + "; moat attack takes it");
+  require_fp32(globals, "a protocol is always run", "; moat attack takes it");
   SubjectOptions given{options.subject};
   std::ranges::copy_if(options.settings, std::back_inserter(given.settings), is_of_the_subject);
   Subject subject = open_subject(given, globals);

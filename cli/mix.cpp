@@ -119,9 +119,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
   const std::vector<double> weights = parse_weights(options.alpha);
   const models::Average average = parse_average(options.on);
   const double saved = options.save.empty() ? 0 : parse_weight(options.save);
-  if (globals.precision.value_or("fp32") != "fp32")
-    throw engine::UsageError("a protocol is always run in fp32, got --precision " +
-                             *globals.precision);
+  require_fp32(globals, "a protocol is always run");
   Subject standard = open_subject({options.standard}, globals),
           robust = open_subject({options.robust}, globals);
   require_alike(standard, robust);
