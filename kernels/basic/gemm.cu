@@ -15,37 +15,33 @@ bool is_valid(const Gemm& g) {
 
 bool has_terms(const Gemm& g) { return g.m > 0 && g.n > 0 && g.k > 0; }
 
-// The bias in every row, or zeros: a product of no terms, and what cuBLASLt adds one to.
-Status only_bias(Cuda on, const Gemm& g) {
-  if (!g.bias)
-    return fill(on, {.to = g.y, .count = int64_t{g.m} * g.n, .value = 0, .dtype = g.y_dtype});
+// The bias in each of `rows` rows, in the format of y.
+Status bias_rows(Cuda on, const Gemm& g, void* to, int64_t rows) {
   return copy(on, {.from = g.bias,
-                   .to = g.y,
-                   .extents = {1, 1, 1, 1, g.m, g.n},
+                   .to = to,
+                   .extents = {1, 1, 1, 1, rows, g.n},
                    .from_strides = {0, 0, 0, 0, 0, 1},
                    .to_strides = {0, 0, 0, 0, g.n, 1},
                    .from_dtype = g.y_dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32,
                    .to_dtype = g.y_dtype});
 }
 
-// cuBLASLt rounds a bfloat16 product before it adds to what y holds, and then again. So that a sum
-// with a bias is rounded once, as on the CPU, it is a float32 one in the workspace, copied to y: 18
-// bytes for each value of y, few beside the product's where k is long.
-bool is_summed_apart(const Gemm& g) { return g.bias && g.y_dtype == Dtype::bf16; }
-
-Gemm in_float32(const Gemm& g, void* y) {
-  Gemm wide = g;
-  wide.y = y;
-  wide.y_dtype = Dtype::f32;
-  return wide;
+// A product of no terms, and what a float64 one is added to.
+Status only_bias(Cuda on, const Gemm& g) {
+  if (g.bias) return bias_rows(on, g, g.y, g.m);
+  return fill(on, {.to = g.y, .count = int64_t{g.m} * g.n, .value = 0, .dtype = g.y_dtype});
 }
+
+// cuBLASLt takes a bias in the format of y, in the workspace behind its own: a value of y is
+// rounded once, and its bias before it.
+bool converts_bias(const Gemm& g) { return g.bias && g.y_dtype == Dtype::bf16; }
 
 }  // namespace
 
 size_t gemm_workspace(Cuda on, const Gemm& g) {
   if (!is_valid(g) || !has_terms(g)) return 0;
-  const size_t sums = is_summed_apart(g) ? size_t(g.m) * size_t(g.n) * sizeof(float) : 0;
-  return in_lines(cublaslt::workspace(on, g)) + sums;
+  const size_t bias = converts_bias(g) ? size_t(g.n) * size_of(g.y_dtype) : 0;
+  return in_lines(cublaslt::workspace(on, g)) + bias;
 }
 
 Status gemm(Cuda on, const Gemm& g) {
@@ -55,22 +51,16 @@ Status gemm(Cuda on, const Gemm& g) {
   if (g.k == 0) return only_bias(on, g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
   if (!on.context) return Status::bad_args;
-  if (is_summed_apart(g)) {
-    const Gemm wide =
-        in_float32(g, static_cast<char*>(on.workspace) + in_lines(cublaslt::workspace(on, g)));
-    if (const Status status = gemm(on, wide); status != Status::ok) return status;
-    const int64_t count = int64_t{g.m} * g.n;
-    return copy(on, {.from = wide.y,
-                     .to = g.y,
-                     .extents = {1, 1, 1, 1, 1, count},
-                     .from_strides = {0, 0, 0, 0, 0, 1},
-                     .to_strides = {0, 0, 0, 0, 0, 1},
-                     .from_dtype = Dtype::f32,
-                     .to_dtype = g.y_dtype});
+  Gemm product = g;
+  Status status = Status::ok;
+  if (converts_bias(g)) {
+    void* bias = static_cast<char*>(on.workspace) + in_lines(cublaslt::workspace(on, g));
+    status = bias_rows(on, g, bias, 1);
+    product.bias = bias;
+  } else if (g.bias && g.y_dtype == Dtype::f64) {
+    status = only_bias(on, g);
   }
-  if (g.bias)
-    if (const Status status = only_bias(on, g); status != Status::ok) return status;
-  return cublaslt::run(on, g);
+  return status == Status::ok ? cublaslt::run(on, product) : status;
 }
 
 }  // namespace moat::kernels

@@ -6,9 +6,10 @@ namespace moat::kernels {
 
 enum class Transpose { no, yes };
 
-// y = op(a) · op(b) + bias, row-major, summed in float32 or better and rounded once. A row of y has
-// the same bits whatever m is (transpose_a = yes is for weight gradients and sums over rows: there
-// only two equal calls give the same bits).
+// y = op(a) · op(b) + bias, row-major, summed in float32 or better and rounded once; on CUDA the
+// bias of a bfloat16 y is rounded to bfloat16 before. A row of y has the same bits whatever m is
+// (transpose_a = yes is for weight gradients and sums over rows: there only two equal calls give
+// the same bits).
 struct Gemm {
   const void* a;     // [m, k], or [k, m] when transposed
   const void* b;     // [k, n], or [n, k] when transposed

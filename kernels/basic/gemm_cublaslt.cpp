@@ -15,7 +15,9 @@
 // cuBLASLt is column-major: it is asked for the transpose, y^T = op(b)^T · op(a)^T, whose columns
 // are our rows. Its algorithm decides in which order a row's terms are added. So that a row has the
 // same bits in every product, the algorithm is chosen once per weight matrix, for kRows rows and
-// without splitting k, and then used for any number of rows.
+// without splitting k, and then used for any number of rows. A product over rows (transpose_a), a
+// weight gradient, may go another way for every number of them: its few values have many terms,
+// which splits share, and a workspace adds up in their order.
 
 namespace moat::kernels::cublaslt {
 
@@ -40,13 +42,13 @@ int alignment(const void* rows, int columns, Dtype dtype) {
   return 1 << std::countr_zero(bits);
 }
 struct Alignments {
-  int a, b, y;
+  int a, b, bias, y;
   friend auto operator<=>(const Alignments&, const Alignments&) = default;
 };
 Alignments alignments(const Gemm& g) {
   return {alignment(g.a, g.transpose_a == Transpose::yes ? g.m : g.k, g.dtype),
           alignment(g.b, g.transpose_b == Transpose::yes ? g.k : g.n, g.dtype),
-          alignment(g.y, g.n, g.y_dtype)};
+          alignment(g.bias, g.n, g.y_dtype), alignment(g.y, g.n, g.y_dtype)};
 }
 
 struct State {
@@ -74,6 +76,9 @@ cublasComputeType_t compute_type(Dtype dtype, Precision precision) {
                                                              : CUBLAS_COMPUTE_32F;
 }
 
+// cuBLASLt adds no bias behind a float64 product.
+bool adds_bias(const Gemm& g) { return g.bias && g.y_dtype != Dtype::f64; }
+
 // The product of g for m rows, as cuBLASLt sees it: `left` is b, `right` is a.
 struct Problem {
   Product product;
@@ -87,8 +92,12 @@ struct Problem {
     cublasLtMatmulDesc_t made = nullptr;
     keep(cublasLtMatmulDescCreate(&made, compute_type(g.dtype, precision), data_type(scale)));
     product.reset(made);
-    turn(CUBLASLT_MATMUL_DESC_TRANSA, b_turned);
-    turn(CUBLASLT_MATMUL_DESC_TRANSB, a_turned);
+    set(CUBLASLT_MATMUL_DESC_TRANSA, b_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, a_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
+    if (adds_bias(g)) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+    }
     // Row-major [rows, columns] is column-major [columns, rows].
     left = layout(g.dtype, b_turned ? g.k : g.n, b_turned ? g.n : g.k);
     right = layout(g.dtype, a_turned ? m : g.k, a_turned ? g.k : m);
@@ -97,10 +106,9 @@ struct Problem {
 
  private:
   void keep(cublasStatus_t status) { ok &= status == CUBLAS_STATUS_SUCCESS; }
-  void turn(cublasLtMatmulDescAttributes_t which, bool turned) {
-    const cublasOperation_t operation = turned ? CUBLAS_OP_T : CUBLAS_OP_N;
-    if (ok)
-      keep(cublasLtMatmulDescSetAttribute(product.get(), which, &operation, sizeof(operation)));
+  template <class T>
+  void set(cublasLtMatmulDescAttributes_t which, const T& value) {
+    if (ok) keep(cublasLtMatmulDescSetAttribute(product.get(), which, &value, sizeof(value)));
   }
   Layout layout(Dtype dtype, int columns, int rows) {
     cublasLtMatrixLayout_t made = nullptr;
@@ -120,7 +128,9 @@ std::optional<cublasLtMatmulAlgo_t> asked(State& state, const Problem& p, const 
           CUBLAS_STATUS_SUCCESS;
   };
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
-  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      uint32_t{g.transpose_a == Transpose::yes ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
+                                               : CUBLASLT_REDUCTION_SCHEME_NONE});
   const Alignments known = alignments(g);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(known.b));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(known.a));
@@ -145,7 +155,6 @@ bool can_run(State& state, const Problem& p, const cublasLtMatmulAlgo_t& algorit
          result.workspaceSize <= kWorkspace;
 }
 
-// A product over rows (transpose_a) may go another way for every number of them.
 std::optional<cublasLtMatmulAlgo_t> algorithm_for(State& state, const Problem& p, const Gemm& g,
                                                   Precision precision) {
   const int m = g.transpose_a == Transpose::yes ? g.m : kRows;
@@ -175,7 +184,7 @@ Status run(Cuda on, const Gemm& g) {
   const auto algorithm = algorithm_for(state, p, g, precision);
   if (!algorithm) return Status::unsupported;
   const double one64 = 1, keep64 = g.bias ? 1 : 0;
-  const float one32 = 1, keep32 = g.bias ? 1 : 0;
+  const float one32 = 1, keep32 = 0;
   const bool wide = g.dtype == Dtype::f64;
   const auto scale = [&](const double& f64, const float& f32) {
     return wide ? static_cast<const void*>(&f64) : &f32;

@@ -2,8 +2,8 @@
 
 #include "kernels/basic/gemm.h"
 
-// Products by cuBLASLt, behind gemm.cu: m, n and k are positive and the formats are legal. Where
-// there is a bias, every row of y, float32 or float64, holds it already, and the product is added.
+// Products by cuBLASLt, behind gemm.cu: m, n and k are positive and the formats are legal. A bias
+// has the format of y. Every row of a float64 y holds it already, and the product is added.
 // In the interpreter tests/simt/library/gemm.cpp stands in for the library.
 namespace moat::kernels::cublaslt {
 

@@ -3,11 +3,10 @@
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
 #include "kernels/cuda/vector.cuh"
-#include "kernels/experts/activation_functions.h"
+#include "kernels/experts/activations_bf16.cuh"
 
-// Every value is read once and written once, in vectors of 16 bytes. In bfloat16 the exact gelu
-// spends tens of operations per 4 bytes moved, about what the memory allows; all others are bound
-// by memory.
+// Every value is read once and written once, in vectors of 16 bytes. In bfloat16 gelu is an
+// approximation far below its rounding, so that memory bounds it.
 
 namespace moat::kernels {
 
@@ -53,6 +52,14 @@ __global__ void __launch_bounds__(kThreads, 4) apply_grad_kernel(ExpertActivatio
   }
   for (; at < count; ++at)
     d_pre[at] = T(static_cast<C>(d_y[at]) * Function::slope(static_cast<C>(pre[at])));
+}
+
+template <class T, class F>
+void with_function_of(ExpertActivation activation, F&& f) {
+  if constexpr (std::is_same_v<T, Bf16>)
+    with_bf16_function(activation, f);
+  else
+    with_function<T>(activation, f);
 }
 
 // Columns of a row that a warp of swiglu takes, two vectors a lane.
@@ -126,7 +133,7 @@ Status expert_activation(Cuda on, const ApplyExpertActivation& a) {
                       swiglu_kernel<T, N>, a);
       });
     Status status = Status::ok;
-    with_function<compute_t<T>>(a.activation, [&]<class Function>() {
+    with_function_of<T>(a.activation, [&]<class Function>() {
       status = with_vector<T>(0, {a.pre, a.y}, [&]<int N>() {
         const Grid grid = flat_grid(int64_t{a.rows} * a.width, N);
         return launch(on, grid, apply_kernel<T, Function, N>, a);
@@ -145,7 +152,7 @@ Status expert_activation_grad(Cuda on, const ExpertActivationGrad& a) {
                       swiglu_grad_kernel<T, N>, a);
       });
     Status status = Status::ok;
-    with_function<compute_t<T>>(a.activation, [&]<class Function>() {
+    with_function_of<T>(a.activation, [&]<class Function>() {
       status = with_vector<T>(0, {a.pre, a.d_y, a.d_pre}, [&]<int N>() {
         const Grid grid = flat_grid(int64_t{a.rows} * a.width, N);
         return launch(on, grid, apply_grad_kernel<T, Function, N>, a);

@@ -34,8 +34,9 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(Adamw a) {
   const auto step = [&](int64_t i, T& weight, T g, T& first, T& second) {
     first += share * (g - first);
     second = beta2 * second + square_share * g * g;
-    weight = (a.decayed && !a.decayed[i] ? T(1) : kept) * weight -
-             length * (first / (sqrt(second) / root + eps));
+    // Fused by name, so that a weight has the same bits with a mask and without.
+    weight = fma(a.decayed && !a.decayed[i] ? T(1) : kept, weight,
+                 -length * (first / (sqrt(second) / root + eps)));
   };
   int64_t at = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
   if (at + N <= a.count) {

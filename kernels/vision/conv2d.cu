@@ -14,8 +14,8 @@
 
 // float32 and bfloat16 are cuDNN's, float64 is a loop of our own. Two kinds of bfloat16 are
 // grouped_conv2d's with one expert: weight gradients with channels in eights, since cuDNN's
-// deterministic ones do not split the pixels, and round; and thin layers on Hopper, which cuDNN
-// reads once per tap.
+// deterministic ones do not split the pixels, and round; and on Hopper thin layers, which cuDNN
+// reads once per tap, and deep ones of small images.
 // What cuDNN's plan leaves over is done around it: bfloat16 activations meet a filter that is
 // rounded on each call unless it comes packed, an epilogue that no plan fuses is one more pass over
 // y, and a weight gradient that no plan gives in float32 is widened.
@@ -129,10 +129,19 @@ GroupedConv2dWeightGrad grouped(const Conv2dWeightGrad& a) {
           .geometry = a.geometry};
 }
 
+// 512 channels of 4 x 4 pixels, 512 images on an H200: 60 us where cuDNN takes 83, and 55 for 73 of
+// the input gradient. From 8 x 8 on cuDNN is the faster.
+bool is_deep_and_small(const ConvProduct& a) {
+  constexpr int kMostPixels = 16, kDeep = 64;
+  return a.geometry.stride == 1 && a.to_shape.pixels() <= kMostPixels &&
+         a.from_shape.channels % kDeep == 0 && a.to_shape.channels % kDeep == 0 && sm90::can_run(a);
+}
+
 // Whether a valid convolution is grouped_conv2d's.
 template <class Args>
 bool is_grouped(const Args& a) {
-  return sm90::fits_window(conv_product(grouped(a), Precision::float32)) && on_hopper();
+  const ConvProduct product = conv_product(grouped(a), Precision::float32);
+  return (sm90::fits_window(product) || is_deep_and_small(product)) && on_hopper();
 }
 // Its sums are split over the chip in a fixed order and stay float32. Its copies are of 16 bytes.
 bool is_grouped(const Conv2dWeightGrad& a) {

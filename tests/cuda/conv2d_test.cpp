@@ -46,10 +46,16 @@ void check(Context& context, const Conv2dCase& s) {
   Conv2dCase linear = s;
   linear.activation = ConvActivation::none;
   const int64_t taps = int64_t{g.r} * g.s;
-  require_near<T>(s, forward(context, s, in), forward(s, wide), forward(linear, scale),
-                  taps * g.c_in);
-  require_near<T>(s, input_grad(context, s, in), input_grad(s, wide), input_grad(linear, scale),
-                  taps * g.c_out);
+  {
+    INFO("forward");
+    require_near<T>(s, forward(context, s, in), forward(s, wide), forward(linear, scale),
+                    taps * g.c_in);
+  }
+  {
+    INFO("input gradient");
+    require_near<T>(s, input_grad(context, s, in), input_grad(s, wide), input_grad(linear, scale),
+                    taps * g.c_out);
+  }
   const auto d_filter = weight_grad(context, s, in);
   const auto right = weight_grad(s, wide), magnitude = weight_grad(s, scale);
   const int64_t pixels = int64_t{s.n} * g.out_height() * g.out_width();

@@ -4,7 +4,7 @@
 // in shared memory, and from there by TMA, or, where a panel holds rows of the next expert as well,
 // in 16-byte stores of its own rows. One panel fills while the one before leaves.
 
-#include "kernels/experts/grouped_gemm/activations_bf16.cuh"
+#include "kernels/experts/activations_bf16.cuh"
 #include "kernels/experts/grouped_gemm/mainloop_sm90.cuh"
 
 namespace moat::kernels::sm90 {
@@ -85,26 +85,36 @@ class TileWriter {
  public:
   __device__ TileWriter(const Product& p, PanelWriter& panels) : p_(p), panels_(panels) {}
 
-  __device__ void write(const typename T::Sums& sums, const GroupedTile& tile, int row, int rows) {
+  // All panels go through the same code, some thousand instructions: a copy for each would not stay
+  // in the instruction cache. Registers have no addresses: the sums move up panel by panel, and are
+  // lost. A large tile has no registers left for a loop.
+  __device__ void write(typename T::Sums& sums, const GroupedTile& tile, int row, int rows) {
     if (is_gated(p_.a)) {
       if constexpr (T::kTakesGates) write_gated(sums, tile, row, rows);
       return;
     }
-#pragma unroll
-    for (int b = 0; b < T::kBlocks; ++b)
-#pragma unroll
-      for (int c = 0; c < T::kColumns; c += kPanelColumns) {
-        const int panel_rows = min(rows - b * 64, kPanelRows), column = tile.column + c;
-        if (panel_rows <= 0 || column >= p_.y.width) continue;
+    constexpr int kAcross = T::kColumns / kPanelColumns, kPanels = T::kBlocks * kAcross;
+#pragma unroll(T::kIsLarge ? kPanels : 1)
+    for (int panel = 0; panel < kPanels; ++panel) {
+      const int below = panel / kAcross * kPanelRows, panel_rows = min(rows - below, kPanelRows),
+                column = tile.column + panel % kAcross * kPanelColumns;
+      if (panel_rows > 0 && column < p_.y.width) {
         float values[32];
-        add_bias(values, sums[b], c, tile.expert, column);
-        if (p_.pre.base) panels_.write(values, p_.pre, row + b * 64, panel_rows, column);
+        add_bias(values, sums[0], 0, tile.expert, column);
+        if (p_.pre.base) panels_.write(values, p_.pre, row + below, panel_rows, column);
         with_bf16_function(p_.a.activation, [&]<class Function>() {
 #pragma unroll
           for (float& v : values) v = Function::value(v);
         });
-        panels_.write(values, p_.y, row + b * 64, panel_rows, column);
+        panels_.write(values, p_.y, row + below, panel_rows, column);
       }
+#pragma unroll
+      for (int p = 0; p + 1 < kPanels; ++p)
+#pragma unroll
+        for (int i = 0; i < 32; ++i)
+          sums[p / kAcross][p % kAcross * 32 + i] =
+              sums[(p + 1) / kAcross][(p + 1) % kAcross * 32 + i];
+    }
   }
 
   // Zeros for rows behind the last expert's.

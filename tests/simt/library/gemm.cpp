@@ -1,5 +1,5 @@
-// In the place of cuBLASLt: the CPU's product, added to y where there is a bias, in the order of
-// the stream.
+// In the place of cuBLASLt: the CPU's product and the bias, in float64 added to what y holds, in
+// the order of the stream.
 
 #include "kernels/basic/gemm.h"
 
@@ -19,6 +19,7 @@ void product(const Gemm& g) {
   host.dtype = host.y_dtype = std::is_same_v<C, double> ? Dtype::f64 : Dtype::f32;
   const auto a = tests::fetched<C>(g.a, int64_t{g.m} * g.k, g.dtype),
              b = tests::fetched<C>(g.b, int64_t{g.k} * g.n, g.dtype),
+             bias = tests::fetched<C>(g.bias, g.n, g.y_dtype),
              before = tests::fetched<C>(g.bias ? g.y : nullptr, int64_t{g.m} * g.n, g.y_dtype);
   std::vector<C> y(static_cast<size_t>(g.m) * static_cast<size_t>(g.n));
   host.a = a.data();
@@ -28,7 +29,8 @@ void product(const Gemm& g) {
   Context context;
   std::vector<char> workspace(gemm_workspace(Cpu{&context}, host) + 64);
   tests::require_ok(gemm(tests::on_cpu(context, workspace), host));
-  for (size_t i = 0; i < before.size(); ++i) y[i] += before[i];
+  for (size_t i = 0; i < before.size(); ++i)
+    y[i] += g.y_dtype == Dtype::f64 ? before[i] : bias[i % bias.size()];
   tests::deliver(y, g.y, g.y_dtype);
 }
 
