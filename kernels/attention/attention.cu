@@ -1,11 +1,13 @@
 #include "kernels/attention/attention.h"
 
+#include <climits>
 #include <cmath>
 
 #include "kernels/attention/backward.cuh"
 #include "kernels/attention/forward.cuh"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
+#include "kernels/cuda/vector.cuh"
 #include "kernels/library/context.h"
 
 namespace moat::kernels {
@@ -14,13 +16,17 @@ namespace attention_tiles {
 
 namespace {
 
+// More heads would not fit HeadRows::leading.
 template <class Args>
 bool is_valid(const Args& a) {
-  return a.batch >= 0 && a.tokens >= 0 && a.heads >= 1 && a.head_width >= 1 &&
-         a.head_width <= kMostHeadWidth;
+  return a.batch >= 0 && a.tokens >= 0 && a.heads >= 1 && a.heads <= INT_MAX / 3 / kMostHeadWidth &&
+         a.head_width >= 1 && a.head_width <= kMostHeadWidth;
 }
 
-// f.operator()<P>() with the products for a number format and width.
+// Tokens as tiles of `rows` cover them.
+constexpr int64_t covered(int64_t tokens, int rows) { return (tokens + rows - 1) / rows * rows; }
+
+// f.operator()<P>() with the products for a number format, a width and a number of tokens.
 template <class Args, class F>
 Status with_products(Cuda on, const Args& a, F&& f) {
   const bool tf32 = on.context && on.context->precision() == Precision::tf32;
@@ -32,6 +38,9 @@ Status with_products(Cuda on, const Args& a, F&& f) {
         return tf32 ? f.template operator()<MmaProducts<float, kWidth>>()
                     : f.template operator()<FmaProducts<float, kWidth>>();
       case Dtype::bf16:
+        if constexpr (kWidth <= 64)  // 65 tokens are a tile of 80 rows
+          if (covered(a.tokens, 80) <= covered(a.tokens, 64))
+            return f.template operator()<MmaProducts<Bf16, kWidth, 80>>();
         return f.template operator()<MmaProducts<Bf16, kWidth>>();
       default:
         return Status::unsupported;
@@ -91,10 +100,13 @@ Status attention_grad(Cuda on, const AttentionGrad& a) {
   return with_products(on, a, [&]<class P>() {
     auto* products = static_cast<typename P::Sum*>(on.workspace);
     const Access access = access_of(a, {a.qkv, a.d_y, a.d_qkv});
-    Status status = launch(on,
-                           {blocks_of(int64_t{a.batch} * a.tokens * a.heads, kRowProductWarps),
-                            dim3(kRowProductWarps * kWarp)},
-                           row_products_kernel<typename P::Value>, a, products);
+    // In vectors or not as the width has it, never the addresses: sums keep their order.
+    Status status = with_vector<typename P::Value>(a.head_width, {}, [&]<int N>() {
+      return launch(on,
+                    {blocks_of(int64_t{a.batch} * a.tokens * a.heads, kRowProductRows),
+                     dim3(kRowProductThreads)},
+                    row_products_kernel<typename P::Value, N>, a, products);
+    });
     if (status == Status::ok)
       status = launch(on, grid_of<P, 2>(a), query_gradient_kernel<P>, a, products, scale_of<P>(a),
                       access);

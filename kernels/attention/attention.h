@@ -23,7 +23,7 @@ struct Attention {
   void* y;            // [batch, tokens, heads, head_width]
   void* log_sum_exp;  // [batch, heads, tokens] float32 (float64 for float64), kept for the gradient
   int batch, tokens;
-  int heads, head_width;  // >= 1; head_width <= kMostHeadWidth
+  int heads, head_width;  // >= 1; head_width <= kMostHeadWidth; on CUDA heads < 5e6
   Dtype dtype;
 };
 size_t attention_workspace(Cpu, const Attention&);

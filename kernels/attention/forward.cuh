@@ -3,7 +3,7 @@
 // A block takes a tile of queries of one head and meets its keys and values tile by tile: Dao 2023,
 // algorithm 1. It reads its queries once, and keys and values from L2 but for the first block of
 // the head; 4 tokens · head_width products and sums per query. While one of two tiles is multiplied
-// the other is under way. Two blocks fit a multiprocessor; asked for more, ptxas spills.
+// the other is under way.
 
 #include "kernels/attention/products.cuh"
 #include "kernels/attention/tiles.cuh"
@@ -11,7 +11,7 @@
 namespace moat::kernels::attention_tiles {
 
 template <class P>
-__global__ void __launch_bounds__(P::kThreads, 2)
+__global__ void __launch_bounds__(P::kThreads, P::kBlocks)
     forward_kernel(Attention a, typename P::Sum scale, Access access) {
   using T = typename P::Value;
   using C = typename P::Sum;
@@ -23,7 +23,10 @@ __global__ void __launch_bounds__(P::kThreads, 2)
                           values = rows_of_qkv(a, qkv, at, Part::v);
   const int width = padded<P>(a.head_width);
   const auto load_others = [&](T* tile, const HeadRows<const T>& from, int first) {
-    if (first < a.tokens) load_tile<P, P::kOthers>(tile, from, first, access);
+    if (first < a.tokens) {
+      if (first > 0) __syncthreads();  // the tile before has been read
+      load_tile<P, P::kOthers>(tile, from, first, access);
+    }
     ptx::cp_async_commit();
   };
   load_tile<P, P::kRows>(q, rows_of_qkv(a, qkv, at, Part::q), at.first, access);
@@ -40,7 +43,6 @@ __global__ void __launch_bounds__(P::kThreads, 2)
     ptx::cp_async_wait<1>();
     __syncthreads();  // k is there
     P::multiply(s, q, k, width);
-    __syncthreads();  // and has been read
     load_others(k, keys, first + P::kOthers);
 #pragma unroll
     for (int i = 0; i < P::kMyRows; ++i) {
@@ -67,7 +69,6 @@ __global__ void __launch_bounds__(P::kThreads, 2)
     ptx::cp_async_wait<1>();
     __syncthreads();  // v is there
     P::accumulate(y, s, v, width, shared.scratch);
-    __syncthreads();  // and has been read
     load_others(v, values, first + P::kOthers);
   }
   C share[P::kMyRows];  // of an exponential

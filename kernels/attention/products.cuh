@@ -19,9 +19,11 @@ struct FmaProducts {
   using Sum = T;
   static constexpr int kVector = kVectorSize<T>;
   static constexpr int kThreads = 256, kLanes = 16;
+  static constexpr int kBlocks = 2;  // of a multiprocessor; asked for more, ptxas spills
   static constexpr int kMyRows = (kWidth <= 64 ? 4 : 2) * 4 / static_cast<int>(sizeof(T)),
-                       kMyOthers = kMyRows, kMyColumns = kWidth / kLanes;
-  static constexpr int kRows = 16 * kMyRows, kOthers = kRows;
+                       kMyOthers = kMyRows, kMyColumns = kWidth / kLanes, kMyStrip = kMyOthers;
+  static constexpr int kRows = 16 * kMyRows, kOthers = kRows, kStrip = kOthers;
+  static constexpr int kChunks = kWidth / kVector;                     // of 16 bytes
   static constexpr int kPadding = kVector, kPitch = kWidth + kVector;  // odd in 16 bytes
   static constexpr int kScratchPitch = kOthers + kVector, kScratch = kRows * kScratchPitch;
 
@@ -29,6 +31,7 @@ struct FmaProducts {
     T values[kMyRows][kMyOthers] = {};
     __device__ T& at(int i, int j) { return values[i][j]; }
   };
+  using Strip = Scores;
   struct Wide {
     T values[kMyRows][kMyColumns] = {};
     __device__ T& at(int i, int c) { return values[i][c]; }
@@ -60,10 +63,10 @@ struct FmaProducts {
     }
   }
 
-  // sums += scores · others. A row's lanes tell each other its scores through `scratch`; between
-  // two such products the block must have waited.
+  // sums += scores · others. A row's lanes tell each other its scores through `scratch`.
   static __device__ void accumulate(Wide& sums, const Scores& scores, const T* others, int width,
                                     T* scratch) {
+    __syncwarp();  // the scores before these have been read
 #pragma unroll
     for (int i = 0; i < kMyRows; ++i)
 #pragma unroll
@@ -89,19 +92,25 @@ struct FmaProducts {
   }
 };
 
-// The tensor cores: bfloat16, and float32 rounded to tf32. Four warps of 16 rows; lane 4g + t has
+// The tensor cores: bfloat16, and float32 rounded to tf32. kTile rows, 16 per warp; lane 4g + t has
 // rows g and g + 8 of its warp's, and of every 8 other rows or columns 2t and 2t + 1.
-template <class T, int kWidth>
+template <class T, int kWidth, int kTile = 64>
 struct MmaProducts {
   using Value = T;
   using Sum = float;
   static constexpr bool kBf16 = sizeof(T) == 2;
-  static constexpr int kThreads = 128, kLanes = 4;
-  static constexpr int kRows = 64;
+  static constexpr int kThreads = kTile / 16 * kWarp, kLanes = 4;
+  static constexpr int kRows = kTile;
   // As registers and 99 KiB of shared memory allow.
-  static constexpr int kOthers = kWidth <= 64 ? 64 : kBf16 ? 32 : 16;
-  static constexpr int kMyRows = 2, kMyOthers = kOthers / kLanes, kMyColumns = kWidth / kLanes;
+  static constexpr int kOthers = kWidth <= 64 ? kTile : kBf16 ? 32 : 16;
+  // Of a multiprocessor, whose registers are enough for 16 warps of 128; asked for more, ptxas
+  // spills.
+  static constexpr int kBlocks = kBf16 && kWidth <= 64 ? 256 / kTile : 2;
+  static constexpr int kStrip = 16;  // other rows whose scores the gradients hold at a time
+  static constexpr int kMyRows = 2, kMyOthers = kOthers / kLanes, kMyColumns = kWidth / kLanes,
+                       kMyStrip = kStrip / kLanes;
   static constexpr int kChunk = kVectorSize<T>, kStep = 2 * kChunk;  // terms of one mma
+  static constexpr int kChunks = kWidth / kChunk;                    // of 16 bytes
   static constexpr int kPadding = kStep, kPitch = kWidth + kChunk;   // odd in 16 bytes
   static constexpr int kScratch = 0;
 
@@ -112,6 +121,7 @@ struct MmaProducts {
     __device__ float at(int i, int j) const { return values[j / 2][2 * i + j % 2]; }
   };
   using Scores = Fragments<kOthers>;
+  using Strip = Fragments<kStrip>;
   using Wide = Fragments<kWidth>;
 
   static __device__ int warp_row() { return static_cast<int>(threadIdx.x) / kWarp * 16; }
@@ -133,8 +143,10 @@ struct MmaProducts {
       for (uint32_t& f : fragments) f = ptx::round_tf32(__uint_as_float(f));
   }
 
-  // scores += own · othersᵀ
-  static __device__ void multiply(Scores& scores, const T* own, const T* others, int width) {
+  // scores += own · othersᵀ, for a tile of other rows or a strip.
+  template <int kColumns>
+  static __device__ void multiply(Fragments<kColumns>& scores, const T* own, const T* others,
+                                  int width) {
     const int l = lane_index();
     const T* left = own + (warp_row() + l % 16) * kPitch + l / 16 * kChunk;
     const T* right = others + (l / 16 * 8 + l % 8) * kPitch + l / 8 % 2 * kChunk;
@@ -142,7 +154,7 @@ struct MmaProducts {
       uint32_t a[4];
       load_fragments(a, left + d);
 #pragma unroll
-      for (int j = 0; j < kOthers / 16; ++j) {
+      for (int j = 0; j < kColumns / 16; ++j) {
         uint32_t b[4];
         load_fragments(b, right + 16 * j * kPitch + d);
         mma(scores.values[2 * j], a, b[0], b[1]);
@@ -153,8 +165,9 @@ struct MmaProducts {
 
   // sums += scores · others. The scores are rounded where they are: as the first product leaves
   // them, they are an operand of the second.
-  static __device__ void accumulate(Wide& sums, const Scores& scores, const T* others, int width,
-                                    float*) {
+  template <int kColumns>
+  static __device__ void accumulate(Wide& sums, const Fragments<kColumns>& scores, const T* others,
+                                    int width, float*) {
     if constexpr (kBf16)
       accumulate_bf16(sums, scores, others, width);
     else
@@ -162,12 +175,13 @@ struct MmaProducts {
   }
 
  private:
-  static __device__ void accumulate_bf16(Wide& sums, const Scores& scores, const T* others,
-                                         int width) {
+  template <int kColumns>
+  static __device__ void accumulate_bf16(Wide& sums, const Fragments<kColumns>& scores,
+                                         const T* others, int width) {
     const int l = lane_index();
     const T* right = others + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
 #pragma unroll
-    for (int k = 0; k < kOthers / 16; ++k) {
+    for (int k = 0; k < kColumns / 16; ++k) {
       const float(&low)[4] = scores.values[2 * k], (&high)[4] = scores.values[2 * k + 1];
       const uint32_t a[4] = {ptx::pack_bf16(low[0], low[1]), ptx::pack_bf16(low[2], low[3]),
                              ptx::pack_bf16(high[0], high[1]), ptx::pack_bf16(high[2], high[3])};
@@ -183,11 +197,12 @@ struct MmaProducts {
   }
 
   // Other rows 2t and 2t + 1 of each 8 are the terms t and t + 4 of an mma, on both sides.
-  static __device__ void accumulate_tf32(Wide& sums, const Scores& scores, const T* others,
-                                         int width) {
+  template <int kColumns>
+  static __device__ void accumulate_tf32(Wide& sums, const Fragments<kColumns>& scores,
+                                         const T* others, int width) {
     const T* right = others + 2 * lane() * kPitch + lane_index() / kLanes;
 #pragma unroll
-    for (int k = 0; k < kOthers / 8; ++k) {
+    for (int k = 0; k < kColumns / 8; ++k) {
       const float(&s)[4] = scores.values[k];
       const uint32_t a[4] = {ptx::round_tf32(s[0]), ptx::round_tf32(s[2]), ptx::round_tf32(s[1]),
                              ptx::round_tf32(s[3])};

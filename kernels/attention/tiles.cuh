@@ -32,20 +32,20 @@ struct Place {
 template <class T>
 struct HeadRows {
   T* rows;
-  int64_t leading;
+  int leading;
   int tokens, width;
 };
 template <class T, class Args>
 __device__ HeadRows<T> rows_of_qkv(const Args& a, T* qkv, const Place& at, Part part) {
-  const int64_t leading = int64_t{3} * a.heads * a.head_width;
-  return {qkv + at.image * a.tokens * leading +
+  const int leading = 3 * a.heads * a.head_width;
+  return {qkv + at.image * a.tokens * int64_t{leading} +
               (static_cast<int>(part) * a.heads + at.head) * a.head_width,
           leading, a.tokens, a.head_width};
 }
 template <class T, class Args>
 __device__ HeadRows<T> rows_of_y(const Args& a, T* y, const Place& at) {
-  const int64_t leading = int64_t{a.heads} * a.head_width;
-  return {y + at.image * a.tokens * leading + at.head * a.head_width, leading, a.tokens,
+  const int leading = a.heads * a.head_width;
+  return {y + at.image * a.tokens * int64_t{leading} + at.head * a.head_width, leading, a.tokens,
           a.head_width};
 }
 
@@ -55,13 +55,15 @@ __device__ int padded(int width) {
   return (width + P::kPadding - 1) / P::kPadding * P::kPadding;
 }
 
-// f(row, column) for the chunks of 16 bytes of a tile, spread over the threads.
-template <class P, class F>
-__device__ void for_each_chunk(int rows, int width, F&& f) {
-  constexpr int kChunk = kVectorSize<typename P::Value>;
-  const int chunks = padded<P>(width) / kChunk;
-  for (int i = static_cast<int>(threadIdx.x); i < rows * chunks; i += P::kThreads)
-    f(i / chunks, i % chunks * kChunk);
+// f(row, column) for the chunks of 16 bytes of a tile, spread over the threads as over rows of the
+// greatest width, so that nothing is divided by a number that the compiler does not know.
+template <class P, int kRows, class F>
+__device__ void for_each_chunk(int width, F&& f) {
+  static_assert(P::kThreads % P::kChunks == 0);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int column = thread % P::kChunks * kVectorSize<typename P::Value>;
+  if (column >= padded<P>(width)) return;
+  for (int row = thread / P::kChunks; row < kRows; row += P::kThreads / P::kChunks) f(row, column);
 }
 
 // Starts copying kRows rows from `first` on; zeros where there is no row, and behind the row's end
@@ -69,15 +71,23 @@ __device__ void for_each_chunk(int rows, int width, F&& f) {
 template <class P, int kRows>
 __device__ void load_tile(typename P::Value* tile, const HeadRows<const typename P::Value>& from,
                           int first, Access access) {
-  for_each_chunk<P>(kRows, from.width, [&](int row, int column) {
+  for_each_chunk<P, kRows>(from.width, [&](int row, int column) {
     const int token = first + row, count = token < from.tokens ? from.width - column : 0;
-    const auto* source = from.rows + (count > 0 ? token * from.leading + column : 0);
+    const auto* source = from.rows + (count > 0 ? token * int64_t{from.leading} + column : 0);
     auto* to = reinterpret_cast<unsigned char*>(tile + row * P::kPitch + column);
     if (access == Access::chunks)
       sm80::fetch<Access::chunks>(to, source, count);
     else
       sm80::fetch<Access::values>(to, source, count);
   });
+}
+
+template <class T, class C>
+__device__ void store_pair(T* to, C a, C b) {
+  if constexpr (sizeof(T) == 2)
+    *reinterpret_cast<uint32_t*>(to) = ptx::pack_bf16(a, b);
+  else
+    to[0] = a, to[1] = b;
 }
 
 // tile = sums · factor_of(i) for the i-th row of a thread, rounded; then to memory from row `first`
@@ -91,14 +101,15 @@ __device__ void store_tile(const HeadRows<typename P::Value>& to, int first,
 #pragma unroll
   for (int i = 0; i < P::kMyRows; ++i)
 #pragma unroll
-    for (int c = 0; c < P::kMyColumns; ++c)
+    for (int c = 0; c < P::kMyColumns; c += 2)
       if (P::column(c) < width)
-        tile[P::row(i) * P::kPitch + P::column(c)] = T(sums.at(i, c) * factor_of(i));
+        store_pair(tile + P::row(i) * P::kPitch + P::column(c), sums.at(i, c) * factor_of(i),
+                   sums.at(i, c + 1) * factor_of(i));
   __syncthreads();
-  for_each_chunk<P>(P::kRows, to.width, [&](int row, int column) {
+  for_each_chunk<P, P::kRows>(to.width, [&](int row, int column) {
     constexpr int kChunk = kVectorSize<T>;
     if (first + row >= to.tokens || column >= to.width) return;
-    T* out = to.rows + (first + row) * to.leading + column;
+    T* out = to.rows + (first + row) * int64_t{to.leading} + column;
     const T* from = tile + row * P::kPitch + column;
     if (access == Access::chunks)
       store(out, load<kChunk>(from));

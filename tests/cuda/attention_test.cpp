@@ -137,7 +137,8 @@ void check(const Extents& e, Precision precision = Precision::float32) {
   require_close(widened(got.d_qkv), want.d_qkv, 4 * sums + 8 * operands);
 }
 
-// One tile and several, whole and ragged; heads of one chunk, of less and of more than a tile.
+// One tile and several, of 64 rows and of 80, whole and ragged; heads of one chunk, of less and of
+// more than a tile.
 template <class T>
 void check_all(Precision precision = Precision::float32) {
   for (const Extents& e : {Extents{2, 5, 2, 8},
@@ -145,6 +146,10 @@ void check_all(Precision precision = Precision::float32) {
                            {1, 3, 2, 5},
                            {1, 34, 1, 72},
                            {1, 64, 1, 64},
+                           {1, 65, 2, 64},
+                           {1, 80, 1, 24},
+                           {1, 81, 1, 8},
+                           {1, 129, 1, 16},
                            {2, 1, 1, 1},
                            {1, 2, 1, 128},
                            {0, 4, 1, 8},
@@ -166,7 +171,7 @@ TEST_CASE("cuda: attention with tf32 equals its float64 reference", "[cuda][atte
 TEST_CASE("cuda: attention gives the same bits twice, at any address and in any company",
           "[cuda][attention]") {
   const auto check_bits = [&]<class T>(Precision precision) {
-    const Extents e{2, 9, 2, 16}, one{1, 9, 2, 16};
+    const Extents e{2, 65, 2, 16}, one{1, 65, 2, 16};
     const auto qkv = random_values<T>(3 * e.values(), 1), d_y = random_values<T>(e.values(), 2);
     const Results<T> first = on_device(e, qkv, d_y, 0, precision);
     for (unsigned shifted : {0u, 1u, 2u, 4u, 8u, 15u}) {
