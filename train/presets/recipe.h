@@ -35,8 +35,8 @@ std::vector<std::string> together(std::initializer_list<std::vector<std::string>
 // (bench/results/2026-11-26-h200-pytorch.json, batches of 512): a multiply-accumulate of an image
 // takes 6.4 us / G in a dense net (resnet18-at-step: 42.0 ms, 23 passes of 0.555 G) and 15.6 us / G
 // in an MoE-CNN (moe-resnet18-at-step: 33.1 ms, 23 of 0.180 G; advmoe-iteration: 76.5 ms, 54). A
-// pass is a forward pass, or as much work. Only these three steps have been timed, and no -short
-// run.
+// pass is a forward pass, or as much work. Steps have become faster since, by 12 % and, of
+// transformers, twice (2026-11-27-h200-steps.json); no -short run has been timed as a whole.
 struct ShortLength {
   int epochs;
   int64_t limit;  // training images, and validation images, 0 = all
