@@ -16,6 +16,7 @@
 #include "train/images.h"
 #include "train/presets.h"
 #include "train/run_folder.h"
+#include "train/step_estimate.h"
 
 namespace moat::cli {
 
@@ -90,12 +91,46 @@ data::ImageSet images_of(const train::Config& config) {
   return none;
 }
 
+// The steps, time and memory of the run, as an estimate says; `images` 0: not known.
+struct Plan {
+  train::StepEstimate step;
+  int64_t images, batch;
+  int epochs;
+
+  double epoch_seconds() const {
+    return static_cast<double>((images + batch - 1) / batch) * step.seconds;
+  }
+  ordered_json json() const {
+    ordered_json j = {{"measured_images", step.measured_images},
+                      {"step_seconds", step.seconds},
+                      {"memory_bytes", step.memory_bytes}};
+    if (images > 0)
+      j.update({{"epoch_seconds", epoch_seconds()}, {"train_seconds", epochs * epoch_seconds()}});
+    return j;
+  }
+  std::string line() const {
+    std::string out = text("here about ", duration(step.seconds), " for a step of ", batch,
+                           " images (measured with ", step.measured_images, ")");
+    if (images > 0)
+      out +=
+          text(", ", duration(epoch_seconds()), " for an epoch, ",
+               duration(epochs * epoch_seconds()), " for ", epochs, " of them beside validations");
+    return out + text("; ", fixed(static_cast<double>(step.memory_bytes) / (1 << 20), 0),
+                      " MiB of tensors");
+  }
+};
+
 void print_plan(const train::Config& config, const Globals& globals) {
   const data::ImageSet set = images_of(config);
   train::Config sized = config;
   if (set.size() == 0) sized.model.normalize = "none";  // statistics of the images that are missing
   models::Classifier model(train::classifier_settings(sized, set), config.run.seed);
-  const ordered_json document = ordered_json::parse(train::resolved_json(config, model));
+  const Plan plan{.step = train::estimate_step(config, set),
+                  .images = set.size(),
+                  .batch = config.train.batch,
+                  .epochs = config.train.epochs};
+  ordered_json document = ordered_json::parse(train::resolved_json(config, model));
+  document["estimate"] = plan.json();
   print(globals, document, engine::json_text(document, 2) + "\n");
   if (globals.json || globals.quiet) return;
   std::cerr << (set.size() > 0 ? text(set.size(), " training images")
@@ -103,7 +138,8 @@ void print_plan(const train::Config& config, const Globals& globals) {
                                       set.channels, ", ", set.classes(), " classes"))
             << ", " << engine::count_parameters(model) << " parameters, "
             << count(static_cast<double>(model.cost().executed()))
-            << " multiply-accumulates per image; nothing was written\n";
+            << " multiply-accumulates per image;\n"
+            << plan.line() << "; nothing was written\n";
 }
 
 // To people a run and its -short form are one line.
@@ -194,8 +230,10 @@ void add_train(CLI::App& app, Globals& globals) {
   command.add_option("--resume", options->resume,
                      "auto: continue an unfinished run of the same settings, with run.dir alone of "
                      "those it was begun with; never");
-  command.add_flag("--dry-run", options->dry_run,
-                   "print the resolved configuration, parameters and cost, and stop");
+  command.add_flag(
+      "--dry-run", options->dry_run,
+      "print the resolved configuration, parameters, cost, and the time and memory that a "
+      "step takes here, and stop");
   command.add_flag("--presets", options->list_presets, "list the presets and stop");
   command.add_flag("--settings", options->list_settings, "list every section.key and stop");
   command.add_option("settings", options->settings, "section.key=value …");

@@ -169,15 +169,15 @@ TEST_CASE("start: a run starts with another's weights, once", "[train][start]") 
 
 TEST_CASE("average: three steps by hand", "[train][ema]") {
   Learner learner(tiny_moe(2), 2);
-  TrainSettings settings;
-  settings.ema = 0.5;
+  Config config;
+  config.train.ema = 0.5;
   fill(*learner.experts, 1);
   const auto set_buffers = [&](double value) {
     for (const NamedTensor& t : state_of(learner.model))
       if (t.role == Role::buffer) t.value->fill(value);
   };
   set_buffers(1);
-  learner.prepare(settings);
+  learner.prepare(config);
   // d = 2/11 after the first step, 3/12 after the second, 1/2 from step 8 on.
   const std::tuple<int64_t, double, double> steps[] = {
       {1, 12., 1 + 9. / 11 * 11}, {2, 2., 10 + 0.75 * -8}, {8, 8., 4 + 0.5 * 4}};

@@ -30,10 +30,10 @@ std::vector<std::string> section_names() {
   return names;
 }
 
-// What a run's config.json says besides its settings (resolved_json in trainer.cpp).
+// What a run's config.json, or a dry run, says besides the settings (resolved_json in trainer.cpp).
 bool is_of_a_run(const std::string& section) {
   return section == "tool" || section == "machine" || section == "architecture" ||
-         section == "parameters" || section == "macs";
+         section == "parameters" || section == "macs" || section == "estimate";
 }
 
 // The settings of a model as runs wrote them when score_norm was a flag: what the defaults were

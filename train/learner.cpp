@@ -65,7 +65,11 @@ void Learner::freeze(models::Part part) {
   (part == models::Part::router ? router : experts).reset();
 }
 
-void Learner::prepare(const TrainSettings& settings) {
+void Learner::prepare(const Config& config) {
+  const TrainSettings& settings = config.train;
+  if (settings.update == "experts") freeze(models::Part::router);
+  if (settings.update == "router") freeze(models::Part::experts);
+  if (config.run.precision == "bf16") model.set_activations(engine::Dtype::bf16);
   if (settings.optimizer == "adamw")
     for (engine::FlatParameters* group : groups()) group->add_second_moment();
   if (settings.decay == "kernels")

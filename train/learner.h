@@ -43,8 +43,9 @@ struct Learner {
   std::vector<double> learning_rates(const StepSettings& step) const;  // of each of groups()
   // From now on no step changes this part, its running statistics included: it is no group.
   void freeze(models::Part part);
-  // Makes what the settings need beside the model: AdamW's second moment, an average.
-  void prepare(const TrainSettings& settings);
+  // Before the first step: freezes what train.update leaves out, sets the format of activations,
+  // and makes what the settings need beside the model: AdamW's second moment, an average.
+  void prepare(const Config& config);
 
  private:
   void make_groups();

@@ -95,10 +95,7 @@ class Run {
     const bool is_fresh =
         config.run.dir.empty() || !std::filesystem::exists(RunFolder(config.run.dir).state());
     if (is_fresh && !config.train.start.empty()) start_from(checkpoint_of(config.train.start));
-    if (config.train.update == "experts") learner_.freeze(models::Part::router);
-    if (config.train.update == "router") learner_.freeze(models::Part::experts);
-    if (config.run.precision == "bf16") learner_.model.set_activations(Dtype::bf16);
-    learner_.prepare(config.train);
+    learner_.prepare(config);
   }
 
   Learner& learner() { return learner_; }

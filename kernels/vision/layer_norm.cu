@@ -43,11 +43,18 @@ __device__ double row_sum(const RowThreads<Threads>& mine, C value) {
   return mine.reduce(double{value}, Sum());
 }
 
+// 1 / sqrt(var + epsilon) of what may have become negative by rounding.
+template <class C>
+__device__ C inverse_deviation(double var, double epsilon) {
+  return 1 / sqrt(static_cast<C>((var < 0 ? 0 : var) + epsilon));
+}
+
 template <class T, int N, int Threads>
 __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
   if (mine.row >= a.rows) return;
+  const double share = 1.0 / a.width;  // a division in float64 is long: while x is under way
   const T* x = static_cast<const T*>(a.x) + mine.row * a.width;
   T* y = static_cast<T*>(a.y) + mine.row * a.width;
   const auto *gamma = static_cast<const C*>(a.gamma), *beta = static_cast<const C*>(a.beta);
@@ -58,7 +65,7 @@ __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
 #pragma unroll
     for (int n = 0; n < N; ++n) sum += C(v.values[n]);
   });
-  const C mean = static_cast<C>(row_sum(mine, sum) / a.width);
+  const C mean = static_cast<C>(row_sum(mine, sum) * share);
   C rest = 0, square = 0;  // the rest undoes the rounding of the mean
   for_each_vector<N>(mine, a.width, [&](int i) {
     const Vector<T, N> v = load_anywhere<N>(x + i);
@@ -69,9 +76,9 @@ __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
       square += d * d;
     }
   });
-  const double offset = row_sum(mine, rest) / a.width,
-               var = row_sum(mine, square) / a.width - offset * offset;
-  const C inv_std = static_cast<C>(1 / sqrt((var < 0 ? 0 : var) + a.epsilon));
+  const double offset = row_sum(mine, rest) * share,
+               var = row_sum(mine, square) * share - offset * offset;
+  const C inv_std = inverse_deviation<C>(var, a.epsilon);
   if (mine.thread == 0) {
     static_cast<C*>(a.mean)[mine.row] = mean;
     static_cast<C*>(a.inv_std)[mine.row] = inv_std;
@@ -102,6 +109,7 @@ __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad
   const auto* gamma = static_cast<const C*>(a.gamma);
   const C mean = static_cast<const C*>(a.mean)[mine.row],
           inv_std = static_cast<const C*>(a.inv_std)[mine.row];
+  const double share = 1.0 / a.width;
   // f(n, g, x - mean) for the N columns from i on
   const auto for_each_value = [&](int i, auto&& f) {
     const Vector<T, N> d = load_anywhere<N>(d_y + i), v = load_anywhere<N>(x + i);
@@ -120,8 +128,8 @@ __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad
       product += g * distance;
     });
   });
-  const C shift = static_cast<C>(row_sum(mine, sum) / a.width),
-          slope = static_cast<C>(row_sum(mine, product) / a.width * inv_std * inv_std);
+  const C shift = static_cast<C>(row_sum(mine, sum) * share),
+          slope = static_cast<C>(row_sum(mine, product) * share * inv_std * inv_std);
   for_each_vector<N>(mine, a.width, [&](int i) {
     Vector<T, N> out;
     for_each_value(i, [&](int n, C g, C distance) {
