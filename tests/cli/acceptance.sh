@@ -79,7 +79,7 @@ esac"
 test_program moat_cuda_tests 'softmax, large' {a..t}
 test_program moat_cuda_engine_tests 'a step'
 run gpu || fail 'with a GPU and nothing wrong the exit status must be 0'
-for part in cpu_info cuda_tests engine_tests instructions bench_train bench_attack kernels hgmma memcheck racecheck; do
+for part in cpu_info cuda_tests engine_tests instructions bench_train bench_attack demo kernels hgmma memcheck racecheck; do
   [[ $(verdict gpu "$part") == passed ]] || fail "$part must pass"
 done
 grep -qx 'softmax\\, large' "$folder/moat_cuda_tests.ran" || fail 'a comma must be escaped'
