@@ -50,6 +50,21 @@ void require_suitable(const AttackSettings& settings, const models::Classifier& 
                                   name, " has no auxiliary losses; leave it out"));
 }
 
+// What the attack itself would refuse, in the words of the options and before images are read.
+void require_fitting(const std::string& name, const attacks::Attack& attack,
+                     const attacks::ThreatModel& threat, const attacks::Model& model,
+                     const models::Classifier& classifier) {
+  if (std::holds_alternative<attacks::CarliniWagner>(attack) && threat.norm != engine::Norm::l2)
+    throw engine::UsageError(text("--attack ", name,
+                                  " minimises the L2 norm; give --norm l2 and a radius of it, as "
+                                  "in --eps 0.5"));
+  if (std::holds_alternative<attacks::RouteAttack>(attack) && !(model.along && model.routes > 1))
+    throw engine::UsageError(text("--attack ", name,
+                                  " is for models whose gate chooses a route "
+                                  "for an image, and ",
+                                  classifier.settings().name, " has none"));
+}
+
 // With the gate asked for, or else at both.
 attacks::Protocol protocol_of(const AttackOptions& o, const attacks::Attack& attack,
                               const attacks::Model& model) {
@@ -70,7 +85,9 @@ void attack_command(const AttackOptions& options, const Globals& globals) {
     transfer.source = train::attack_model(source->loaded.model);  // which refers to it
     transfer.from = source->sha256;
   }
-  const attacks::Protocol protocol = protocol_of(options, attack, train::attack_model(model));
+  const attacks::Model attacked = train::attack_model(model);
+  require_fitting(options.attack, attack, threat, attacked, model);
+  const attacks::Protocol protocol = protocol_of(options, attack, attacked);
   const data::ImageSet set = load_for(subject.loaded, config, options.images);
   if (source) load_for(source->loaded, config, options.images.split, 1);  // of the same size
   const FinishedEvaluation done =

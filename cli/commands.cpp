@@ -1,5 +1,6 @@
 #include "cli/commands.h"
 
+#include <algorithm>
 #include <charconv>
 #include <iostream>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "engine/hardware.h"
 #include "engine/io/json.h"
 #include "engine/names.h"
+#include "train/field.h"
 
 namespace moat::cli {
 
@@ -42,6 +44,27 @@ std::vector<std::string> option_names(const CLI::App& command) {
     for (const CLI::Option* option : scope->get_options())
       for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   return names;
+}
+
+// "; as a setting it is eval.eps=…" where --eps is given to a command that takes such a setting.
+// Which ones it takes its description says: "section.key=value …" all, "eval.key=value …",
+// "model.capacity".
+std::string as_setting(const CLI::App& command, const std::string& given) {
+  const CLI::Option* settings = command.get_option_no_throw("settings");
+  if (!settings) return "";
+  std::string key = given.substr(std::min(given.find_first_not_of('-'), given.size()));
+  std::ranges::replace(key, '-', '_');
+  const std::string& taken = settings->get_description();
+  std::vector<std::string> found;
+  const auto takes = [&](const std::string& what) { return taken.find(what) != std::string::npos; };
+  for (const train::Field& field : train::fields()) {
+    if (field.key != key ||
+        !(takes("section.key") || takes(field.section + ".key") || takes(field.name())))
+      continue;
+    if (field.section == command.get_name()) return "; as a setting it is " + field.name() + "=…";
+    found.push_back(field.name() + "=…");
+  }
+  return found.empty() ? "" : "; as a setting it is " + engine::listed(found);
 }
 
 std::vector<std::string> command_names(const CLI::App& command) {
@@ -166,7 +189,7 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
   const std::string given = extras.front().substr(0, extras.front().find('='));
   if (given.starts_with("-"))
     return "there is no option '" + given + "'" + engine::suggestion(given, option_names(command)) +
-           help;
+           as_setting(command, given) + help;
   const std::string kind = commands.empty() ? "argument" : "command";
   return "there is no " + kind + " '" + given + "'" + engine::suggestion(given, commands) + help;
 }

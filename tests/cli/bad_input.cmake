@@ -134,6 +134,10 @@ refuses(2 "give --preset NAME or --config FILE; moat train --presets lists the p
 refuses(2 "the preset must be one of the [0-9]+ that moat train --presets lists; got 'xyzzy'" train --preset xyzzy)
 refuses(2 "the preset must be .* got 'demo-mo'; did you mean demo-moe" train --preset demo-mo)
 refuses(2 "there is no option '--pre-set'; did you mean --preset" train --pre-set demo-advmoe)
+refuses(2 "there is no option '--eps'; as a setting it is eval.eps=…; see moat eval --help" eval runs --eps 0.1)
+refuses(2 "there is no option '--batch'; as a setting it is train.batch=…; see" train --preset digits-at --batch 64)
+refuses(2 "there is no option '--eps'; as a setting it is train.eps=… or eval.eps=…; see" study pilot --eps 0.1)
+refuses(2 "there is no option '--capacity'; as a setting it is model.capacity=…; see" routes runs --capacity 1)
 refuses(2 "broken.json: must be a JSON document" train --config "${SCRATCH}/broken.json")
 refuses(2 "unknown.json: there is no setting 'train.epoch'; did you mean train.epochs\\?"
         train --config "${SCRATCH}/unknown.json")

@@ -92,6 +92,8 @@ says '^pgd blocked ' "$moat" attack run --limit 4 --steps 1 --gate blocked --out
 ! grep -q through blocked/report.json || fail '--gate blocked ran another form'
 refuses "^moat: --auxiliary is for a v-moe .* digits-moe-resnet has no auxiliary losses; leave it out$" \
   "$moat" attack run --auxiliary 1 --out refused
+refuses '^moat: --attack carlini-wagner minimises the L2 norm; give --norm l2 and a radius of it' \
+  "$moat" attack run --attack carlini-wagner --norm linf --eps 0.1 --out refused
 refuses '^moat: --gate is no setting of --attack frozen-route, whose gradient passes none$' \
   "$moat" attack run --attack frozen-route --gate blocked --out refused
 
@@ -110,6 +112,8 @@ refuses "must give each image a result of its own, .* other images of its batch;
 [[ ! -e refused ]] || fail 'a refused command left its folder'
 refuses "^moat: of a trained model only model.capacity, model.group or model.priority can be set, .* got model.experts=2$" \
   "$moat" eval shared model.experts=2
+refuses '^moat: --attack router-only is for models whose gate chooses a route for an image, and digits-v-moe has none$' \
+  "$moat" attack shared model.group=1 --attack router-only --out refused
 refuses "^moat: model.group=1 needs a v-moe, and digits-moe-resnet has no experts of tokens" "$moat" routes run model.group=1
 says '^sign-40 auxiliary blocked ' "$moat" eval shared model.capacity=1.5 model.group=1 --protocol sign-40@1 eval.limit=4 \
   eval.checks=0 eval.dir=own
