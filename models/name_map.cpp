@@ -226,13 +226,12 @@ Ranks names_of(Classifier& model) {
   return names;
 }
 
-// Twice the numbers of the file and a million: enough to say what a file lacks.
+// A model whose sizes are the file's: with no more numbers than that has.
 Classifier build(const ClassifierSettings& s, const SafeTensors& file, const std::string& origin) {
   int64_t elements = 0;
   for (const auto& named : file.tensors) elements += named.second.size();
   try {
-    const InitStream unwritten{.fill = InitStream::Fill::none, .budget = 2 * elements + 1'000'000};
-    return Classifier(s, unwritten);
+    return Classifier(s, InitStream{.fill = InitStream::Fill::none, .budget = elements});
   } catch (const Error& error) {
     throw Error(text(origin, ": ", error.what()));
   }
@@ -342,7 +341,7 @@ Imported import_model(const SafeTensors& file, const ClassifierSettings& setting
   ClassifierSettings s = settings;
   ClassifierSettings bare = s;
   bare.mean = bare.deviation = {};
-  Classifier draft = build(bare, file, origin);
+  Classifier draft(bare, InitStream{.fill = InitStream::Fill::none});
   const Ranks names = names_of(draft);
   Fit fit = project == kAuto ? best_fit(file, s, names, origin)
                              : fit_of(find_project(project), file, s, names, origin);

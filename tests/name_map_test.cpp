@@ -316,6 +316,8 @@ TEST_CASE("import: one line says what does not fit", "[name-map]") {
 
   CHECK_THAT(error_of(exported(s, "robustbench"), s, "torchvision"),
              Catch::Contains("by the names of torchvision"));
+  CHECK_THAT(error_of(exported(s, "robustbench"), find_model("resnet18").settings),  // far larger
+             Catch::Contains("misses layer1.1.bn1.bias"));
   CHECK_THROWS_WITH(import_all(file, s, "robustbenhc"),
                     Catch::Contains("did you mean robustbench?"));
 
