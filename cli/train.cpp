@@ -9,6 +9,7 @@
 #include "cli/table.h"
 #include "cli/training.h"
 #include "data/catalog.h"
+#include "engine/hardware.h"
 #include "engine/io/json.h"
 #include "engine/nn/module.h"
 #include "models/zoo.h"
@@ -124,8 +125,10 @@ void print_plan(const train::Config& config, const Globals& globals) {
   const data::ImageSet set = images_of(config);
   train::Config sized = config;
   if (set.size() == 0) sized.model.normalize = "none";  // statistics of the images that are missing
-  models::Classifier model(train::classifier_settings(sized, set), config.run.seed);
-  const Plan plan{.step = train::estimate_step(config, set),
+  train::Learner learner(train::classifier_settings(sized, set), config.run.seed,
+                         engine::parse_device(config.run.device));
+  models::Classifier& model = learner.model;
+  const Plan plan{.step = train::estimate_step(learner, config),
                   .images = set.size(),
                   .batch = config.train.batch,
                   .epochs = config.train.epochs};

@@ -4,6 +4,7 @@
 
 #include "train/images.h"
 #include "train/presets.h"
+#include "train/trainer.h"
 
 namespace moat::tests {
 
@@ -13,7 +14,9 @@ namespace {
 StepEstimate estimated(const std::string& preset_name, const std::string& setting = "") {
   Config config = preset(preset_name);
   if (!setting.empty()) config = override_with(config, setting);
-  return estimate_step(config, load_images(config.data, data::Split::train, 64));
+  const data::ImageSet digits = load_images(config.data, data::Split::train, 64);
+  Learner learner(classifier_settings(config, digits), 0);
+  return estimate_step(learner, config);
 }
 }  // namespace
 

@@ -4,10 +4,8 @@
 #include <chrono>
 
 #include "data/synthetic.h"
-#include "engine/hardware.h"
 #include "engine/memory.h"
 #include "train/recorded_step.h"
-#include "train/trainer.h"
 
 namespace moat::train {
 
@@ -28,12 +26,10 @@ int64_t images_to_measure(const Config& config, const Learner& learner) {
 
 }  // namespace
 
-StepEstimate estimate_step(const Config& config, const data::ImageSet& set) {
-  Config sized = config;
-  if (set.size() == 0) sized.model.normalize = "none";  // statistics of images that are missing
-  const Device device = parse_device(config.run.device);
-  Learner learner(classifier_settings(sized, set), config.run.seed, device);
+StepEstimate estimate_step(Learner& learner, const Config& config) {
   learner.prepare(config);
+  const models::ClassifierSettings& shape = learner.model.settings();
+  const Device device = learner.model.device();
   const StepSettings settings{.train = config.train,
                               .seed = config.run.seed,
                               .learning_rate = config.train.learning_rate,
@@ -41,10 +37,10 @@ StepEstimate estimate_step(const Config& config, const data::ImageSet& set) {
   RecordedStep step(learner, find_method(config.train.method));
   const auto batch_of = [&](int64_t images) {
     return data::batch_of(data::synthetic({.rows = images,
-                                           .height = set.height,
-                                           .width = set.width,
-                                           .channels = set.channels,
-                                           .classes = static_cast<int>(set.classes())}))
+                                           .height = shape.height,
+                                           .width = shape.width,
+                                           .channels = shape.channels,
+                                           .classes = shape.classes}))
         .to(device);
   };
   // The most bytes in tensors.
@@ -53,18 +49,16 @@ StepEstimate estimate_step(const Config& config, const data::ImageSet& set) {
     step.run(batch, settings);
     return static_cast<double>(memory_use(device).peak);
   };
-  const int64_t n = images_to_measure(config, learner), batch = config.train.batch;
-  // What images add to the memory, without what any step takes.
-  double of_image = 0;
-  if (n < batch) {
-    const int64_t fewer = (n + 1) / 2;
-    const double least = peak_of(batch_of(fewer));
-    of_image = std::max(0.0, peak_of(batch_of(n)) - least) / static_cast<double>(n - fewer);
-  }
+  // What images add to the memory needs a second, smaller batch: the rest is what any step takes.
+  const int64_t n = images_to_measure(config, learner), batch = config.train.batch,
+                fewer = n < batch ? (n + 1) / 2 : n;
+  const double least = fewer < n ? peak_of(batch_of(fewer)) : 0;
   const data::Batch images = batch_of(n);
   // The first makes the libraries' plans; on a GPU the second records the step.
   double peak = 0;
   for (int i = 0; i < (device.is_cpu() ? 1 : 2); ++i) peak = std::max(peak, peak_of(images));
+  const double of_image =
+      fewer < n ? std::max(0.0, peak - least) / static_cast<double>(n - fewer) : 0;
   const auto start = std::chrono::steady_clock::now();
   step.run(images, settings);
   const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;

@@ -1,7 +1,6 @@
 #pragma once
 
-#include "data/image_set.h"
-#include "train/config.h"
+#include "train/learner.h"
 
 namespace moat::train {
 
@@ -12,9 +11,9 @@ struct StepEstimate {
   int64_t memory_bytes = 0;     // of tensors: the model, its optimizer's state, and such a step
 };
 
-// Runs two or three steps of the configured method, with the configured number format, on images
-// of the size of `set`, which may be empty; nothing is written. Throws engine::Error where a step
-// does not fit the memory.
-StepEstimate estimate_step(const Config& config, const data::ImageSet& set);
+// Runs two or three steps of the configured method, with the configured number format, on a learner
+// that nobody has prepared and that is of no use afterwards. Throws engine::Error where a step does
+// not fit the memory.
+StepEstimate estimate_step(Learner& learner, const Config& config);
 
 }  // namespace moat::train
