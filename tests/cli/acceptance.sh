@@ -5,7 +5,7 @@
 set -euo pipefail
 runner=$1 folder=$2
 rm -rf -- "$folder"
-mkdir -p "$folder/bundle" "$folder/tools"
+mkdir -p "$folder/bundle/scripts" "$folder/tools"
 cp -- "$runner" "$folder/bundle/run"
 echo 'abc-dirty' >"$folder/bundle/revision"
 
@@ -40,6 +40,7 @@ printf "says \"this\"\tand\\\\ that\n"'
 program bundle/bench-kernels-cuda 'echo "bench-kernels-cuda: no usable GPU: stand-in" >&2; exit 1'
 program bundle/moat_cuda_tests 'echo "skipped: no usable GPU"; exit 77'
 program bundle/moat_cuda_engine_tests 'echo "skipped: no usable GPU"; exit 77'
+program bundle/scripts/demo '[[ $* == "--moat ./moat --out "*/demo ]]'
 program tools/nvidia-smi 'exit 9'
 program tools/cuobjdump 'echo "HGMMA.64x128x16"'
 
