@@ -60,8 +60,7 @@ void require_fitting(const std::string& name, const attacks::Attack& attack,
                                   "in --eps 0.5"));
   if (std::holds_alternative<attacks::RouteAttack>(attack) && !(model.along && model.routes > 1))
     throw engine::UsageError(text("--attack ", name,
-                                  " is for models whose gate chooses a route "
-                                  "for an image, and ",
+                                  " is for models whose gate chooses a route for an image, and ",
                                   classifier.settings().name, " has none"));
 }
 
