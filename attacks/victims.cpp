@@ -16,17 +16,14 @@ using namespace engine;
 
 namespace {
 
-// The least 2^k or 3 · 2^k that is not below n.
-int64_t round_up(int64_t n) {
-  const auto power = static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n)));
-  return power / 4 * 3 >= n ? power / 4 * 3 : power;
-}
+constexpr uint64_t kLeast = 32;  // images on a GPU
 
 }  // namespace
 
 std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all, Device device) {
   if (device.is_cpu() || rows.empty()) return rows;
-  int64_t others = std::min(round_up(std::ssize(rows)), all) - std::ssize(rows);
+  const auto wanted = static_cast<int64_t>(std::bit_ceil(std::max(rows.size(), kLeast)));
+  int64_t others = std::min(wanted, all) - std::ssize(rows);
   std::vector<int32_t> kept;
   auto next = rows.begin();
   for (int32_t row = 0; row < all; ++row)

@@ -23,10 +23,13 @@ Linear make_linear(int outputs, int inputs, InitStream& stream) {
   return linear;
 }
 
-// [n, tokens, width] -> [n, tokens, outputs].
-Tensor each_token(const Linear& linear, const Tensor& x) {
-  const Tensor rows = reshape(x, {x.dim(0) * x.dim(1), x.dim(2)});
-  return reshape(linear.forward(rows), {x.dim(0), x.dim(1), linear.weight.dim(0)});
+// [n, tokens, width] -> [n · tokens, width].
+Tensor rows_of(const Tensor& x) { return reshape(x, {x.dim(0) * x.dim(1), x.dim(2)}); }
+
+// [n, tokens, width] -> [n, tokens, outputs], plus the residual if there is one.
+Tensor each_token(const Linear& linear, const Tensor& x, const Tensor& residual = {}) {
+  const Tensor y = linear.forward(rows_of(x), residual.defined() ? rows_of(residual) : Tensor{});
+  return reshape(y, {x.dim(0), x.dim(1), linear.weight.dim(0)});
 }
 
 int64_t squared(int64_t side) { return side * side; }
@@ -84,19 +87,21 @@ VisionTransformer::VisionTransformer(const NetShape& shape, InitStream& stream) 
   head_ = make_linear(shape.outputs, width, stream);
 }
 
+// x + mlp(norm2(x))
 Tensor VisionTransformer::mlp(const TransformerBlock& block, const Tensor& x,
                               const Pass& pass) const {
-  if (block.moe) return block.moe->forward(x, pass);
-  const Tensor hidden = block.fc1->forward(reshape(x, {x.dim(0) * x.dim(1), x.dim(2)}));
-  const Tensor y = block.fc2->forward(expert_activation(hidden, shape_.transformer.activation));
-  return reshape(y, x.shape());
+  const Tensor normed = block.norm2.forward(x);
+  if (block.moe) return add(x, block.moe->forward(normed, pass));
+  const Tensor hidden = block.fc1->forward(rows_of(normed));
+  const Tensor active = expert_activation(hidden, shape_.transformer.activation);
+  return reshape(block.fc2->forward(active, rows_of(x)), x.shape());
 }
 
 Tensor VisionTransformer::block(const TransformerBlock& block, const Tensor& x,
                                 const Pass& pass) const {
   const Tensor qkv = each_token(block.qkv, block.norm1.forward(x));
-  const Tensor y = add(x, each_token(block.proj, attention(qkv, shape_.transformer.heads)));
-  return add(y, mlp(block, block.norm2.forward(y), pass));
+  const Tensor attended = attention(qkv, shape_.transformer.heads);
+  return mlp(block, each_token(block.proj, attended, x), pass);
 }
 
 Tensor VisionTransformer::forward(const Tensor& x, const Pass& pass) const {

@@ -34,13 +34,16 @@ TEST_CASE("linear: a row's bits depend on neither rows, place nor threads", "[ge
   const auto p = GENERATE(Product{64, 10}, Product{512, 10}, Product{33, 300}, Product{384, 640});
   CAPTURE(p.in, p.out);
   const Tensor x = randn({256, p.in}, 1).to(Dtype::f32), w = randn({p.out, p.in}, 2).to(Dtype::f32),
-               bias = randn({p.out}, 3).to(Dtype::f32);
-  const Tensor whole = linear(x, w, bias), product = matmul(x, w.permuted({1, 0}));
+               bias = randn({p.out}, 3).to(Dtype::f32),
+               residual = randn({256, p.out}, 4).to(Dtype::f32);
+  const Tensor whole = linear(x, w, bias), sum = linear(x, w, bias, residual),
+               product = matmul(x, w.permuted({1, 0}));
   for (const auto& [from, to] : std::vector<std::pair<int64_t, int64_t>>{
            {0, 1}, {5, 6}, {3, 10}, {255, 256}, {1, 65}, {100, 200}}) {
     CAPTURE(from, to);
     const Tensor rows = x.sliced(0, from, to);
     CHECK(same_bits(linear(rows, w, bias), whole.sliced(0, from, to)));
+    CHECK(same_bits(linear(rows, w, bias, residual.sliced(0, from, to)), sum.sliced(0, from, to)));
     CHECK(same_bits(matmul(rows, w.permuted({1, 0})), product.sliced(0, from, to)));
   }
   const int threads = omp_get_max_threads();
@@ -76,4 +79,6 @@ TEST_CASE("linear and matmul: messages name what does not fit", "[gemm]") {
                     Contains("weight [out, in]"));
   CHECK_THROWS_WITH(linear(Tensor::zeros({2, 3}), Tensor::zeros({5, 3}), Tensor::zeros({4})),
                     Contains("bias must be float32 [5]"));
+  CHECK_THROWS_WITH(linear(Tensor::zeros({2, 3}), Tensor::zeros({5, 3}), {}, Tensor::zeros({2, 4})),
+                    Contains("linear: residual must be float32 [2, 5], got float32 [2, 4]"));
 }

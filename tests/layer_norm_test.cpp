@@ -6,11 +6,13 @@
 #include <cmath>
 #include <limits>
 
+#include "engine/ops/elementwise.h"
 #include "engine/tape.h"
 #include "tests/op_case.h"
 
 using namespace moat::engine;
 using Catch::Matchers::Contains;
+using moat::tests::f64;
 using moat::tests::randn;
 
 TEST_CASE("layer_norm: statistics hold when the mean is large beside the deviation",
@@ -57,6 +59,20 @@ TEST_CASE("layer_norm: the same bits for every number of threads, and for a row 
   omp_set_num_threads(threads);
   const auto row = layer_norm(x.sliced(0, 77, 78), gamma, beta).to_vector<double>();
   CHECK(row == std::vector<double>(first[0].begin() + 77 * 24, first[0].begin() + 78 * 24));
+}
+
+TEST_CASE("layer_norm: behind a relu its gradient stops where the relu did", "[layer_norm]") {
+  const Tensor x = randn({6, 9}, 1), gamma = randn({9}, 2), beta = randn({9}, 3),
+               d_y = randn({6, 9}, 4), h = relu(x);
+  Tape tape;
+  const Tensor v = tape.watch(x), rectified = relu(v);
+  const Tensor y = add(layer_norm(rectified, gamma, beta), rectified);
+  const Tensor got = tape.gradients(y, d_y).of(v);
+  Tape plain;
+  const Tensor w = plain.watch(h);
+  const Tensor d_h = plain.gradients(layer_norm(w, gamma, beta), d_y).of(w);
+  const Tensor want = behind_relu(add(d_h, d_y), h);
+  for (int64_t i = 0; i < x.size(); ++i) CHECK(f64(got)[i] == Approx(f64(want)[i]).epsilon(1e-12));
 }
 
 TEST_CASE("layer_norm says what it was given", "[layer_norm]") {

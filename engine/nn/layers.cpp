@@ -27,7 +27,9 @@ void BatchNorm::visit(Visitor& v) {
   v.buffer("running_var", running_var);
 }
 
-Tensor Linear::forward(const Tensor& x) const { return linear(x, weight, bias); }
+Tensor Linear::forward(const Tensor& x, const Tensor& residual) const {
+  return linear(x, weight, bias, residual);
+}
 
 void Linear::visit(Visitor& v) {
   v.parameter("weight", weight);

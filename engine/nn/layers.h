@@ -41,8 +41,9 @@ struct BatchNorm : Module {
 
 struct Linear : Module {
   Tensor weight, bias;  // [out, in], [out]
-  // x [rows, in] -> x · weightᵀ + bias, [rows, out]; throws as linear() does.
-  Tensor forward(const Tensor& x) const;
+  // x [rows, in] -> x · weightᵀ + bias + residual, [rows, out]; residual of that shape or
+  // undefined. Throws as linear() does.
+  Tensor forward(const Tensor& x, const Tensor& residual = {}) const;
   void visit(Visitor& v) override;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/ops/layer_norm.h"
 
 #include "engine/dispatch.h"
+#include "engine/ops/elementwise.h"
 #include "engine/tape.h"
 #include "kernels/vision/layer_norm.h"
 
@@ -13,8 +14,9 @@ struct Saved {
   Tensor x, gamma, mean, inv_std;
 };
 
-Tensors layer_norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& needs) {
-  const Tensor d_y = d_y_any.contiguous();
+Tensors layer_norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& needs,
+                        const Finish& finish) {
+  const Tensor d_y = d_y_any.contiguous(), added = finish.added.contiguous();
   const int64_t width = d_y.shape().back();
   const auto per_width = [&](bool needed) {
     return needed ? Tensor::empty({width}, s.mean.dtype(), d_y.device()) : Tensor{};
@@ -26,6 +28,7 @@ Tensors layer_norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& need
                                     .gamma = s.gamma.data(),
                                     .mean = s.mean.data(),
                                     .inv_std = s.inv_std.data(),
+                                    .added = added.data(),
                                     .d_x = d_x.data(),
                                     .d_gamma = d_gamma.data(),
                                     .d_beta = d_beta.data(),
@@ -35,7 +38,7 @@ Tensors layer_norm_grad(const Saved& s, const Tensor& d_y_any, const Needs& need
   dispatch(
       d_y.device(), [&](auto on) { return kernels::layer_norm_grad_workspace(on, args); },
       [&](auto on) { return kernels::layer_norm_grad(on, args); });
-  return {d_x, d_gamma, d_beta};
+  return {finish.mask.defined() ? behind_relu(d_x, finish.mask) : d_x, d_gamma, d_beta};
 }
 
 }  // namespace
@@ -75,10 +78,10 @@ Tensor layer_norm(const Tensor& x_any, const Tensor& gamma_any, const Tensor& be
                                 .dtype = x.dtype()};
   dispatch(common_device({x, gamma, beta}), [&](auto on) { return kernels::layer_norm(on, args); });
   const Saved saved{x, gamma, mean, inv_std};
-  return recorded("layer_norm", {x_any, gamma_any, beta_any}, y,
-                  [saved](const Tensors& d_y, const Needs& needs) {
-                    return layer_norm_grad(saved, d_y[0], needs);
-                  });
+  return recorded_finishing("layer_norm", {x_any, gamma_any, beta_any}, y,
+                            [saved](const Tensors& d_y, const Needs& needs, const Finish& finish) {
+                              return layer_norm_grad(saved, d_y[0], needs, finish);
+                            });
 }
 
 }  // namespace moat::engine

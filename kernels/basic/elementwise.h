@@ -73,7 +73,8 @@ enum class BinaryOp : uint8_t {
   keep,      // a where b is not 0, else 0
 };
 
-// y[i, …] = op(a[i, …], b[i, …]); y is dense, strides are in elements, 0 broadcasts.
+// y[i, …] = op(a[i, …], b[i, …]); y is dense, strides are in elements, 0 broadcasts. A dense
+// operand may be y.
 struct Binary {
   const void* a;
   const void* b;

@@ -35,21 +35,32 @@ size_t padded_y_bytes(const Gemm& a) {
 }
 
 // The last rows of a row-major matrix, padded with zeros to a tile.
-template <class T>
-void pad_rows(const T* from, int rows, int64_t width, T* to) {
-  std::copy_n(from, rows * width, to);
-  std::memset(static_cast<void*>(to + rows * width), 0, (kTileRows - rows) * width * sizeof(T));
+void pad_rows(const void* from, int rows, int64_t row_bytes, void* to) {
+  const auto filled = static_cast<size_t>(rows * row_bytes),
+             all = static_cast<size_t>(kTileRows * row_bytes);
+  std::memcpy(to, from, filled);
+  std::memset(static_cast<char*>(to) + filled, 0, all - filled);
+}
+
+// What row i of y begins with, from column `from` on: the bias and what is added.
+template <class C>
+void begin_row(const Gemm& g, int64_t i, int from, int columns, C* y) {
+  const auto *bias = static_cast<const C*>(g.bias), *added = static_cast<const C*>(g.added);
+  if (added) added += i * g.n;
+  for (int j = from; j < from + columns; ++j) *y++ = (bias ? bias[j] : 0) + (added ? added[j] : 0);
 }
 
 Status gemm_f32(Cpu on, const Gemm& g) {
-  const auto *a = static_cast<const float*>(g.a), *b = static_cast<const float*>(g.b),
-             *bias = static_cast<const float*>(g.bias);
+  const auto *a = static_cast<const float*>(g.a), *b = static_cast<const float*>(g.b);
   auto* y = static_cast<float*>(g.y);
   const Tiling tiles = tiling(g);
   const int left = g.m - tiles.whole_rows * kTileRows;
   auto* padded_a = static_cast<float*>(on.workspace);
   auto* padded_y = reinterpret_cast<float*>(static_cast<char*>(on.workspace) + padded_a_bytes(g));
-  if (pads(g)) pad_rows(a + int64_t{tiles.whole_rows} * kTileRows * g.k, left, g.k, padded_a);
+  if (pads(g))
+    pad_rows(a + int64_t{tiles.whole_rows} * kTileRows * g.k, left, g.k * int64_t{sizeof(float)},
+             padded_a);
+  const bool begins = g.bias || g.added;
 
   const int64_t a_leading = g.transpose_a == Transpose::yes ? g.m : g.k,
                 b_leading = g.transpose_b == Transpose::yes ? g.k : g.n;
@@ -69,10 +80,12 @@ Status gemm_f32(Cpu on, const Gemm& g) {
                  : a + (g.transpose_a == Transpose::yes ? int64_t{row} : int64_t{row} * g.k);
       const float* b_tile = b + (g.transpose_b == Transpose::yes ? int64_t{column} * g.k : column);
       float* y_tile = (padded ? padded_y : y + int64_t{row} * g.n) + column;
-      for (int i = 0; bias && i < rows; ++i)
-        std::copy_n(bias + column, columns, y_tile + int64_t{i} * g.n);
+      for (int i = 0; begins && i < std::min(rows, g.m - row); ++i)
+        begin_row(g, row + i, column, columns, y_tile + int64_t{i} * g.n);
+      for (int i = g.m - row; begins && i < rows; ++i)
+        std::fill_n(y_tile + int64_t{i} * g.n, columns, 0.0f);
       products(rows, columns, g.k, {a_tile, a_leading, g.transpose_a},
-               {b_tile, b_leading, g.transpose_b}, bias != nullptr, y_tile, g.n);
+               {b_tile, b_leading, g.transpose_b}, begins, y_tile, g.n);
     }
   });
   if (pads(g)) std::copy_n(padded_y, int64_t{left} * g.n, y + (int64_t{g.m} - left) * g.n);
@@ -96,7 +109,8 @@ Planned& bf16_plan(Cpu on, const Gemm& g, int rows) {
                     int(g.transpose_a),
                     int(g.transpose_b),
                     int(g.y_dtype),
-                    g.bias != nullptr};
+                    g.bias != nullptr,
+                    g.added != nullptr};
   return primitives.plan<Planned>(key, [&] {
     const auto a =
         matrix(rows, g.k, g.transpose_a, Dtype::bf16, g.transpose_a == Transpose::yes ? g.m : g.k);
@@ -104,10 +118,13 @@ Planned& bf16_plan(Cpu on, const Gemm& g, int rows) {
         matrix(g.k, g.n, g.transpose_b, Dtype::bf16, g.transpose_b == Transpose::yes ? g.k : g.n);
     const auto y = matrix(rows, g.n, Transpose::no, g.y_dtype, g.n);
     const auto bias = matrix(1, g.n, Transpose::no, Dtype::f32, g.n);
+    dnnl::primitive_attr attributes = with_user_scratch();
+    dnnl::post_ops behind;
+    if (g.added) behind.append_sum();  // to what y holds
+    attributes.set_post_ops(behind);
     const dnnl::matmul::primitive_desc made =
-        g.bias
-            ? dnnl::matmul::primitive_desc({a, b, bias, y}, with_user_scratch(), primitives.engine)
-            : dnnl::matmul::primitive_desc({a, b, y}, with_user_scratch(), primitives.engine);
+        g.bias ? dnnl::matmul::primitive_desc({a, b, bias, y}, attributes, primitives.engine)
+               : dnnl::matmul::primitive_desc({a, b, y}, attributes, primitives.engine);
     std::vector<Planned::Argument> arguments{
         {DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, y}};
     if (g.bias) arguments.push_back({DNNL_ARG_BIAS, bias});
@@ -127,12 +144,16 @@ Status gemm_bf16(Cpu on, const Gemm& g) {
   char* scratch = padded_y + padded_y_bytes(g);
   const auto* a = static_cast<const Bf16*>(g.a);
   auto* y = static_cast<char*>(g.y);
+  const auto* added = static_cast<const char*>(g.added);
   const int64_t y_row = int64_t{g.n} * static_cast<int64_t>(size_of(g.y_dtype));
   int row = 0;
-  for (; row + rows <= g.m; row += rows)
+  for (; row + rows <= g.m; row += rows) {
+    if (added) std::memcpy(y + row * y_row, added + row * y_row, static_cast<size_t>(rows * y_row));
     plan.run(stream, {a + int64_t{row} * g.k, g.b, y + row * y_row, g.bias}, scratch);
+  }
   if (row == g.m) return Status::ok;
-  pad_rows(a + int64_t{row} * g.k, g.m - row, g.k, padded_a);
+  pad_rows(a + int64_t{row} * g.k, g.m - row, g.k * int64_t{sizeof(Bf16)}, padded_a);
+  if (added) pad_rows(added + row * y_row, g.m - row, y_row, padded_y);
   plan.run(stream, {padded_a, g.b, padded_y, g.bias}, scratch);
   std::memcpy(y + row * y_row, padded_y, static_cast<size_t>((g.m - row) * y_row));
   return Status::ok;
@@ -146,8 +167,9 @@ void row_of(const Gemm& g, int64_t i) {
   const auto* a = static_cast<const T*>(g.a) + i * a_row;
   const auto* b = static_cast<const T*>(g.b);
   const auto* bias = static_cast<const compute_t<Y>*>(g.bias);
+  const Y* added = g.added ? static_cast<const Y*>(g.added) + i * g.n : nullptr;
   Y* y = static_cast<Y*>(g.y) + i * g.n;
-  for (int j = 0; j < g.n; ++j) y[j] = Y(bias ? bias[j] : 0);
+  for (int j = 0; j < g.n; ++j) y[j] = Y((bias ? bias[j] : 0) + (added ? added[j] : Y(0)));
   if (g.transpose_b == Transpose::yes)
     for (int j = 0; j < g.n; ++j) {
       compute_t<T> sum = 0;
@@ -168,7 +190,7 @@ Status gemm_direct(const Gemm& g) {
 }
 
 // Products of no terms: the library takes none.
-Status only_bias(const Gemm& g) {
+Status no_terms(const Gemm& g) {
   return with_float(g.y_dtype, [&]<class Y>() { return gemm_direct<Y, Y>(g); });
 }
 
@@ -193,7 +215,7 @@ Status gemm(Cpu on, const Gemm& g) {
     return Status::bad_args;
   if (!supports(on, g.dtype)) return Status::unsupported;
   if (g.m == 0 || g.n == 0) return Status::ok;
-  if (g.k == 0) return only_bias(g);
+  if (g.k == 0) return no_terms(g);
   if (g.dtype == Dtype::f64) return gemm_direct<double, double>(g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
   if (g.dtype == Dtype::f32) return guarded([&] { return gemm_f32(on, g); });

@@ -1,4 +1,5 @@
 #include "kernels/basic/copy.h"
+#include "kernels/basic/elementwise.h"
 #include "kernels/basic/gemm.h"
 #include "kernels/basic/gemm_cublaslt.h"
 #include "kernels/library/context.h"
@@ -26,10 +27,29 @@ Status bias_rows(Cuda on, const Gemm& g, void* to, int64_t rows) {
                    .to_dtype = g.y_dtype});
 }
 
-// A product of no terms, and what a float64 one is added to.
-Status only_bias(Cuda on, const Gemm& g) {
-  if (g.bias) return bias_rows(on, g, g.y, g.m);
-  return fill(on, {.to = g.y, .count = int64_t{g.m} * g.n, .value = 0, .dtype = g.y_dtype});
+// y = bias + added: a product of no terms, and what a float64 one is added to.
+Status no_terms(Cuda on, const Gemm& g) {
+  const std::array<int64_t, 6> all = {1, 1, 1, 1, 1, int64_t{g.m} * g.n},
+                               dense = {0, 0, 0, 0, 0, 1};
+  if (!g.bias && !g.added) return fill(on, {.to = g.y, .count = all[5], .dtype = g.y_dtype});
+  if (!g.bias)
+    return copy(on, {.from = g.added,
+                     .to = g.y,
+                     .extents = all,
+                     .from_strides = dense,
+                     .to_strides = dense,
+                     .from_dtype = g.y_dtype,
+                     .to_dtype = g.y_dtype});
+  const Status status = bias_rows(on, g, g.y, g.m);
+  if (status != Status::ok || !g.added) return status;
+  return binary(on, {.a = g.y,
+                     .b = g.added,
+                     .y = g.y,
+                     .extents = all,
+                     .a_strides = dense,
+                     .b_strides = dense,
+                     .op = BinaryOp::add,
+                     .dtype = g.y_dtype});
 }
 
 // cuBLASLt takes a bias in the format of y, in the workspace behind its own: a value of y is
@@ -48,7 +68,7 @@ Status gemm(Cuda on, const Gemm& g) {
   if (!is_valid(g)) return Status::bad_args;
   if (!supports(on, g.dtype)) return Status::unsupported;
   if (g.m == 0 || g.n == 0) return Status::ok;
-  if (g.k == 0) return only_bias(on, g);
+  if (g.k == 0) return no_terms(on, g);
   if (on.workspace_bytes < gemm_workspace(on, g)) return Status::small_workspace;
   if (!on.context) return Status::bad_args;
   Gemm product = g;
@@ -58,7 +78,9 @@ Status gemm(Cuda on, const Gemm& g) {
     status = bias_rows(on, g, bias, 1);
     product.bias = bias;
   } else if (g.bias && g.y_dtype == Dtype::f64) {
-    status = only_bias(on, g);
+    status = no_terms(on, g);
+    product.bias = nullptr;
+    product.added = g.y;
   }
   return status == Status::ok ? cublaslt::run(on, product) : status;
 }

@@ -2,6 +2,7 @@
 
 #include <cublasLt.h>
 
+#include <array>
 #include <bit>
 #include <compare>
 #include <map>
@@ -42,13 +43,14 @@ int alignment(const void* rows, int columns, Dtype dtype) {
   return 1 << std::countr_zero(bits);
 }
 struct Alignments {
-  int a, b, bias, y;
+  int a, b, bias, added, y;
   friend auto operator<=>(const Alignments&, const Alignments&) = default;
 };
 Alignments alignments(const Gemm& g) {
   return {alignment(g.a, g.transpose_a == Transpose::yes ? g.m : g.k, g.dtype),
           alignment(g.b, g.transpose_b == Transpose::yes ? g.k : g.n, g.dtype),
-          alignment(g.bias, g.n, g.y_dtype), alignment(g.y, g.n, g.y_dtype)};
+          alignment(g.bias, g.n, g.y_dtype), alignment(g.added, g.n, g.y_dtype),
+          alignment(g.y, g.n, g.y_dtype)};
 }
 
 struct State {
@@ -76,9 +78,6 @@ cublasComputeType_t compute_type(Dtype dtype, Precision precision) {
                                                              : CUBLAS_COMPUTE_32F;
 }
 
-// cuBLASLt adds no bias behind a float64 product.
-bool adds_bias(const Gemm& g) { return g.bias && g.y_dtype != Dtype::f64; }
-
 // The product of g for m rows, as cuBLASLt sees it: `left` is b, `right` is a.
 struct Problem {
   Product product;
@@ -94,7 +93,7 @@ struct Problem {
     product.reset(made);
     set(CUBLASLT_MATMUL_DESC_TRANSA, b_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, a_turned ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (adds_bias(g)) {
+    if (g.bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
     }
@@ -134,7 +133,7 @@ std::optional<cublasLtMatmulAlgo_t> asked(State& state, const Problem& p, const 
   const Alignments known = alignments(g);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(known.b));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(known.a));
-  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(known.y));
+  set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(known.added));
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, static_cast<uint32_t>(known.y));
   cublasLtMatmulHeuristicResult_t best{};
   int count = 0;
@@ -183,16 +182,15 @@ Status run(Cuda on, const Gemm& g) {
   if (!p.ok) return Status::library_failed;
   const auto algorithm = algorithm_for(state, p, g, precision);
   if (!algorithm) return Status::unsupported;
-  const double one64 = 1, keep64 = g.bias ? 1 : 0;
-  const float one32 = 1, keep32 = 0;
-  const bool wide = g.dtype == Dtype::f64;
-  const auto scale = [&](const double& f64, const float& f32) {
-    return wide ? static_cast<const void*>(&f64) : &f32;
+  const std::array<double, 2> factors64{0, 1};
+  const std::array<float, 2> factors32{0, 1};
+  const auto factor = [&](size_t i) {
+    return g.dtype == Dtype::f64 ? static_cast<const void*>(&factors64[i]) : &factors32[i];
   };
-  const cublasStatus_t status =
-      cublasLtMatmul(state.handle, p.product.get(), scale(one64, one32), g.b, p.left.get(), g.a,
-                     p.right.get(), scale(keep64, keep32), g.y, p.result.get(), g.y, p.result.get(),
-                     &*algorithm, on.workspace, kWorkspace, on.stream);
+  const cublasStatus_t status = cublasLtMatmul(
+      state.handle, p.product.get(), factor(1), g.b, p.left.get(), g.a, p.right.get(),
+      factor(g.added ? 1 : 0), g.added ? g.added : g.y, p.result.get(), g.y, p.result.get(),
+      &*algorithm, on.workspace, kWorkspace, on.stream);
   return status == CUBLAS_STATUS_SUCCESS ? Status::ok : Status::library_failed;
 }
 

@@ -1,6 +1,7 @@
 #include "kernels/vision/conv2d.h"
 
 #include <algorithm>
+#include <bit>
 #include <initializer_list>
 
 #include "kernels/basic/copy.h"
@@ -16,9 +17,11 @@
 // grouped_conv2d's with one expert: weight gradients with channels in eights, since cuDNN's
 // deterministic ones do not split the pixels, and round; and on Hopper thin layers, which cuDNN
 // reads once per tap, and deep ones of small images.
-// What cuDNN's plan leaves over is done around it: bfloat16 activations meet a filter that is
-// rounded on each call unless it comes packed, an epilogue that no plan fuses is one more pass over
-// y, and a weight gradient that no plan gives in float32 is widened.
+// cuDNN compiles a plan for every number of images, in up to a second. So images run in chunks of
+// few sizes, the last of which begins early enough to be whole: what two chunks share is computed
+// twice, to the same bits. What cuDNN's plan leaves over is done around it: bfloat16 activations
+// meet a filter that is rounded on each call unless it comes packed, an epilogue that no plan fuses
+// is one more pass over y, and a weight gradient that no plan gives in float32 is widened.
 
 namespace moat::kernels {
 
@@ -58,20 +61,27 @@ int alignment(const Conv2dGeometry& g, std::initializer_list<const void*> pointe
   return fits ? kLargest : bytes;
 }
 
+// Images of a chunk: a power of two, so many that they fill the chip.
+int chunk_of(int n) {
+  constexpr unsigned kMost = 256;
+  return static_cast<int>(std::min(std::bit_floor(static_cast<unsigned>(n)), kMost));
+}
+
+// The problem that a plan is asked for, of a chunk or, for a weight gradient, of all images.
 ConvProblem problem_of(const Conv2d& a) {
   return {a.geometry,
           ConvUse::forward,
           {.bias = a.bias != nullptr,
            .residual = a.residual != nullptr,
            .relu = a.activation == ConvActivation::relu},
-          a.n,
+          chunk_of(a.n),
           alignment(a.geometry, {a.x, a.filter, a.bias, a.residual, a.y})};
 }
 ConvProblem problem_of(const Conv2dInputGrad& a) {
   return {a.geometry,
           ConvUse::input_grad,
           {.residual = a.added != nullptr, .mask = a.mask != nullptr},
-          a.n,
+          chunk_of(a.n),
           alignment(a.geometry, {a.d_y, a.filter, a.added, a.mask, a.d_x})};
 }
 ConvProblem problem_of(const Conv2dWeightGrad& a) {
@@ -192,6 +202,25 @@ Status finish(Cuda on, const Conv2dInputGrad& a, const ConvPlan& plan) {
                             .dtype = g.dtype});
 }
 
+// The operands of a chunk from image `first` on.
+cudnn::ConvData images_from(int first, const ConvProblem& p, cudnn::ConvData data) {
+  const Conv2dGeometry& g = p.geometry;
+  const bool is_forward = p.use == ConvUse::forward;
+  const auto bytes = [&](int64_t values) {
+    return first * values * static_cast<int64_t>(size_of(g.dtype));
+  };
+  const int64_t in = bytes(is_forward ? g.x_size() : g.y_size()),
+                out = bytes(is_forward ? g.y_size() : g.x_size());
+  const auto at = [](const void* data, int64_t offset) {
+    return data ? static_cast<const char*>(data) + offset : nullptr;
+  };
+  data.input = at(data.input, in);
+  data.output = static_cast<char*>(data.output) + out;
+  data.residual = at(data.residual, out);
+  data.mask = at(data.mask, out);
+  return data;
+}
+
 // The filter in the activations' dtype, then the library, then what its plan left over.
 template <class Args>
 Status convolve(Cuda on, const Args& a, const ConvPlan& plan, cudnn::ConvData data) {
@@ -202,7 +231,11 @@ Status convolve(Cuda on, const Args& a, const ConvPlan& plan, cudnn::ConvData da
     if (status != Status::ok) return status;
     data.filter = on.workspace;
   }
-  const Status status = cudnn::run(behind(on, bytes), problem_of(a), data);
+  const ConvProblem chunk = problem_of(a);
+  Status status = Status::ok;
+  for (int first = 0; first < a.n && status == Status::ok; first += chunk.n)
+    status = cudnn::run(behind(on, bytes), chunk,
+                        images_from(std::min(first, a.n - chunk.n), chunk, data));
   return status == Status::ok ? finish(on, a, plan) : status;
 }
 

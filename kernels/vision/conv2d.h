@@ -36,7 +36,7 @@ struct Conv2d {
   const void* filter;    // KRSC, or packed for FilterUse::forward
   const void* bias;      // [c_out] in filter_dtype() or nullptr
   const void* residual;  // like y or nullptr
-  void* y;               // [n, h', w', c_out]
+  void* y;               // [n, h', w', c_out], apart from the others
   int n;
   Conv2dGeometry geometry;
   FilterForm form;

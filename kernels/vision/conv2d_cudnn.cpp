@@ -16,7 +16,7 @@ namespace moat::kernels::cudnn {
 
 namespace {
 
-constexpr int kImages = 128;
+constexpr int kImages = 256;
 constexpr int64_t kMostWorkspace = int64_t{256} << 20;
 
 // Names of the tensors of a problem in its graph.

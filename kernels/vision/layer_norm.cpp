@@ -53,12 +53,13 @@ void normalise_row(const LayerNorm& a, int64_t row) {
     for (int i = 0; i < a.width; ++i) y[i] = T((C(x[i]) - center) * scale);
 }
 
-// kHasGamma as a compile-time fact keeps the loops without branches.
-template <class T, bool kHasGamma>
+// kHasGamma and kAdds as compile-time facts keep the loops without branches.
+template <class T, bool kHasGamma, bool kAdds>
 void input_gradient_row(const LayerNormGrad& a, int64_t row) {
   using C = compute_t<T>;
   const T *x = static_cast<const T*>(a.x) + row * a.width,
           *d_y = static_cast<const T*>(a.d_y) + row * a.width;
+  const T* added = kAdds ? static_cast<const T*>(a.added) + row * a.width : nullptr;
   T* d_x = static_cast<T*>(a.d_x) + row * a.width;
   const auto* gamma = static_cast<const C*>(a.gamma);
   const C center = static_cast<const C*>(a.mean)[row],
@@ -68,7 +69,17 @@ void input_gradient_row(const LayerNormGrad& a, int64_t row) {
   const double product =
       interleaved_sum(a.width, [&](int i) { return double{g(i)} * (C(x[i]) - center); });
   const C slope = C(product / a.width * scale * scale);
-  for (int i = 0; i < a.width; ++i) d_x[i] = T(scale * (g(i) - shift - (C(x[i]) - center) * slope));
+  for (int i = 0; i < a.width; ++i)
+    d_x[i] = T(scale * (g(i) - shift - (C(x[i]) - center) * slope) + (kAdds ? C(added[i]) : C(0)));
+}
+
+template <class T>
+void input_gradient(const LayerNormGrad& a, int64_t from, int64_t to) {
+  const auto row =
+      a.gamma
+          ? (a.added ? input_gradient_row<T, true, true> : input_gradient_row<T, true, false>)
+          : (a.added ? input_gradient_row<T, false, true> : input_gradient_row<T, false, false>);
+  for (; from < to; ++from) row(a, from);
 }
 
 // Rows that are summed in one go, and how many such blocks there are.
@@ -147,8 +158,7 @@ Status layer_norm_grad(Cpu on, const LayerNormGrad& a) {
       for (int64_t block = first; block < last; ++block) {
         const int64_t from = block * rows, to = std::min<int64_t>(from + rows, a.rows);
         if (a.d_gamma || a.d_beta) block_sums<T>(a, from, to, sums + block * 2 * a.width);
-        for (int64_t row = from; a.d_x && row < to; ++row)
-          a.gamma ? input_gradient_row<T, true>(a, row) : input_gradient_row<T, false>(a, row);
+        if (a.d_x) input_gradient<T>(a, from, to);
       }
     });
     if (a.d_beta) add_blocks<C>(a, sums, a.d_beta);

@@ -6,8 +6,9 @@
 #include "kernels/vision/batch_norm/tiles.cuh"
 
 // Bytes, in values of the matrix: the forward pass reads x and writes y, d_x reads d_y and x and
-// writes d_x; a row's later passes find it in L1. d_gamma and d_beta are a pass of their own down
-// the columns that reads d_y and x again, so that an attack, which wants d_x alone, pays nothing.
+// writes d_x, and reads what is added; a row's later passes find it in L1. d_gamma and d_beta are a
+// pass of their own down the columns that reads d_y and x again, so that an attack, which wants d_x
+// alone, pays nothing.
 //
 // Threads take vectors of columns wherever the width allows it, and load them value by value from
 // an address that does not: the order of a sum depends on the width alone.
@@ -97,14 +98,15 @@ __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
   });
 }
 
-// d_x = inv_std (g - shift - (x - mean) slope)
+// d_x = inv_std (g - shift - (x - mean) slope) + added
 template <class T, int N, int Threads>
 __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
   if (mine.row >= a.rows) return;
   const T *x = static_cast<const T*>(a.x) + mine.row * a.width,
-          *d_y = static_cast<const T*>(a.d_y) + mine.row * a.width;
+          *d_y = static_cast<const T*>(a.d_y) + mine.row * a.width,
+          *added = static_cast<const T*>(a.added);
   T* d_x = static_cast<T*>(a.d_x) + mine.row * a.width;
   const auto* gamma = static_cast<const C*>(a.gamma);
   const C mean = static_cast<const C*>(a.mean)[mine.row],
@@ -131,9 +133,10 @@ __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad
   const C shift = static_cast<C>(row_sum(mine, sum) * share),
           slope = static_cast<C>(row_sum(mine, product) * share * inv_std * inv_std);
   for_each_vector<N>(mine, a.width, [&](int i) {
-    Vector<T, N> out;
+    Vector<T, N> out, more{};
+    if (added) more = load_anywhere<N>(added + mine.row * a.width + i);
     for_each_value(i, [&](int n, C g, C distance) {
-      out.values[n] = T(inv_std * (g - shift - distance * slope));
+      out.values[n] = T(inv_std * (g - shift - distance * slope) + C(more.values[n]));
     });
     store_anywhere(d_x + i, out);
   });

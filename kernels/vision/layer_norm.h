@@ -28,7 +28,7 @@ Status layer_norm(Cpu, const LayerNorm&);
 Status layer_norm(Cuda, const LayerNorm&);
 
 // With g = gamma d_y and x^ = (x - mean) inv_std:
-//   d_x = inv_std (g - mean of g - x^ · mean of g x^), means over the row
+//   d_x = inv_std (g - mean of g - x^ · mean of g x^) + added, means over the row
 //   d_gamma = sum d_y x^, d_beta = sum d_y, over the rows: of fixed blocks of rows, which are added
 //   in ascending order in float64
 // Any of the outputs may be nullptr. The statistics are kept, 8 bytes beside the 2 to 8 bytes of
@@ -39,6 +39,7 @@ struct LayerNormGrad {
   const void* gamma;    // [width] or nullptr
   const void* mean;     // [rows]
   const void* inv_std;  // [rows]
+  const void* added;    // [rows, width] or nullptr: what x's gradient has by other ways
   void* d_x;            // [rows, width]
   void* d_gamma;        // [width]
   void* d_beta;         // [width]

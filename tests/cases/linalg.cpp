@@ -51,53 +51,65 @@ OpCase matmul_case(int64_t m, int64_t k, int64_t n) {
           .flops = 2.0 * double(m * k * n)};
 }
 
-enum class Bias { present, absent };
-OpCase linear_case(int64_t rows, int64_t in, int64_t out, Bias bias) {
-  const auto product = [](Terms terms) {
-    return [terms](const Tensors& inputs) -> Tensors {
+// What is added to the product.
+struct Addends {
+  bool bias = false, residual = false;
+};
+OpCase linear_case(int64_t rows, int64_t in, int64_t out, Addends with) {
+  const auto product = [with](Terms terms) {
+    return [terms, with](const Tensors& inputs) -> Tensors {
       Tensor y = reference_product(inputs[0], inputs[1], Order::by_rows, terms);
-      if (inputs[2].defined())
-        for (int64_t i = 0; i < y.size(); ++i) {
-          const double b = f64(inputs[2])[i % y.dim(1)];
-          f64(y)[i] += terms == Terms::magnitudes ? std::abs(b) : b;
-        }
+      for (int64_t i = 0; i < y.size(); ++i) {
+        const double b = with.bias ? f64(inputs[2])[i % y.dim(1)] : 0.0,
+                     r = with.residual ? f64(inputs[3])[i] : 0.0;
+        f64(y)[i] += terms == Terms::magnitudes ? std::abs(b) + std::abs(r) : b + r;
+      }
       return {y};
     };
   };
-  return {
-      .name = text("linear ", rows, "x", in, "x", out, bias == Bias::present ? " bias" : ""),
-      .inputs =
-          [=] {
-            return Tensors{randn({rows, in}, 1), randn({out, in}, 2),
-                           bias == Bias::present ? randn({out}, 3) : Tensor{}};
-          },
-      .op = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2])}; },
-      .reference = product(Terms::signed_values),
-      .differentiable = bias == Bias::present ? std::vector<int>{0, 1, 2} : std::vector<int>{0, 1},
-      .keep_float32 = {1, 2},
-      .bound = product(Terms::magnitudes),
-      .f64 = kProductF64,
-      .f32 = kProductF32,
-      .bf16 = product_bf16(),
-      .bytes = 4.0 * double(rows * in + in * out + rows * out),
-      .flops = 2.0 * double(rows * in * out)};
+  std::vector<int> differentiable = {0, 1};
+  if (with.bias) differentiable.push_back(2);
+  if (with.residual) differentiable.push_back(3);
+  return {.name = text("linear ", rows, "x", in, "x", out, with.bias ? " bias" : "",
+                       with.residual ? " residual" : ""),
+          .inputs =
+              [=] {
+                return Tensors{randn({rows, in}, 1), randn({out, in}, 2),
+                               with.bias ? randn({out}, 3) : Tensor{},
+                               with.residual ? randn({rows, out}, 4) : Tensor{}};
+              },
+          .op = [](const Tensors& x) -> Tensors { return {linear(x[0], x[1], x[2], x[3])}; },
+          .reference = product(Terms::signed_values),
+          .differentiable = differentiable,
+          .keep_float32 = {1, 2},
+          .bound = product(Terms::magnitudes),
+          .f64 = kProductF64,
+          .f32 = kProductF32,
+          .bf16 = product_bf16(),
+          .bytes = 4.0 * double(rows * in + in * out + rows * out),
+          .flops = 2.0 * double(rows * in * out)};
 }
 
 }  // namespace
 
 std::vector<OpCase> linalg_cases(Scale scale) {
   if (scale == Scale::bench)
-    return {matmul_case(1024, 1024, 1024), linear_case(8192, 384, 1536, Bias::present),
-            linear_case(8192, 1536, 384, Bias::present), linear_case(128, 512, 10, Bias::present)};
+    return {matmul_case(1024, 1024, 1024), linear_case(8192, 384, 1536, {.bias = true}),
+            linear_case(8192, 1536, 384, {.bias = true, .residual = true}),
+            linear_case(128, 512, 10, {.bias = true})};
   return {matmul_case(5, 7, 3),
           matmul_case(1, 1, 1),
           matmul_case(0, 4, 3),
           matmul_case(3, 0, 2),
           matmul_case(130, 33, 300),
-          linear_case(128, 64, 10, Bias::present),
-          linear_case(65, 31, 17, Bias::absent),
-          linear_case(1, 5, 1, Bias::present),
-          linear_case(0, 5, 2, Bias::present)};
+          linear_case(128, 64, 10, {.bias = true}),
+          linear_case(65, 31, 17, {}),
+          linear_case(1, 5, 1, {.bias = true}),
+          linear_case(0, 5, 2, {.bias = true}),
+          linear_case(130, 33, 300, {.bias = true, .residual = true}),
+          linear_case(65, 31, 17, {.residual = true}),
+          linear_case(3, 0, 2, {.bias = true, .residual = true}),
+          linear_case(64, 8, 5, {.bias = true, .residual = true})};
 }
 
 }  // namespace moat::tests

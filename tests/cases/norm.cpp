@@ -2,8 +2,8 @@
 
 #include <cmath>
 
+#include "engine/ops/elementwise.h"
 #include "engine/ops/layer_norm.h"
-
 #include "tests/op_case.h"
 
 namespace moat::tests {
@@ -87,8 +87,11 @@ OpCase norm_case(const Row& row) {
           .bytes = (row.mode == Mode::train ? 12.0 : 8.0) * static_cast<double>(row.shape.count())};
 }
 
+// A norm alone, or added to what it is of, whose gradients then meet in its kernel.
+enum class Shortcut { no, yes };
+
 // x, gamma, beta; the last two undefined for a norm without affine.
-Tensors layer_norm_reference(const Tensors& in) {
+Tensors layer_norm_reference(const Tensors& in, Shortcut shortcut) {
   const Tensor &x = in[0], y = Tensor::empty(x.shape(), Dtype::f64);
   const int64_t width = x.shape().back();
   for (int64_t at = 0; at < x.size(); at += width) {
@@ -98,31 +101,35 @@ Tensors layer_norm_reference(const Tensors& in) {
       var += (f64(x)[at + j] - mean) * (f64(x)[at + j] - mean) / double(width);
     for (int64_t j = 0; j < width; ++j) {
       const double v = (f64(x)[at + j] - mean) / std::sqrt(var + 1e-6);
-      f64(y)[at + j] = in[1].defined() ? v * f64(in[1])[j] + f64(in[2])[j] : v;
+      f64(y)[at + j] = (in[1].defined() ? v * f64(in[1])[j] + f64(in[2])[j] : v) +
+                       (shortcut == Shortcut::yes ? f64(x)[at + j] : 0);
     }
   }
   return {y};
 }
 
-OpCase layer_norm_case(const Shape& shape, Parts parts) {
+OpCase layer_norm_case(const Shape& shape, Parts parts, Shortcut shortcut = Shortcut::no) {
   const Shape width = {shape.back()};
   const bool affine = parts == Parts::affine;
-  return {
-      .name = "layer_norm " + shape.str() + (affine ? " affine" : " plain"),
-      .inputs =
-          [=] {
-            return Tensors{randn(shape, 1), affine ? randn(width, 2) : Tensor{},
-                           affine ? randn(width, 3) : Tensor{}};
+  return {.name = "layer_norm " + shape.str() + (affine ? " affine" : " plain") +
+                  (shortcut == Shortcut::yes ? " beside a shortcut" : ""),
+          .inputs =
+              [=] {
+                return Tensors{randn(shape, 1), affine ? randn(width, 2) : Tensor{},
+                               affine ? randn(width, 3) : Tensor{}};
+              },
+          .op = [=](const Tensors& in) -> Tensors {
+            const Tensor y = engine::layer_norm(in[0], in[1], in[2]);
+            return {shortcut == Shortcut::yes ? engine::add(in[0], y) : y};
           },
-      .op = [](const Tensors& in) -> Tensors { return {engine::layer_norm(in[0], in[1], in[2])}; },
-      .reference = layer_norm_reference,
-      .differentiable = affine ? std::vector<int>{0, 1, 2} : std::vector<int>{0},
-      .keep_float32 = {1, 2},
-      // As for batch_norm.
-      .f32 = 3e-6,
-      .bf16 = 0.004,
-      .gradient = 1e-6,
-      .bytes = 8.0 * static_cast<double>(shape.count())};
+          .reference = [=](const Tensors& in) { return layer_norm_reference(in, shortcut); },
+          .differentiable = affine ? std::vector<int>{0, 1, 2} : std::vector<int>{0},
+          .keep_float32 = {1, 2},
+          // As for batch_norm.
+          .f32 = 3e-6,
+          .bf16 = 0.004,
+          .gradient = 1e-6,
+          .bytes = 8.0 * static_cast<double>(shape.count())};
 }
 
 }  // namespace
@@ -154,7 +161,9 @@ std::vector<OpCase> norm_cases(Scale scale) {
   }
   // Some rows, two blocks of them, rows longer than what a warp takes, a row, no row, a value.
   for (const Shape& shape : {Shape{3, 5, 24}, {130, 7}, {2, 2056}, {33}, {0, 4}})
-    for (Parts parts : {Parts::plain, Parts::affine}) out.push_back(layer_norm_case(shape, parts));
+    for (Parts parts : {Parts::plain, Parts::affine})
+      for (Shortcut shortcut : {Shortcut::no, Shortcut::yes})
+        out.push_back(layer_norm_case(shape, parts, shortcut));
   out.push_back(layer_norm_case({4, 1}, Parts::affine));
   return out;
 }

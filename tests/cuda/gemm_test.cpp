@@ -17,7 +17,7 @@ namespace {
 struct Shape {
   int m, n, k;
   Transpose a = Transpose::no, b = Transpose::no;
-  bool with_bias = true;
+  bool with_bias = true, with_added = false;
   size_t shift = 0;  // operands lie this many values behind an aligned address
 };
 
@@ -44,13 +44,16 @@ std::vector<T> shifted(const std::vector<T>& values, size_t shift) {
 // y of a and b in T, on the device.
 template <class T, class Y>
 std::vector<Y> on_device(const Shape& s, const std::vector<T>& a, const std::vector<T>& b,
-                         const std::vector<compute_t<Y>>& bias, Precision precision) {
+                         const std::vector<compute_t<Y>>& bias, Precision precision,
+                         const std::vector<Y>& added = {}) {
   const DeviceArray<T> device_a(shifted(a, s.shift)), device_b(shifted(b, s.shift));
   const DeviceArray<compute_t<Y>> device_bias(shifted(bias, s.shift));
+  const DeviceArray<Y> device_added(shifted(added, s.shift));
   const DeviceArray<Y> y(size_t(s.m) * size_t(s.n) + s.shift);
   REQUIRE(product({.a = device_a.data() + s.shift,
                    .b = device_b.data() + s.shift,
                    .bias = s.with_bias ? device_bias.data() + s.shift : nullptr,
+                   .added = s.with_added ? device_added.data() + s.shift : nullptr,
                    .y = y.data() + s.shift,
                    .m = s.m,
                    .n = s.n,
@@ -66,11 +69,13 @@ std::vector<Y> on_device(const Shape& s, const std::vector<T>& a, const std::vec
 }
 
 std::vector<double> on_cpu(const Shape& s, const std::vector<double>& a,
-                           const std::vector<double>& b, const std::vector<double>& bias) {
+                           const std::vector<double>& b, const std::vector<double>& bias,
+                           const std::vector<double>& added = {}) {
   std::vector<double> y(size_t(s.m) * size_t(s.n));
   REQUIRE(gemm(Cpu{}, {.a = a.data(),
                        .b = b.data(),
                        .bias = s.with_bias ? bias.data() : nullptr,
+                       .added = s.with_added ? added.data() : nullptr,
                        .y = y.data(),
                        .m = s.m,
                        .n = s.n,
@@ -87,25 +92,27 @@ std::vector<double> magnitudes(std::vector<double> values) {
   return values;
 }
 
-// A sum of k + 1 terms, in any order; tf32 rounds, or cuts, operands to 11 bits before.
+// A sum of k + 2 terms, in any order; tf32 rounds, or cuts, operands to 11 bits before.
 template <class T>
 double sum_error(int k, Precision precision) {
-  const double order = (k + 2) * (sizeof(T) == 8 ? roundoff<double> : roundoff<float>);
+  const double order = (k + 3) * (sizeof(T) == 8 ? roundoff<double> : roundoff<float>);
   return order + (sizeof(T) == 4 && precision == Precision::tf32 ? 0x1p-9 : 0);
 }
 
 template <class T, class Y>
 void check(const Shape& s, Precision precision = Precision::float32) {
   INFO("gemm m " << s.m << ", n " << s.n << ", k " << s.k << ", transposes " << int(s.a) << int(s.b)
-                 << ", bias " << s.with_bias << ", shift " << s.shift << ", bytes " << sizeof(T)
-                 << " to " << sizeof(Y));
+                 << ", bias " << s.with_bias << ", added " << s.with_added << ", shift " << s.shift
+                 << ", bytes " << sizeof(T) << " to " << sizeof(Y));
   const size_t m = size_t(s.m), n = size_t(s.n), k = size_t(s.k);
   const auto a = rounded<T>(normals(m * k, 1)), b = rounded<T>(normals(k * n, 2));
   const auto bias = rounded<compute_t<Y>>(normals(n, 3));
-  const std::vector<double> y = widened(on_device<T, Y>(s, a, b, bias, precision)),
-                            right = on_cpu(s, widened(a), widened(b), widened(bias)),
+  const auto added = rounded<Y>(normals(m * n, 4));
+  const std::vector<double> y = widened(on_device<T, Y>(s, a, b, bias, precision, added)),
+                            right =
+                                on_cpu(s, widened(a), widened(b), widened(bias), widened(added)),
                             scale = on_cpu(s, magnitudes(widened(a)), magnitudes(widened(b)),
-                                           magnitudes(widened(bias)));
+                                           magnitudes(widened(bias)), magnitudes(widened(added)));
   // In bfloat16 the sum is rounded once, and the bias before it.
   const double rounding = sizeof(Y) == 2 ? roundoff<Bf16> : 0;
   double worst = 0;  // of the tolerance
@@ -126,11 +133,12 @@ template <class T, class Y>
 void check_all(Precision precision = Precision::float32) {
   for (const Transpose a : {Transpose::no, Transpose::yes})
     for (const Transpose b : {Transpose::no, Transpose::yes})
-      for (const bool with_bias : {true, false}) {
-        for (const auto& [m, n, k] : {std::array{1, 1, 1}, {5, 7, 3}, {64, 32, 48}, {3, 10, 130}})
-          check<T, Y>({m, n, k, a, b, with_bias}, precision);
-        check<T, Y>({9, 16, 8, a, b, with_bias, 1}, precision);
-      }
+      for (const bool with_bias : {true, false})
+        for (const bool with_added : {true, false}) {
+          for (const auto& [m, n, k] : {std::array{1, 1, 1}, {5, 7, 3}, {64, 32, 48}, {3, 10, 130}})
+            check<T, Y>({m, n, k, a, b, with_bias, with_added}, precision);
+          check<T, Y>({9, 16, 8, a, b, with_bias, with_added, 1}, precision);
+        }
 }
 
 // Rows [first, first + rows) of a product are those of the product of these rows alone.
@@ -193,10 +201,18 @@ TEST_CASE("cuda: gemm of no terms is the bias or zeros, of no rows nothing", "[c
   const Shape s{.m = 2, .n = 3, .k = 0};
   Shape plain = s;
   plain.with_bias = false;
+  Shape sum = s, only_added = plain;
+  sum.with_added = only_added.with_added = true;
   const std::vector<double> twice{1.5, -2, 0.25, 1.5, -2, 0.25}, zeros(6);
   REQUIRE(widened(on_device<float, float>(s, none, none, bias, Precision::float32)) == twice);
   REQUIRE(widened(on_device<float, float>(plain, none, none, bias, Precision::float32)) == zeros);
   REQUIRE(widened(on_device<Bf16, Bf16>(s, none16, none16, bias, Precision::float32)) == twice);
+  const std::vector<float> added{1, 2, 3, 4, 5, 6};
+  const std::vector<double> both{2.5, 0, 3.25, 5.5, 3, 6.25};
+  REQUIRE(widened(on_device<float, float>(sum, none, none, bias, Precision::float32, added)) ==
+          both);
+  REQUIRE(on_device<float, float>(only_added, none, none, bias, Precision::float32, added) ==
+          added);
   REQUIRE(on_device<float, float>({0, 3, 5}, none, std::vector<float>(15), bias, {}).empty());
   REQUIRE(on_device<float, float>({2, 0, 5}, std::vector<float>(10), none, none, {}).empty());
 }

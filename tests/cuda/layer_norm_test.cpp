@@ -16,6 +16,7 @@ using namespace kernels;
 namespace {
 
 enum class Affine { no, yes };
+enum class Added { no, yes };
 constexpr double kEpsilon = 1e-3;
 
 template <class T>
@@ -39,12 +40,12 @@ bool same_bits(const Results<T>& a, const Results<T>& b) {
 
 template <class T>
 struct Operands {
-  std::vector<T> x, d_y;
+  std::vector<T> x, d_y, added;  // the last one empty unless asked for
   std::vector<compute_t<T>> gamma, beta;
   int rows, width;
   Affine affine;
 
-  Operands(int num_rows, int row_width, Affine with)
+  Operands(int num_rows, int row_width, Affine with, Added beside = Added::no)
       : rows(num_rows), width(row_width), affine(with) {
     using C = compute_t<T>;
     const auto count = size_t(rows) * size_t(width), w = size_t(width);
@@ -52,6 +53,7 @@ struct Operands {
     for (double& v : values) v += 3;
     x = rounded<T>(values);
     d_y = rounded<T>(normals(count, 2));
+    if (beside == Added::yes) added = rounded<T>(normals(count, 5));
     gamma = rounded<C>(normals(w, 3));
     beta = rounded<C>(normals(w, 4));
   }
@@ -65,7 +67,7 @@ Results<T> on_device(const Operands<T>& in, unsigned shifted = 0) {
   const bool affine = in.affine == Affine::yes;
   const size_t rows = size_t(in.rows), width = size_t(in.width);
   const ShiftedArray<T> x(in.x, shift(0)), y(in.x.size(), shift(1)), d_y(in.d_y, shift(2)),
-      d_x(in.x.size(), shift(3));
+      d_x(in.x.size(), shift(3)), added(in.added, shift(6));
   const ShiftedArray<C> gamma(in.gamma, shift(4)), beta(in.beta, shift(5));
   const DeviceArray<C> mean(rows), inv_std(rows), d_gamma(width), d_beta(width);
   REQUIRE(run<LayerNorm>(layer_norm, {.x = x.data(),
@@ -83,6 +85,7 @@ Results<T> on_device(const Operands<T>& in, unsigned shifted = 0) {
                            .gamma = affine ? gamma.data() : nullptr,
                            .mean = mean.data(),
                            .inv_std = inv_std.data(),
+                           .added = in.added.empty() ? nullptr : added.data(),
                            .d_x = d_x.data(),
                            .d_gamma = d_gamma.data(),
                            .d_beta = d_beta.data(),
@@ -97,7 +100,7 @@ Results<T> on_device(const Operands<T>& in, unsigned shifted = 0) {
 template <class T>
 Results<double> reference(const Operands<T>& in) {
   const std::vector<double> x = widened(in.x), d_y = widened(in.d_y), gamma = widened(in.gamma),
-                            beta = widened(in.beta);
+                            beta = widened(in.beta), added = widened(in.added);
   const bool affine = in.affine == Affine::yes;
   Results<double> out;
   out.y.resize(x.size()), out.d_x.resize(x.size());
@@ -118,6 +121,7 @@ Results<double> reference(const Operands<T>& in) {
                            .gamma = affine ? gamma.data() : nullptr,
                            .mean = out.mean.data(),
                            .inv_std = out.inv_std.data(),
+                           .added = added.empty() ? nullptr : added.data(),
                            .d_x = out.d_x.data(),
                            .d_gamma = out.d_gamma.data(),
                            .d_beta = out.d_beta.data(),
@@ -132,9 +136,10 @@ Results<double> reference(const Operands<T>& in) {
 }
 
 template <class T>
-void check(int rows, int width, Affine affine) {
-  INFO("layer_norm [" << rows << ", " << width << "]" << (affine == Affine::yes ? " affine" : ""));
-  const Operands<T> in(rows, width, affine);
+void check(int rows, int width, Affine affine, Added beside) {
+  INFO("layer_norm [" << rows << ", " << width << "]" << (affine == Affine::yes ? " affine" : "")
+                      << (beside == Added::yes ? ", added" : ""));
+  const Operands<T> in(rows, width, affine, beside);
   const Results<T> out = on_device(in);
   const Results<double> want = reference(in);
   // A thread adds up to 64 values in float32, which shows in the mean; |x^| and |gamma| are below
@@ -156,20 +161,23 @@ TEMPLATE_TEST_CASE("cuda: layer_norm equals its float64 reference", "[cuda][laye
   constexpr int kLong = 256 * 16 / int(sizeof(TestType)) + 16;
   for (const auto& [rows, width] :
        {std::pair{3, 5}, {2, 48}, {1, 257}, {2, kLong}, {420, 5}, {70, 1}, {0, 4}})
-    for (const Affine affine : {Affine::no, Affine::yes}) check<TestType>(rows, width, affine);
+    for (const Affine affine : {Affine::no, Affine::yes})
+      for (const Added beside : {Added::no, Added::yes})
+        check<TestType>(rows, width, affine, beside);
 }
 
 TEST_CASE("cuda: layer_norm gives the same bits twice, at any address and in any company",
           "[cuda][layer_norm]") {
-  const Operands<float> in(5, 40, Affine::yes);
+  const Operands<float> in(5, 40, Affine::yes, Added::yes);
   const Results<float> first = on_device(in);
-  for (unsigned shifted : {0u, 1u, 2u, 4u, 8u, 16u, 32u, 63u}) {
+  for (unsigned shifted : {0u, 1u, 2u, 4u, 8u, 16u, 32u, 64u, 127u}) {
     INFO("shifted " << shifted);
     REQUIRE(same_bits(on_device(in, shifted), first));
   }
-  Operands<float> one(1, 40, Affine::yes);
+  Operands<float> one(1, 40, Affine::yes, Added::yes);
   std::copy_n(in.x.begin() + 120, 40, one.x.begin());
   std::copy_n(in.d_y.begin() + 120, 40, one.d_y.begin());
+  std::copy_n(in.added.begin() + 120, 40, one.added.begin());
   const Results<float> alone = on_device(one);
   REQUIRE(std::equal(alone.y.begin(), alone.y.end(), first.y.begin() + 120));
   REQUIRE(std::equal(alone.d_x.begin(), alone.d_x.end(), first.d_x.begin() + 120));

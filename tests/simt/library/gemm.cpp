@@ -1,5 +1,5 @@
-// In the place of cuBLASLt: the CPU's product and the bias, in float64 added to what y holds, in
-// the order of the stream.
+// In the place of cuBLASLt: the CPU's product, the bias and what is added, in the order of the
+// stream.
 
 #include "kernels/basic/gemm.h"
 
@@ -20,17 +20,17 @@ void product(const Gemm& g) {
   const auto a = tests::fetched<C>(g.a, int64_t{g.m} * g.k, g.dtype),
              b = tests::fetched<C>(g.b, int64_t{g.k} * g.n, g.dtype),
              bias = tests::fetched<C>(g.bias, g.n, g.y_dtype),
-             before = tests::fetched<C>(g.bias ? g.y : nullptr, int64_t{g.m} * g.n, g.y_dtype);
+             added = tests::fetched<C>(g.added, int64_t{g.m} * g.n, g.y_dtype);
   std::vector<C> y(static_cast<size_t>(g.m) * static_cast<size_t>(g.n));
   host.a = a.data();
   host.b = b.data();
-  host.bias = nullptr;
+  host.bias = host.added = nullptr;
   host.y = y.data();
   Context context;
   std::vector<char> workspace(gemm_workspace(Cpu{&context}, host) + 64);
   tests::require_ok(gemm(tests::on_cpu(context, workspace), host));
-  for (size_t i = 0; i < before.size(); ++i)
-    y[i] += g.y_dtype == Dtype::f64 ? before[i] : bias[i % bias.size()];
+  for (size_t i = 0; i < y.size(); ++i)
+    y[i] += (bias.empty() ? 0 : bias[i % bias.size()]) + (added.empty() ? 0 : added[i]);
   tests::deliver(y, g.y, g.y_dtype);
 }
 
