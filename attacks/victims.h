@@ -24,10 +24,10 @@ struct Victims {
   Victims rows(const std::vector<int32_t>& index) const;
 };
 
-// `rows` (ascending, of `all`); on a GPU with as many of the other rows as make their number 2^k and
-// at least 32, where there are enough: its convolution library compiles kernels for every number of
-// images anew, in seconds, and fewer images than that take as long. Whoever calls ignores the
-// others.
+// `rows` (ascending, of `all`); on a GPU with as many of the other rows as make their number 2^k
+// and at least 32, where there are enough: its convolution library compiles kernels for every
+// number of images anew, in seconds, and fewer images than that take as long. Whoever calls ignores
+// the others.
 std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all,
                                 engine::Device device);
 

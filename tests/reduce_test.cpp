@@ -57,13 +57,25 @@ TEST_CASE("sum: ten million times 0.1 is a million to the last bit of a float") 
   CHECK(sum(x).item() == static_cast<float>(1e7 * static_cast<double>(0.1f)));
 }
 
+TEST_CASE("sum: of bfloat16 in float32, its gradient in bfloat16") {
+  const Tensor x = Tensor::from<float>({256, 1, 1, 0.5, 2, 3}, {3, 2}).to(Dtype::bf16);
+  Tape tape;
+  const Tensor v = tape.watch(x), y = sum(v, 0, Dtype::f32);
+  CHECK(y.to_vector<float>() == std::vector<float>{259, 4.5});  // 259 is no bfloat16
+  const Tensor d = tape.gradients(y, Tensor::from<float>({1.5, 2}, {2})).of(v);
+  CHECK(d.dtype() == Dtype::bf16);
+  CHECK(d.to(Dtype::f32).to_vector<float>() == std::vector<float>{1.5, 2, 1.5, 2, 1.5, 2});
+  CHECK_THROWS_WITH(sum(x, 0, Dtype::f64),
+                    Contains("a bfloat16 tensor has sums in bfloat16 or float32"));
+}
+
 TEST_CASE("reduce: bad input is named") {
   CHECK_THROWS_WITH(sum(Tensor::zeros({2, 3}), 2), Contains("axis 2") && Contains("[2, 3]"));
   CHECK_THROWS_WITH(max(Tensor::zeros({2, 0}), 1), Contains("max: the axis must not be empty"));
   CHECK_THROWS_WITH(sum(Tensor::zeros({2}, Dtype::i32)), Contains("floating"));
   CHECK_THROWS_WITH(sum_to(Tensor::zeros({2, 3}), {2}), Contains("sum_to") && Contains("[2, 3]"));
   float value = 0;
-  const kernels::SumAxis args{&value, &value, 1, 1'000'000, 1, Dtype::f32};
+  const kernels::SumAxis args{&value, &value, 1, 1'000'000, 1, Dtype::f32, Dtype::f32};
   CHECK(kernels::sum(kernels::Cpu{}, args) == kernels::Status::small_workspace);
 }
 

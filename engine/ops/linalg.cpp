@@ -97,7 +97,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                     : Tensor{},
                 needs[1] ? product(d_y, Transpose::yes, saved_x, Transpose::no, {}, {}, master)
                          : Tensor{},
-                needs[2] ? sum(d_y.to(master), 0) : Tensor{}, needs[3] ? d_y : Tensor{}};
+                needs[2] ? sum(d_y, 0, master) : Tensor{}, needs[3] ? d_y : Tensor{}};
       });
 }
 

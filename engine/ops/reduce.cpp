@@ -31,9 +31,10 @@ AxisView view_of(const char* name, const Tensor& x, int axis) {
 }
 
 // Sum over the middle of [outer, axis, inner]; x is contiguous. No tape.
-Tensor summed(const Tensor& x, int64_t outer, int64_t axis, int64_t inner, const Shape& shape) {
-  const Tensor y = Tensor::empty(shape, x.dtype(), x.device());
-  const kernels::SumAxis args{x.data(), y.data(), outer, axis, inner, x.dtype()};
+Tensor summed(const Tensor& x, int64_t outer, int64_t axis, int64_t inner, const Shape& shape,
+              Dtype dtype) {
+  const Tensor y = Tensor::empty(shape, dtype, x.device());
+  const kernels::SumAxis args{x.data(), y.data(), outer, axis, inner, x.dtype(), dtype};
   dispatch(
       x.device(), [&](auto on) { return kernels::sum_workspace(on, args); },
       [&](auto on) { return kernels::sum(on, args); });
@@ -45,18 +46,25 @@ Tensor summed(const Tensor& x, int64_t outer, int64_t axis, int64_t inner, const
 Tensor sum(const Tensor& x) {
   require(x.defined() && is_floating(x.dtype()),
           "sum: the operand must be a tensor of floating-point numbers");
-  return recorded("sum", {x}, summed(x.contiguous(), 1, x.size(), 1, {}),
+  return recorded("sum", {x}, summed(x.contiguous(), 1, x.size(), 1, {}, x.dtype()),
                   [shape = x.shape()](const Tensors& d_y, const Needs&) -> Tensors {
                     return {d_y[0].expanded(shape).contiguous()};
                   });
 }
 
-Tensor sum(const Tensor& x, int axis) {
+Tensor sum(const Tensor& x, int axis) { return sum(x, axis, x.dtype()); }
+
+Tensor sum(const Tensor& x, int axis, Dtype dtype) {
   const AxisView v = view_of("sum", x, axis);
-  const Tensor y = summed(x.contiguous(), v.outer, v.axis, v.inner, v.reduced);
+  require(dtype == x.dtype() || dtype == master_of(x.dtype()), [&] {
+    return text("sum: a ", name_of(x.dtype()), " tensor has sums in ", name_of(x.dtype()), " or ",
+                name_of(master_of(x.dtype())), ", not in ", name_of(dtype));
+  });
+  const Tensor y = summed(x.contiguous(), v.outer, v.axis, v.inner, v.reduced, dtype);
   return recorded(
-      "sum", {x}, y, [v, shape = x.shape()](const Tensors& d_y, const Needs&) -> Tensors {
-        const Tensor column = d_y[0].contiguous().reshaped({v.outer, 1, v.inner});
+      "sum", {x}, y,
+      [v, shape = x.shape(), from = x.dtype()](const Tensors& d_y, const Needs&) -> Tensors {
+        const Tensor column = d_y[0].to(from).contiguous().reshaped({v.outer, 1, v.inner});
         return {column.expanded({v.outer, v.axis, v.inner}).contiguous().reshaped(shape)};
       });
 }
@@ -140,7 +148,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
     if (summed_over && !next) {
       int64_t inner = 1;
       for (int j = i + 1; j < x.rank(); ++j) inner *= x.shape()[j];
-      y = summed(y, outer, axis, inner, {outer, inner});
+      y = summed(y, outer, axis, inner, {outer, inner}, y.dtype());
       axis = 1;
     }
     if (!summed_over) outer *= x.shape()[i];

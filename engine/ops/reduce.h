@@ -10,6 +10,8 @@ namespace moat::engine {
 
 Tensor sum(const Tensor& x);  // rank 0
 Tensor sum(const Tensor& x, int axis);
+// In x's own format or, of a bfloat16 x, in float32.
+Tensor sum(const Tensor& x, int axis, Dtype dtype);
 Tensor mean(const Tensor& x);
 Tensor mean(const Tensor& x, int axis);
 Tensor max(const Tensor& x, int axis);  // gradient to the first maximum; NaN wins

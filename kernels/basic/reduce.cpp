@@ -65,6 +65,15 @@ bool is_view(int64_t outer, int64_t axis, int64_t inner) {
   return outer >= 0 && axis >= 0 && inner >= 0;
 }
 
+// f.operator()<T, Y>() with the formats of x and y.
+template <class F>
+Status with_formats(const SumAxis& a, F&& f) {
+  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
+    return Status::bad_args;
+  if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
+  return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
+}
+
 }  // namespace
 
 size_t sum_workspace(Cpu, const SumAxis& a) {
@@ -76,9 +85,9 @@ Status sum(Cpu on, const SumAxis& a) {
   if (!is_view(a.outer, a.axis, a.inner)) return Status::bad_args;
   if (on.workspace_bytes < sum_workspace(on, a)) return Status::small_workspace;
   const int64_t blocks = num_blocks(a), rows = block_rows(a), slice = a.axis * a.inner;
-  return with_float(a.dtype, [&]<class T>() {
+  return with_formats(a, [&]<class T, class Y>() {
     const auto* x = static_cast<const T*>(a.x);
-    auto* y = static_cast<T*>(a.y);
+    auto* y = static_cast<Y*>(a.y);
     if (blocks <= 1) {
       const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, slice));
       parallel_for(a.outer, grain, [&](int64_t from, int64_t to) {

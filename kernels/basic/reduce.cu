@@ -224,6 +224,15 @@ bool is_view(const Args& a) {
   return a.outer >= 0 && a.axis >= 0 && a.inner >= 0;
 }
 
+// f.operator()<T, Y>() with the formats of x and y.
+template <class F>
+Status with_formats(const SumAxis& a, F&& f) {
+  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
+    return Status::bad_args;
+  if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
+  return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
+}
+
 }  // namespace
 
 size_t sum_workspace(Cuda, const SumAxis& a) {
@@ -240,10 +249,10 @@ size_t sum_workspace(Cuda, const SumAxis& a) {
 Status sum(Cuda on, const SumAxis& a) {
   if (!is_view(a)) return Status::bad_args;
   if (on.workspace_bytes < sum_workspace(on, a)) return Status::small_workspace;
-  return with_float(a.dtype, [&]<class T>() {
+  return with_formats(a, [&]<class T, class Y>() {
     const Shares s = shares_of<T>(a);
     const auto* x = static_cast<const T*>(a.x);
-    auto* y = static_cast<T*>(a.y);
+    auto* y = static_cast<Y*>(a.y);
     if (s.blocks == 1) return launch_sum(on, x, y, s);
     auto* partial = static_cast<double*>(on.workspace);  // [outer, blocks, inner]
     if (const Status status = launch_sum(on, x, partial, s); status != Status::ok) return status;

@@ -14,7 +14,8 @@ struct SumAxis {
   const void* x;  // [outer, axis, inner]
   void* y;        // [outer, inner]
   int64_t outer, axis, inner;
-  Dtype dtype;
+  Dtype dtype;    // of x
+  Dtype y_dtype;  // dtype, or f32 for a bfloat16 x
 };
 size_t sum_workspace(Cpu, const SumAxis&);
 size_t sum_workspace(Cuda, const SumAxis&);

@@ -1,6 +1,7 @@
 #pragma once
 
-// The rows of a matrix shared out among the threads of a grid: a warp per row, or a block.
+// The rows of a matrix shared out among the threads of a grid: a warp per row, a part of one, or a
+// block.
 
 #include "kernels/cuda/warp.cuh"
 
@@ -8,7 +9,8 @@ namespace moat::kernels {
 
 inline constexpr int kRowBlock = 256;  // threads per block
 
-// The Threads neighbouring threads of a block that share a row.
+// The Threads neighbouring threads of a block that share a row. Those of a part of a warp reduce
+// together with the others: all of them, those behind the last row as well.
 template <int Threads>
 struct RowThreads {
   static constexpr int kRows = kRowBlock / Threads;  // per block
@@ -17,8 +19,8 @@ struct RowThreads {
 
   template <class T, class Op>
   __device__ T reduce(T value, Op op) const {
-    if constexpr (Threads == kWarp) {
-      return warp_reduce(value, op);
+    if constexpr (Threads <= kWarp) {
+      return warp_reduce<Threads>(value, op);
     } else {
       __shared__ T scratch[kRowBlock / kWarp];
       return block_reduce<kRowBlock>(value, op, scratch);

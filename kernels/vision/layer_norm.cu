@@ -6,9 +6,9 @@
 #include "kernels/vision/batch_norm/tiles.cuh"
 
 // Bytes, in values of the matrix: the forward pass reads x and writes y, d_x reads d_y and x and
-// writes d_x, and reads what is added; a row's later passes find it in L1. d_gamma and d_beta are a
-// pass of their own down the columns that reads d_y and x again, so that an attack, which wants d_x
-// alone, pays nothing.
+// writes d_x, and reads what is added; a row's later passes find it in registers, a long one's in
+// L1. d_gamma and d_beta are a pass of their own down the columns that reads d_y and x again, so
+// that an attack, which wants d_x alone, pays nothing.
 //
 // Threads take vectors of columns wherever the width allows it, and load them value by value from
 // an address that does not: the order of a sum depends on the width alone.
@@ -19,13 +19,47 @@ namespace layer_norm_cuda {
 
 namespace {
 
-// Rows of up to kWarpVectors vectors have a warp each, longer ones a block.
-constexpr int kWarpVectors = 256;
+// Vectors that a thread keeps of a row. Rows of up to 8, 16 or 32 threads' vectors have as many
+// threads, which leaves few of them idle; longer ones have a block, which reads them anew.
+constexpr int kHeld = 4;
+template <int Threads>
+inline constexpr bool kHolds = Threads <= kWarp;
 
+// f(h, i): vector h of this thread's begins at column i.
 template <int N, int Threads, class F>
 __device__ void for_each_vector(const RowThreads<Threads>& mine, int width, F&& f) {
-  for (int i = mine.thread * N; i < width; i += Threads * N) f(i);
+  const auto column = [&](int h) { return (h * Threads + mine.thread) * N; };
+  if constexpr (kHolds<Threads>) {
+#pragma unroll
+    for (int h = 0; h < kHeld; ++h)
+      if (column(h) < width) f(h, column(h));
+  } else {
+    for (int h = 0; column(h) < width; ++h) f(h, column(h));
+  }
 }
+
+// A row of the matrix.
+template <class T, int N, int Threads>
+class Row {
+ public:
+  __device__ Row(const void* matrix, int64_t row, int width)
+      : row_(static_cast<const T*>(matrix) + row * width) {}
+
+  // On the first pass over the row, and on later ones.
+  __device__ Vector<T, N> read(int h, int i) {
+    const Vector<T, N> v = load_anywhere<N>(row_ + i);
+    if constexpr (kHolds<Threads>) held_[h] = v;
+    return v;
+  }
+  __device__ Vector<T, N> again(int h, int i) const {
+    if constexpr (kHolds<Threads>) return held_[h];
+    return load_anywhere<N>(row_ + i);
+  }
+
+ private:
+  const T* row_;
+  Vector<T, N> held_[kHolds<Threads> ? kHeld : 1];
+};
 
 // to = from[0 .. N), at any address.
 template <int N, class C>
@@ -54,22 +88,23 @@ template <class T, int N, int Threads>
 __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
-  if (mine.row >= a.rows) return;
+  const bool present = mine.row < a.rows;
+  const int64_t row = present ? mine.row : a.rows - 1;
   const double share = 1.0 / a.width;  // a division in float64 is long: while x is under way
-  const T* x = static_cast<const T*>(a.x) + mine.row * a.width;
-  T* y = static_cast<T*>(a.y) + mine.row * a.width;
+  Row<T, N, Threads> x(a.x, row, a.width);
+  T* y = static_cast<T*>(a.y) + row * a.width;
   const auto *gamma = static_cast<const C*>(a.gamma), *beta = static_cast<const C*>(a.beta);
 
   C sum = 0;
-  for_each_vector<N>(mine, a.width, [&](int i) {
-    const Vector<T, N> v = load_anywhere<N>(x + i);
+  for_each_vector<N>(mine, a.width, [&](int h, int i) {
+    const Vector<T, N> v = x.read(h, i);
 #pragma unroll
     for (int n = 0; n < N; ++n) sum += C(v.values[n]);
   });
   const C mean = static_cast<C>(row_sum(mine, sum) * share);
   C rest = 0, square = 0;  // the rest undoes the rounding of the mean
-  for_each_vector<N>(mine, a.width, [&](int i) {
-    const Vector<T, N> v = load_anywhere<N>(x + i);
+  for_each_vector<N>(mine, a.width, [&](int h, int i) {
+    const Vector<T, N> v = x.again(h, i);
 #pragma unroll
     for (int n = 0; n < N; ++n) {
       const C d = C(v.values[n]) - mean;
@@ -80,12 +115,13 @@ __global__ void __launch_bounds__(kRowBlock) forward_kernel(LayerNorm a) {
   const double offset = row_sum(mine, rest) * share,
                var = row_sum(mine, square) * share - offset * offset;
   const C inv_std = inverse_deviation<C>(var, a.epsilon);
+  if (!present) return;
   if (mine.thread == 0) {
-    static_cast<C*>(a.mean)[mine.row] = mean;
-    static_cast<C*>(a.inv_std)[mine.row] = inv_std;
+    static_cast<C*>(a.mean)[row] = mean;
+    static_cast<C*>(a.inv_std)[row] = inv_std;
   }
-  for_each_vector<N>(mine, a.width, [&](int i) {
-    Vector<T, N> v = load_anywhere<N>(x + i);
+  for_each_vector<N>(mine, a.width, [&](int h, int i) {
+    Vector<T, N> v = x.again(h, i);
     C factor[N], shift[N];
     if (gamma) load_columns(gamma + i, factor);
     if (gamma) load_columns(beta + i, shift);
@@ -103,18 +139,17 @@ template <class T, int N, int Threads>
 __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad a) {
   using C = compute_t<T>;
   const RowThreads<Threads> mine;
-  if (mine.row >= a.rows) return;
-  const T *x = static_cast<const T*>(a.x) + mine.row * a.width,
-          *d_y = static_cast<const T*>(a.d_y) + mine.row * a.width,
-          *added = static_cast<const T*>(a.added);
-  T* d_x = static_cast<T*>(a.d_x) + mine.row * a.width;
+  const bool present = mine.row < a.rows;
+  const int64_t row = present ? mine.row : a.rows - 1;
+  Row<T, N, Threads> x(a.x, row, a.width), d_y(a.d_y, row, a.width);
+  const T* added = a.added ? static_cast<const T*>(a.added) + row * a.width : nullptr;
+  T* d_x = static_cast<T*>(a.d_x) + row * a.width;
   const auto* gamma = static_cast<const C*>(a.gamma);
-  const C mean = static_cast<const C*>(a.mean)[mine.row],
-          inv_std = static_cast<const C*>(a.inv_std)[mine.row];
+  const C mean = static_cast<const C*>(a.mean)[row],
+          inv_std = static_cast<const C*>(a.inv_std)[row];
   const double share = 1.0 / a.width;
   // f(n, g, x - mean) for the N columns from i on
-  const auto for_each_value = [&](int i, auto&& f) {
-    const Vector<T, N> d = load_anywhere<N>(d_y + i), v = load_anywhere<N>(x + i);
+  const auto for_each_value = [&](const Vector<T, N>& d, const Vector<T, N>& v, int i, auto&& f) {
     C factor[N];
     if (gamma) load_columns(gamma + i, factor);
 #pragma unroll
@@ -124,18 +159,19 @@ __global__ void __launch_bounds__(kRowBlock) input_gradient_kernel(LayerNormGrad
     }
   };
   C sum = 0, product = 0;
-  for_each_vector<N>(mine, a.width, [&](int i) {
-    for_each_value(i, [&](int, C g, C distance) {
+  for_each_vector<N>(mine, a.width, [&](int h, int i) {
+    for_each_value(d_y.read(h, i), x.read(h, i), i, [&](int, C g, C distance) {
       sum += g;
       product += g * distance;
     });
   });
   const C shift = static_cast<C>(row_sum(mine, sum) * share),
           slope = static_cast<C>(row_sum(mine, product) * share * inv_std * inv_std);
-  for_each_vector<N>(mine, a.width, [&](int i) {
+  if (!present) return;
+  for_each_vector<N>(mine, a.width, [&](int h, int i) {
     Vector<T, N> out, more{};
-    if (added) more = load_anywhere<N>(added + mine.row * a.width + i);
-    for_each_value(i, [&](int n, C g, C distance) {
+    if (added) more = load_anywhere<N>(added + i);
+    for_each_value(d_y.again(h, i), x.again(h, i), i, [&](int n, C g, C distance) {
       out.values[n] = T(inv_std * (g - shift - distance * slope) + C(more.values[n]));
     });
     store_anywhere(d_x + i, out);
@@ -203,8 +239,11 @@ auto with_row_vector(int width, F&& f) {
 template <class T, class F>
 Status with_row(int width, F&& f) {
   return with_row_vector<T>(width, [&]<int N>() {
-    return width <= kWarpVectors * N ? f.template operator()<N, kWarp>()
-                                     : f.template operator()<N, kRowBlock>();
+    const int threads = (width + kHeld * N - 1) / (kHeld * N);  // that would hold a row
+    if (threads <= 8) return f.template operator()<N, 8>();
+    if (threads <= 16) return f.template operator()<N, 16>();
+    return threads <= kWarp ? f.template operator()<N, kWarp>()
+                            : f.template operator()<N, kRowBlock>();
   });
 }
 

@@ -157,10 +157,19 @@ void check(int rows, int width, Affine affine, Added beside) {
 
 TEMPLATE_TEST_CASE("cuda: layer_norm equals its float64 reference", "[cuda][layer_norm]", double,
                    float, Bf16) {
-  // Scalars and vectors, with a warp and with a block per row; several blocks of rows.
-  constexpr int kLong = 256 * 16 / int(sizeof(TestType)) + 16;
-  for (const auto& [rows, width] :
-       {std::pair{3, 5}, {2, 48}, {1, 257}, {2, kLong}, {420, 5}, {70, 1}, {0, 4}})
+  // Scalars, and vectors of 8, 16 and 32 threads and of a block per row; several blocks of rows.
+  constexpr int kVector = 16 / int(sizeof(TestType));
+  for (const auto& [rows, width] : {std::pair{3, 5},
+                                    {2, 48},
+                                    {9, 50},
+                                    {1, 257},
+                                    {35, 20 * kVector},
+                                    {19, 48 * kVector},
+                                    {9, 100 * kVector},
+                                    {2, 300 * kVector},
+                                    {420, 5},
+                                    {70, 1},
+                                    {0, 4}})
     for (const Affine affine : {Affine::no, Affine::yes})
       for (const Added beside : {Added::no, Added::yes})
         check<TestType>(rows, width, affine, beside);

@@ -28,41 +28,43 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 }
 
 // x starts `offset` values after a multiple of 256 bytes.
-template <class T>
-std::vector<T> sum_on_device(const View& v, const std::vector<T>& x, size_t offset = 0) {
+template <class T, class Y = T>
+std::vector<Y> sum_on_device(const View& v, const std::vector<T>& x, size_t offset = 0) {
   std::vector<T> shifted(offset);
   shifted.insert(shifted.end(), x.begin(), x.end());
-  const DeviceArray<T> device_x(shifted), y(v.reduced());
-  const SumAxis a{device_x.data() + offset, y.data(), v.outer, v.axis, v.inner, dtype_of<T>};
+  const DeviceArray<T> device_x(shifted);
+  const DeviceArray<Y> y(v.reduced());
+  const SumAxis a{
+      device_x.data() + offset, y.data(), v.outer, v.axis, v.inner, dtype_of<T>, dtype_of<Y>};
   REQUIRE(run<SumAxis>(sum, a, sum_workspace(Cuda{}, a)) == Status::ok);
   return y.host();
 }
 
 std::vector<double> sum_on_cpu(const View& v, const std::vector<double>& x) {
   std::vector<double> y(v.reduced());
-  const SumAxis a{x.data(), y.data(), v.outer, v.axis, v.inner, Dtype::f64};
+  const SumAxis a{x.data(), y.data(), v.outer, v.axis, v.inner, Dtype::f64, Dtype::f64};
   std::vector<char> scratch(sum_workspace(Cpu{}, a));
   REQUIRE(sum(Cpu{.workspace = scratch.data(), .workspace_bytes = scratch.size()}, a) ==
           Status::ok);
   return y;
 }
 
-// Sums are in float64 whatever T is: one rounding to T, and the order.
-template <class T>
+// Sums are in float64 whatever T is: one rounding to Y, and the order.
+template <class T, class Y = T>
 void check_sum(const View& v) {
   INFO("sum [" << v.outer << ", " << v.axis << ", " << v.inner << "]");
   const std::vector<T> x = rounded<T>(normals(v.count(), unsigned(v.axis)));
   std::vector<double> absolute = widened(x);
   for (double& value : absolute) value = std::abs(value);
   const std::vector<double> want = sum_on_cpu(v, widened(x)), size = sum_on_cpu(v, absolute);
-  const std::vector<T> got = sum_on_device(v, x);
+  const std::vector<Y> got = sum_on_device<T, Y>(v, x);
   for (size_t i = 0; i < want.size(); ++i) {
-    const double y = static_cast<compute_t<T>>(got[i]);
+    const double y = static_cast<compute_t<Y>>(got[i]);
     INFO("element " << i << ": " << y << ", reference " << want[i]);
     REQUIRE(std::abs(y - want[i]) <=
-            1.01 * roundoff<T> * std::abs(want[i]) + double(v.axis) * roundoff<double> * size[i]);
+            1.01 * roundoff<Y> * std::abs(want[i]) + double(v.axis) * roundoff<double> * size[i]);
   }
-  REQUIRE(same_bits(got, sum_on_device(v, x)));
+  REQUIRE(same_bits(got, sum_on_device<T, Y>(v, x)));
 }
 
 template <class T>
@@ -105,6 +107,13 @@ TEMPLATE_TEST_CASE("cuda: sum equals its float64 reference", "[cuda][reduce]", d
                    Bf16) {
   for (const View& v : kViews) check_sum<TestType>(v);
   check_sum<TestType>({2, 0, 3});
+}
+
+TEST_CASE("cuda: sums of bfloat16 in float32, in one piece and in blocks", "[cuda][reduce]") {
+  for (const View& v : kViews) check_sum<Bf16, float>(v);
+  check_sum<Bf16, float>({1, 5000, 24});
+  const float x = 0;
+  REQUIRE(sum(Cuda{}, {&x, nullptr, 1, 1, 1, Dtype::f32, Dtype::bf16}) == Status::bad_args);
 }
 
 TEMPLATE_TEST_CASE("cuda: sum of a long axis runs in blocks", "[cuda][reduce]", double, float,
@@ -191,7 +200,7 @@ TEST_CASE("cuda: reductions refuse bad arguments before any launch", "[cuda][red
   const Dtype f32 = Dtype::f32;
   CHECK(sum(Cuda{}, {nullptr, nullptr, -1, 1, 1, f32}) == Status::bad_args);
   CHECK(sum(Cuda{}, {nullptr, nullptr, 1, -1, 1, f32}) == Status::bad_args);
-  CHECK(sum(Cuda{}, {nullptr, nullptr, 1, 1, 1, Dtype::i32}) == Status::unsupported);
+  CHECK(sum(Cuda{}, {nullptr, nullptr, 1, 1, 1, Dtype::i32, Dtype::i32}) == Status::unsupported);
   CHECK(sum(Cuda{}, {nullptr, nullptr, 1, 1 << 20, 1, f32}) == Status::small_workspace);
   CHECK(max_axis(Cuda{}, {nullptr, nullptr, nullptr, 1, 0, 1, f32}) == Status::bad_args);
   CHECK(max_axis(Cuda{}, {nullptr, nullptr, nullptr, 1, int64_t{1} << 31, 1, f32}) ==

@@ -50,15 +50,15 @@ class WindowGroup {
   __device__ void load(int turn) const {
     const Window& w = p_.window;
     if (position_ >= w.at_once) return;  // planes do not always divide the threads
-    const int channels = values_in_piece(p_.a.from_shape.channels, plane_ * 8);
+    const int width = p_.a.from_shape.channels, channels = values_in_piece(width, plane_ * 8);
     const Bf16* images = static_cast<const Bf16*>(p_.a.from) + (channels > 0 ? plane_ * 8 : 0);
     unsigned char* to = stage_ + (plane_ * w.pitch + position_) * 16;
     const int* from = table(turn);
 #pragma unroll 4
     for (int i = position_; i < w.positions; i += w.at_once, to += w.at_once * 16) {
       const int pixel = from[i];
-      copy_piece<kWhole>(to, row_of(images, pixel, p_.a.from_shape.channels),
-                         pixel >= 0 ? channels : 0);
+      copy_piece(to, row_of(images, pixel, width), pixel >= 0 ? channels : 0,
+                 is_whole<kWhole>(width));
     }
   }
 
@@ -152,8 +152,8 @@ class WindowGroup {
         const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
         const int pixel = mine < kChunks ? pixels_[2 * block] : pixels_[2 * block + 1];
         if (pixel >= 0)
-          write_piece<kWhole>(row_of(to, pixel, width) + column, packed,
-                              values_in_piece(width, column));
+          write_piece(row_of(to, pixel, width) + column, packed, values_in_piece(width, column),
+                      is_whole<kWhole>(width));
       }
   }
 
@@ -201,13 +201,13 @@ class WindowGroup {
 #pragma unroll
     for (int j = 0; j < kChunks; ++j) {
       const int left = width - 8 * j - lane() % 4 * 2;
-      f(j, present && left > 0 ? load_pair(from + 8 * j, left) : 0);
+      f(j, present && left > 0 ? load_pair(from + 8 * j, left, is_whole<kWhole>(width)) : 0);
     }
   }
 
   // Two values of a row, or its last one and zero.
-  static __device__ uint32_t load_pair(const Bf16* from, int count) {
-    if constexpr (kWhole) return *reinterpret_cast<const uint32_t*>(from);
+  static __device__ uint32_t load_pair(const Bf16* from, int count, bool whole) {
+    if (whole) return *reinterpret_cast<const uint32_t*>(from);
     return from[0].bits | (count > 1 ? static_cast<uint32_t>(from[1].bits) << 16 : 0);
   }
 

@@ -80,11 +80,17 @@ __device__ inline int values_in_piece(int width, int first) {
   return min(max(width - first, 0), 8);
 }
 
-// Eight values to shared memory, the first `count` from `from` and zeros after them. Whole pieces
-// are aligned, and there or not.
+// Whether rows of images lie in whole, aligned pieces of eight values. With kWhole all do; else one
+// side of a convolution may, as what is made of an image's three colours does.
 template <bool kWhole>
-__device__ void copy_piece(unsigned char* to, const Bf16* from, int count) {
-  if constexpr (kWhole) {
+__device__ bool is_whole(int width) {
+  return kWhole || width % 8 == 0;
+}
+
+// Eight values to shared memory, the first `count` from `from` and zeros after them. Whole pieces
+// are there or not.
+__device__ inline void copy_piece(unsigned char* to, const Bf16* from, int count, bool whole) {
+  if (whole) {
     ptx::cp_async<16>(to, from, count > 0 ? 16 : 0);
   } else {
     uint32_t words[4] = {};
@@ -95,9 +101,8 @@ __device__ void copy_piece(unsigned char* to, const Bf16* from, int count) {
   }
 }
 // The first `count` of eight values.
-template <bool kWhole>
-__device__ void write_piece(Bf16* to, const uint32_t (&words)[4], int count) {
-  if constexpr (kWhole) {
+__device__ inline void write_piece(Bf16* to, const uint32_t (&words)[4], int count, bool whole) {
+  if (whole) {
     if (count > 0) *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
   } else {
 #pragma unroll

@@ -12,7 +12,7 @@
 //
 // The window is stored in planes of 8 channels, 16 bytes for each position, which wgmma takes as a
 // matrix along k without a swizzle: such a matrix may start at any position. Channels that are no
-// multiple of 8 (the three of an image) are copied one by one.
+// multiple of 8 (the three of an image) are copied one by one, those of the other side are not.
 
 #include "kernels/experts/grouped_conv2d/window_group_sm90.cuh"
 
@@ -33,9 +33,9 @@ __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned
        i += window_threads(kColumns)) {
     const int rest = i / planes, plane = i % planes, tap = rest % taps, line = rest / taps;
     const int count = line < g.c_out ? values_in_piece(g.c_in, plane * 8) : 0;
-    copy_piece<kWhole>(filters + ((tap * planes + plane) * lines + line) * 16,
-                       count > 0 ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from,
-                       count);
+    copy_piece(filters + ((tap * planes + plane) * lines + line) * 16,
+               count > 0 ? from + (int64_t{line} * taps + tap) * g.c_in + plane * 8 : from, count,
+               kWhole);
   }
 }
 
@@ -48,8 +48,8 @@ __device__ void write_window_zeros(const WindowProduct& p, int first, int end) {
     const int pixel = window_pixel(p, p.window.radix.digits(first + i / pieces)),
               column = i % pieces * 8;
     if (pixel >= 0)
-      write_piece<kWhole>(static_cast<Bf16*>(p.a.to) + int64_t{pixel} * width + column, zeros,
-                          values_in_piece(width, column));
+      write_piece(static_cast<Bf16*>(p.a.to) + int64_t{pixel} * width + column, zeros,
+                  values_in_piece(width, column), is_whole<kWhole>(width));
   }
 }
 
