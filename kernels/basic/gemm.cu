@@ -31,7 +31,8 @@ Status bias_rows(Cuda on, const Gemm& g, void* to, int64_t rows) {
 Status no_terms(Cuda on, const Gemm& g) {
   const std::array<int64_t, 6> all = {1, 1, 1, 1, 1, int64_t{g.m} * g.n},
                                dense = {0, 0, 0, 0, 0, 1};
-  if (!g.bias && !g.added) return fill(on, {.to = g.y, .count = all[5], .dtype = g.y_dtype});
+  if (!g.bias && !g.added)
+    return fill(on, {.to = g.y, .count = all[5], .value = 0, .dtype = g.y_dtype});
   if (!g.bias)
     return copy(on, {.from = g.added,
                      .to = g.y,
