@@ -26,8 +26,7 @@ struct Victims {
 
 // `rows` (ascending, of `all`); on a GPU with as many of the other rows as make their number 2^k
 // and at least 32, where there are enough: its convolution library compiles kernels for every
-// number of images anew, in seconds, and fewer images than that take as long. Whoever calls ignores
-// the others.
+// number of images anew, and few images do not fill a GPU. Whoever calls ignores the others.
 std::vector<int32_t> rounded_up(const std::vector<int32_t>& rows, int64_t all,
                                 engine::Device device);
 
