@@ -62,12 +62,13 @@ Status launch_window(Cuda on, const WindowProduct& p) {
 bool fits_window(const ConvProduct& a) {
   const Conv2dGeometry& g = a.geometry;
   constexpr int kMostChannels = 64, kMostWidth = 8192, kMostPositions = INT32_MAX / 2;
-  const auto alignment = [](int channels) { return channels % 8 == 0 ? 16 : 2; };
+  const auto fits = [](const void* images, const ImageShape& shape) {
+    return is_aligned(images, shape.channels % 8 == 0 ? 16 : 2);
+  };
   if (g.dtype != Dtype::bf16 || a.n <= 0 || a.experts <= 0 || g.stride != 1 || g.r != g.s ||
       g.r != 2 * g.padding + 1 || std::max(g.c_in, g.c_out) > kMostChannels || g.r > kMostTaps ||
-      g.width > kMostWidth || !is_aligned(a.from, alignment(a.from_shape.channels)) ||
-      !is_aligned(a.to, alignment(a.to_shape.channels)) || !is_aligned(a.residual, 4) ||
-      !is_aligned(a.mask, 4))
+      g.width > kMostWidth || !fits(a.from, a.from_shape) || !fits(a.to, a.to_shape) ||
+      !fits(a.residual, a.to_shape) || !fits(a.mask, a.to_shape))
     return false;
   const Window w = window_of(a);
   return (int64_t{a.n} + 2) * (g.height + g.padding) * (g.width + g.padding) < kMostPositions &&

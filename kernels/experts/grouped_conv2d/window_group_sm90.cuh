@@ -112,21 +112,22 @@ class WindowGroup {
   // Of this thread's positions, while the products are under way: the pixels, their residuals, and
   // which of their values the mask lets through.
   __device__ void find_results(int first, int turn) {
-    const auto* residual = static_cast<const Bf16*>(p_.a.residual);
 #pragma unroll
     for (int row = 0; row < kRows; ++row) {
       const int position = row / 2 * 64 + thread_of_group() / kWarp * 16 + row % 2 * 8 + lane() / 4;
       const int pixel = table(turn)[p_.window.lead + position];
       pixels_[row] = first + position < last_ ? pixel : -1;
-      each_pair(residual, pixels_[row], [&](int j, uint32_t pair) { residuals_[row][j] = pair; });
-      if constexpr (!kForward) {
-        passed_[row] = ~0u;
-        if (const auto* mask = static_cast<const Bf16*>(p_.a.mask))
-          each_pair(mask, pixels_[row], [&](int j, uint32_t pair) {
-            if (low_of(pair) <= 0) passed_[row] ^= 1u << 2 * j;
-            if (high_of(pair) <= 0) passed_[row] ^= 2u << 2 * j;
-          });
-      }
+    }
+    each_pair(static_cast<const Bf16*>(p_.a.residual),
+              [&](int row, int j, uint32_t pair) { residuals_[row][j] = pair; });
+    if constexpr (!kForward) {
+#pragma unroll
+      for (uint32_t& passed : passed_) passed = ~0u;
+      if (const auto* mask = static_cast<const Bf16*>(p_.a.mask))
+        each_pair(mask, [&](int row, int j, uint32_t pair) {
+          if (low_of(pair) <= 0) passed_[row] ^= 1u << 2 * j;
+          if (high_of(pair) <= 0) passed_[row] ^= 2u << 2 * j;
+        });
     }
   }
 
@@ -141,20 +142,16 @@ class WindowGroup {
   __device__ void write() const {
     const int width = p_.a.to_shape.channels;
     auto* to = static_cast<Bf16*>(p_.a.to);
+    each_four([&](int block, int chunk) {
+      uint32_t packed[4];
 #pragma unroll
-    for (int block = 0; block < 2; ++block)
-#pragma unroll
-      for (int chunk = 0; chunk < 2 * kChunks; chunk += 4) {  // of two positions, one after another
-        uint32_t packed[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) packed[i] = result(block, chunk + i);
-        gather_quarters(packed);
-        const int mine = chunk + lane() % 4, column = mine % kChunks * 8;
-        const int pixel = mine < kChunks ? pixels_[2 * block] : pixels_[2 * block + 1];
-        if (pixel >= 0)
-          write_piece(row_of(to, pixel, width) + column, packed, values_in_piece(width, column),
-                      is_whole<kWhole>(width));
-      }
+      for (int i = 0; i < 4; ++i) packed[i] = result(block, chunk + i);
+      exchange_quarters(packed);
+      const Piece mine = piece(block, chunk);
+      if (mine.pixel >= 0)
+        write_piece(row_of(to, mine.pixel, width) + mine.column, packed,
+                    values_in_piece(width, mine.column), is_whole<kWhole>(width));
+    });
   }
 
  private:
@@ -192,27 +189,46 @@ class WindowGroup {
   static __device__ float low_of(uint32_t pair) { return __uint_as_float(pair << 16); }
   static __device__ float high_of(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-  // f(j, this thread's two values of chunk j) of a pixel; zeros where there are none.
+  // f(block, chunk) for the chunks of a block's two positions, one after another, four at a time.
   template <class F>
-  __device__ void each_pair(const Bf16* images, int pixel, F&& f) const {
-    const int width = p_.a.to_shape.channels;
-    const bool present = images && pixel >= 0;
-    const Bf16* from = row_of(images, pixel, width) + lane() % 4 * 2;
+  static __device__ void each_four(F&& f) {
 #pragma unroll
-    for (int j = 0; j < kChunks; ++j) {
-      const int left = width - 8 * j - lane() % 4 * 2;
-      f(j, present && left > 0 ? load_pair(from + 8 * j, left, is_whole<kWhole>(width)) : 0);
-    }
+    for (int block = 0; block < 2; ++block)
+#pragma unroll
+      for (int chunk = 0; chunk < 2 * kChunks; chunk += 4) f(block, chunk);
   }
 
-  // Two values of a row, or its last one and zero.
-  static __device__ uint32_t load_pair(const Bf16* from, int count, bool whole) {
-    if (whole) return *reinterpret_cast<const uint32_t*>(from);
-    return from[0].bits | (count > 1 ? static_cast<uint32_t>(from[1].bits) << 16 : 0);
+  // The one of these four chunks that this lane moves: 16 bytes. Its own pairs would be four times
+  // as many accesses, each of eight lines.
+  struct Piece {
+    int pixel, column;
+  };
+  __device__ Piece piece(int block, int chunk) const {
+    const int mine = chunk + lane() % 4;
+    return {mine < kChunks ? pixels_[2 * block] : pixels_[2 * block + 1], mine % kChunks * 8};
   }
 
-  // Four lanes side by side have a quarter each of four chunks: lane i gets chunk i.
-  static __device__ void gather_quarters(uint32_t (&v)[4]) {
+  // f(row, j, this thread's two values of chunk j) of its pixels; zeros where there are none.
+  template <class F>
+  __device__ void each_pair(const Bf16* images, F&& f) const {
+    const int width = p_.a.to_shape.channels;
+    each_four([&](int block, int chunk) {
+      uint32_t pairs[4] = {};
+      if (images) {
+        const Piece mine = piece(block, chunk);
+        if (mine.pixel >= 0)
+          read_piece(row_of(images, mine.pixel, width) + mine.column, pairs,
+                     values_in_piece(width, mine.column), is_whole<kWhole>(width));
+        exchange_quarters(pairs);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        f(2 * block + (chunk + i) / kChunks, (chunk + i) % kChunks, pairs[i]);
+    });
+  }
+
+  // Four lanes side by side have a quarter each of four chunks: lane i gets chunk i. And back.
+  static __device__ void exchange_quarters(uint32_t (&v)[4]) {
     const int i = lane() % 4;
 #pragma unroll
     for (int bit = 1; bit <= 2; bit *= 2)

@@ -87,16 +87,26 @@ __device__ bool is_whole(int width) {
   return kWhole || width % 8 == 0;
 }
 
-// Eight values to shared memory, the first `count` from `from` and zeros after them. Whole pieces
-// are there or not.
+// Eight values, the first `count` from `from` and zeros after them. Whole pieces are there or not.
+__device__ inline void read_piece(const Bf16* from, uint32_t (&words)[4], int count, bool whole) {
+  if (whole) {
+    if (count > 0) {
+      const uint4 all = *reinterpret_cast<const uint4*>(from);
+      words[0] = all.x, words[1] = all.y, words[2] = all.z, words[3] = all.w;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i)
+      if (i < count) words[i / 2] |= static_cast<uint32_t>(from[i].bits) << i % 2 * 16;
+  }
+}
+// The same to shared memory.
 __device__ inline void copy_piece(unsigned char* to, const Bf16* from, int count, bool whole) {
   if (whole) {
     ptx::cp_async<16>(to, from, count > 0 ? 16 : 0);
   } else {
     uint32_t words[4] = {};
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (i < count) words[i / 2] |= static_cast<uint32_t>(from[i].bits) << i % 2 * 16;
+    read_piece(from, words, count, false);
     *reinterpret_cast<uint4*>(to) = uint4{words[0], words[1], words[2], words[3]};
   }
 }
