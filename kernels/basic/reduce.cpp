@@ -65,15 +65,6 @@ bool is_view(int64_t outer, int64_t axis, int64_t inner) {
   return outer >= 0 && axis >= 0 && inner >= 0;
 }
 
-// f.operator()<T, Y>() with the formats of x and y.
-template <class F>
-Status with_formats(const SumAxis& a, F&& f) {
-  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
-    return Status::bad_args;
-  if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
-  return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
-}
-
 }  // namespace
 
 size_t sum_workspace(Cpu, const SumAxis& a) {

@@ -224,15 +224,6 @@ bool is_view(const Args& a) {
   return a.outer >= 0 && a.axis >= 0 && a.inner >= 0;
 }
 
-// f.operator()<T, Y>() with the formats of x and y.
-template <class F>
-Status with_formats(const SumAxis& a, F&& f) {
-  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
-    return Status::bad_args;
-  if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
-  return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
-}
-
 }  // namespace
 
 size_t sum_workspace(Cuda, const SumAxis& a) {

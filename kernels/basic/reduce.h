@@ -22,6 +22,15 @@ size_t sum_workspace(Cuda, const SumAxis&);
 Status sum(Cpu, const SumAxis&);
 Status sum(Cuda, const SumAxis&);
 
+// For both: f.operator()<T, Y>() with the formats of x and y.
+template <class F>
+Status with_formats(const SumAxis& a, F&& f) {
+  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
+    return Status::bad_args;
+  if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
+  return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
+}
+
 // y[o, i] = max over a of x[o, a, i] and where it is: the lowest index at a tie; a NaN wins, the
 // first one if there are more.
 struct MaxAxis {
