@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "kernels/basic/copy.h"
+#include "kernels/ceil_div.h"
 #include "kernels/cuda/hopper.h"
 #include "kernels/experts/grouped_conv2d/product.h"
 #include "kernels/experts/grouped_conv2d/sm90.h"
@@ -61,10 +62,13 @@ int alignment(const Conv2dGeometry& g, std::initializer_list<const void*> pointe
   return fits ? kLargest : bytes;
 }
 
-// Images of a chunk: a power of two, so many that they fill the chip.
+// Images of a chunk: enough to fill the chip. A power of two, a number that other batches have as
+// well, where that computes at most an eighth more, else as few equal chunks as there can be.
 int chunk_of(int n) {
-  constexpr unsigned kMost = 256;
-  return static_cast<int>(std::min(std::bit_floor(static_cast<unsigned>(n)), kMost));
+  constexpr int kMost = 256;
+  const int power = std::min(static_cast<int>(std::bit_floor(static_cast<unsigned>(n))), kMost);
+  if (ceil_div(n, power) * power <= n + int64_t{n} / 8) return power;
+  return static_cast<int>(ceil_div(n, ceil_div(n, kMost)));
 }
 
 // The problem that a plan is asked for, of a chunk or, for a weight gradient, of all images.

@@ -93,13 +93,14 @@ void check_batches(Precision precision = Precision::float32) {
   Context context;
   for (const Conv2dGeometry& g : {square(4, 8, 16, 3, 1, 1), square(5, 3, 5, 3, 2, 1)}) {
     INFO("batches of " << g.height << " x " << g.width << ", bytes " << sizeof(T));
-    Conv2dCase s{.n = 21, .geometry = g, .with_residual = true, .activation = ConvActivation::relu};
+    // 31 images run as 16 and 16, of which one is both.
+    Conv2dCase s{.n = 31, .geometry = g, .with_residual = true, .activation = ConvActivation::relu};
     s.precision = precision;
     const Conv2dOperands<T> in(s);
     const std::vector<T> y = forward(context, s, in), d_x = input_grad(context, s, in);
     REQUIRE(equal_bits(forward(context, s, in), y.data()));
     REQUIRE(equal_bits(weight_grad(context, s, in), weight_grad(context, s, in).data()));
-    for (const auto& [first, n] : {std::pair{0, 1}, {5, 1}, {20, 1}, {3, 7}}) {
+    for (const auto& [first, n] : {std::pair{0, 1}, {5, 1}, {30, 1}, {3, 7}}) {
       INFO("images from " << first << ", " << n);
       Conv2dCase some = s;
       some.n = n;
