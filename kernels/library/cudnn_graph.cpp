@@ -163,8 +163,8 @@ Descriptor graph(cudnnHandle_t handle, const std::vector<Descriptor>& operations
   return made.finalize();
 }
 
-std::optional<EngineChoice> choose(cudnnHandle_t handle, const Descriptor& graph,
-                                   Arithmetic arithmetic, int64_t most_workspace) {
+std::optional<PlannedChoice> choose(cudnnHandle_t handle, const Descriptor& graph,
+                                    Arithmetic arithmetic, int64_t most_workspace) {
   if (!graph.ok()) return std::nullopt;
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
@@ -178,7 +178,7 @@ std::optional<EngineChoice> choose(cudnnHandle_t handle, const Descriptor& graph
       const auto choice = read_choice(config, engine);
       if (!choice) continue;
       const auto plan = plan_of(handle, graph, *choice);
-      if (plan && plan->workspace_bytes <= most_workspace) return choice;
+      if (plan && plan->workspace_bytes <= most_workspace) return PlannedChoice{*choice, *plan};
     }
   }
   return std::nullopt;

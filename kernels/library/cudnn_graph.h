@@ -57,6 +57,12 @@ struct Plan {
   int64_t workspace_bytes;
 };
 
+// An engine and its plan for the graph that it was found for: building one takes its time.
+struct PlannedChoice {
+  EngineChoice engine;
+  Plan plan;
+};
+
 // What an engine may do: always deterministic and without Winograd's or Fourier's roundings; with
 // `exact` not on tensor cores, and nothing is converted down.
 enum class Arithmetic { exact, tensor_cores };
@@ -65,8 +71,8 @@ enum class Arithmetic { exact, tensor_cores };
 Descriptor graph(cudnnHandle_t handle, const std::vector<Descriptor>& operations);
 // The first engine that cuDNN's heuristics name, that keeps to the arithmetic and whose plan is
 // legal and needs at most `most_workspace`.
-std::optional<EngineChoice> choose(cudnnHandle_t handle, const Descriptor& graph,
-                                   Arithmetic arithmetic, int64_t most_workspace);
+std::optional<PlannedChoice> choose(cudnnHandle_t handle, const Descriptor& graph,
+                                    Arithmetic arithmetic, int64_t most_workspace);
 std::optional<Plan> plan_of(cudnnHandle_t handle, const Descriptor& graph,
                             const EngineChoice& choice);
 

@@ -40,7 +40,7 @@ Key key_of(const ConvProblem& p, Precision precision) {
 struct Choice {
   bool fuses;
   Dtype d_filter_dtype;
-  EngineChoice engine;
+  PlannedChoice chosen;
 };
 
 struct State {
@@ -52,7 +52,7 @@ struct State {
     if (cudnnCreate(&handle) != CUDNN_STATUS_SUCCESS) handle = nullptr;
   }
   ~State() {
-    built.clear();
+    built.clear(), chosen.clear();  // their plans first
     if (handle) cudnnDestroy(handle);
   }
 };
@@ -204,9 +204,9 @@ std::optional<Choice> chosen_for(cudnnHandle_t handle, const ConvProblem& p, Pre
       if (d_filter == Dtype::bf16 &&
           (p.use != ConvUse::weight_grad || p.geometry.dtype != Dtype::bf16))
         continue;
-      const auto engine =
+      const auto found =
           choose(handle, graph_of(handle, p, fused, d_filter), arithmetic, kMostWorkspace);
-      if (engine) return Choice{fused, d_filter, *engine};
+      if (found) return Choice{fused, d_filter, *found};
     }
   }
   return std::nullopt;
@@ -237,9 +237,11 @@ const Built* built_for(Cuda on, const ConvProblem& p, Status* status) {
   for (const int n : {p.use == ConvUse::weight_grad ? p.n : kImages, p.n}) {
     const Choice* choice = choice_for(state, p, n, precision);
     if (!choice) continue;
-    const auto plan =
-        plan_of(state.handle, graph_of(state.handle, p, choice->fuses, choice->d_filter_dtype),
-                choice->engine);
+    const std::optional<Plan> plan =
+        n == p.n ? choice->chosen.plan
+                 : plan_of(state.handle,
+                           graph_of(state.handle, p, choice->fuses, choice->d_filter_dtype),
+                           choice->chosen.engine);
     if (!plan) continue;
     const ConvPlan about{static_cast<size_t>(plan->workspace_bytes), choice->fuses,
                          choice->d_filter_dtype};
