@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/basic/sum_dtype.h"
 #include "kernels/library/product.h"
 
 namespace moat::kernels {
@@ -210,9 +211,7 @@ size_t gemm_workspace(Cpu on, const Gemm& g) {
 }
 
 Status gemm(Cpu on, const Gemm& g) {
-  if (g.m < 0 || g.n < 0 || g.k < 0) return Status::bad_args;
-  if (g.y_dtype != g.dtype && !(g.dtype == Dtype::bf16 && g.y_dtype == Dtype::f32))
-    return Status::bad_args;
+  if (g.m < 0 || g.n < 0 || g.k < 0 || !is_sum_dtype(g.dtype, g.y_dtype)) return Status::bad_args;
   if (!supports(on, g.dtype)) return Status::unsupported;
   if (g.m == 0 || g.n == 0) return Status::ok;
   if (g.k == 0) return no_terms(g);

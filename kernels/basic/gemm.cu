@@ -2,6 +2,7 @@
 #include "kernels/basic/elementwise.h"
 #include "kernels/basic/gemm.h"
 #include "kernels/basic/gemm_cublaslt.h"
+#include "kernels/basic/sum_dtype.h"
 #include "kernels/library/context.h"
 #include "kernels/workspace_pieces.h"
 
@@ -10,8 +11,7 @@ namespace moat::kernels {
 namespace {
 
 bool is_valid(const Gemm& g) {
-  return g.m >= 0 && g.n >= 0 && g.k >= 0 &&
-         (g.y_dtype == g.dtype || (g.dtype == Dtype::bf16 && g.y_dtype == Dtype::f32));
+  return g.m >= 0 && g.n >= 0 && g.k >= 0 && is_sum_dtype(g.dtype, g.y_dtype);
 }
 
 bool has_terms(const Gemm& g) { return g.m > 0 && g.n > 0 && g.k > 0; }

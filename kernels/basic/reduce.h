@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "kernels/target.h"
+#include "kernels/basic/sum_dtype.h"
 
 namespace moat::kernels {
 
@@ -25,8 +25,7 @@ Status sum(Cuda, const SumAxis&);
 // For both: f.operator()<T, Y>() with the formats of x and y.
 template <class F>
 Status with_formats(const SumAxis& a, F&& f) {
-  if (a.y_dtype != a.dtype && !(a.dtype == Dtype::bf16 && a.y_dtype == Dtype::f32))
-    return Status::bad_args;
+  if (!is_sum_dtype(a.dtype, a.y_dtype)) return Status::bad_args;
   if (a.y_dtype != a.dtype) return f.template operator()<Bf16, float>();
   return with_float(a.dtype, [&]<class T>() { return f.template operator()<T, T>(); });
 }
