@@ -43,11 +43,12 @@ void pad_rows(const void* from, int rows, int64_t row_bytes, void* to) {
   std::memset(static_cast<char*>(to) + filled, 0, all - filled);
 }
 
-// What row i of y begins with, from column `from` on: the bias and what is added.
+// What row i of y begins with, from column `from` on: the bias and, to a row that is no padding,
+// what is added.
 template <class C>
 void begin_row(const Gemm& g, int64_t i, int from, int columns, C* y) {
-  const auto *bias = static_cast<const C*>(g.bias), *added = static_cast<const C*>(g.added);
-  if (added) added += i * g.n;
+  const auto* bias = static_cast<const C*>(g.bias);
+  const C* added = g.added && i < g.m ? static_cast<const C*>(g.added) + i * g.n : nullptr;
   for (int j = from; j < from + columns; ++j) *y++ = (bias ? bias[j] : 0) + (added ? added[j] : 0);
 }
 
@@ -81,10 +82,8 @@ Status gemm_f32(Cpu on, const Gemm& g) {
                  : a + (g.transpose_a == Transpose::yes ? int64_t{row} : int64_t{row} * g.k);
       const float* b_tile = b + (g.transpose_b == Transpose::yes ? int64_t{column} * g.k : column);
       float* y_tile = (padded ? padded_y : y + int64_t{row} * g.n) + column;
-      for (int i = 0; begins && i < std::min(rows, g.m - row); ++i)
+      for (int i = 0; begins && i < rows; ++i)
         begin_row(g, row + i, column, columns, y_tile + int64_t{i} * g.n);
-      for (int i = g.m - row; begins && i < rows; ++i)
-        std::fill_n(y_tile + int64_t{i} * g.n, columns, 0.0f);
       products(rows, columns, g.k, {a_tile, a_leading, g.transpose_a},
                {b_tile, b_leading, g.transpose_b}, begins, y_tile, g.n);
     }
