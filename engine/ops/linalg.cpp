@@ -13,7 +13,7 @@ using kernels::Transpose;
 
 // op(a) · op(b) + bias + added, for matrices that fit.
 Tensor product(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
-               const Tensor& bias, const Tensor& added, Dtype dtype) {
+               Dtype dtype, const Tensor& bias = {}, const Tensor& added = {}) {
   const Tensor left = a.contiguous(), right = b.contiguous(), offset = bias.contiguous(),
                addend = added.contiguous();
   const int64_t m = a.dim(transpose_a == Transpose::yes ? 1 : 0),
@@ -50,16 +50,15 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
     return text("matmul: a and b must share a floating dtype, got ", name_of(a.dtype()), " and ",
                 name_of(b.dtype()));
   });
-  const Tensor y = product(a, Transpose::no, b, Transpose::no, {}, {}, a.dtype());
+  const Tensor y = product(a, Transpose::no, b, Transpose::no, a.dtype());
   const Tensor saved_a = is_differentiated(b) ? a : Tensor{},
                saved_b = is_differentiated(a) ? b : Tensor{};
   return recorded(
       "matmul", {a, b}, y, [saved_a, saved_b](const Tensors& d, const Needs& needs) -> Tensors {
-        return {
-            needs[0] ? product(d[0], Transpose::no, saved_b, Transpose::yes, {}, {}, d[0].dtype())
-                     : Tensor{},
-            needs[1] ? product(saved_a, Transpose::yes, d[0], Transpose::no, {}, {}, d[0].dtype())
-                     : Tensor{}};
+        return {needs[0] ? product(d[0], Transpose::no, saved_b, Transpose::yes, d[0].dtype())
+                         : Tensor{},
+                needs[1] ? product(saved_a, Transpose::yes, d[0], Transpose::no, d[0].dtype())
+                         : Tensor{}};
       });
 }
 
@@ -85,18 +84,16 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, const T
                         residual.shape().str());
           });
   const Tensor rounded = weight.to(x.dtype());
-  const Tensor y = product(x, Transpose::no, rounded, Transpose::yes, bias, residual, x.dtype());
+  const Tensor y = product(x, Transpose::no, rounded, Transpose::yes, x.dtype(), bias, residual);
   const Tensor saved_x = is_differentiated(weight) ? x : Tensor{},
                saved_weight = is_differentiated(x) ? rounded : Tensor{};
   return recorded(
       "linear", {x, weight, bias, residual}, y,
       [saved_x, saved_weight, master](const Tensors& d, const Needs& needs) -> Tensors {
         const Tensor& d_y = d[0];
-        return {needs[0]
-                    ? product(d_y, Transpose::no, saved_weight, Transpose::no, {}, {}, d_y.dtype())
-                    : Tensor{},
-                needs[1] ? product(d_y, Transpose::yes, saved_x, Transpose::no, {}, {}, master)
+        return {needs[0] ? product(d_y, Transpose::no, saved_weight, Transpose::no, d_y.dtype())
                          : Tensor{},
+                needs[1] ? product(d_y, Transpose::yes, saved_x, Transpose::no, master) : Tensor{},
                 needs[2] ? sum(d_y, 0, master) : Tensor{}, needs[3] ? d_y : Tensor{}};
       });
 }

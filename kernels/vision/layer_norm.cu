@@ -1,5 +1,6 @@
 #include "kernels/vision/layer_norm.h"
 
+#include "kernels/ceil_div.h"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/row_threads.cuh"
 #include "kernels/cuda/vector.cuh"
@@ -239,7 +240,7 @@ auto with_row_vector(int width, F&& f) {
 template <class T, class F>
 Status with_row(int width, F&& f) {
   return with_row_vector<T>(width, [&]<int N>() {
-    const int threads = (width + kHeld * N - 1) / (kHeld * N);  // that would hold a row
+    const int64_t threads = ceil_div(width, kHeld * N);  // that would hold a row
     if (threads <= 8) return f.template operator()<N, 8>();
     if (threads <= 16) return f.template operator()<N, 16>();
     return threads <= kWarp ? f.template operator()<N, kWarp>()
