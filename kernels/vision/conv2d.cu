@@ -18,11 +18,12 @@
 // grouped_conv2d's with one expert: weight gradients with channels in eights, since cuDNN's
 // deterministic ones do not split the pixels, and round; and on Hopper thin layers, which cuDNN
 // reads once per tap, and deep ones of small images.
-// cuDNN compiles a plan for every number of images, in up to a second. So images run in chunks of
-// few sizes, the last of which begins early enough to be whole: what two chunks share is computed
-// twice, to the same bits. What cuDNN's plan leaves over is done around it: bfloat16 activations
-// meet a filter that is rounded on each call unless it comes packed, an epilogue that no plan fuses
-// is one more pass over y, and a weight gradient that no plan gives in float32 is widened.
+// cuDNN compiles a plan for every number of images, in tenths of a second. So images run in chunks
+// of few sizes, the last of which begins early enough to be whole: what two chunks share is
+// computed twice, to the same bits. What cuDNN's plan leaves over is done around it: bfloat16
+// activations meet a filter that is rounded on each call unless it comes packed, an epilogue that
+// no plan fuses is one more pass over y, and a weight gradient that no plan gives in float32 is
+// widened.
 
 namespace moat::kernels {
 
