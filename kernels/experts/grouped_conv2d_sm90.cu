@@ -38,12 +38,11 @@ template <int kColumns, FilterUse kUse, bool kWhole>
 Status launch_window(Cuda on, const WindowProduct& p) {
   const int64_t most =
       int64_t{p.a.n} * p.window.image / Window::kRows + std::min(p.a.n, p.a.experts + 1);
-  const int shared = window_bytes(p.window),
-            beside = std::clamp(kMostShared / shared, 1, window_blocks(kColumns));
-  const auto blocks =
-      static_cast<unsigned>(std::min<int64_t>(most, int64_t{multiprocessors()} * beside));
-  return launch(on, {dim3(blocks), dim3(window_threads(kColumns)), static_cast<size_t>(shared)},
-                conv_window_kernel<kColumns, kUse, kWhole>, p);
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(most, multiprocessors()));
+  return launch(
+      on,
+      {dim3(blocks), dim3(window_threads(kColumns)), static_cast<size_t>(window_bytes(p.window))},
+      conv_window_kernel<kColumns, kUse, kWhole>, p);
 }
 template <int kColumns, FilterUse kUse>
 Status launch_window(Cuda on, const WindowProduct& p) {

@@ -1,16 +1,16 @@
 #pragma once
 
-// Matrix products of a warpgroup (four warps, the first a multiple of four) from shared memory,
-// asynchronous: fence, products, commit, wait. sm_90a.
+// Matrix products of a warpgroup (four warps, the first a multiple of four) from shared memory, the
+// left operand from registers as well; asynchronous: fence, products, commit, wait. sm_90a.
 
 #include "kernels/ptx/arch.cuh"
 #include "kernels/ptx/descriptor.h"
 
 namespace moat::kernels::ptx {
 
-// Before the first product, and after ordinary code touched the accumulators: orders register
-// accesses of the warpgroup before its products. (Products on the same accumulators one after
-// another need none.)
+// Before the first product, and after ordinary code touched the accumulators or an operand's
+// registers: orders register accesses of the warpgroup before its products. (Products on the same
+// accumulators one after another need none.)
 __device__ __forceinline__ void wgmma_fence() {
   if constexpr (kHasSm90a)
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -25,7 +25,7 @@ __device__ __forceinline__ void wgmma_commit() {
     __trap();
 }
 // Waits until at most Pending of the newest groups are under way. Until its group is done, a
-// product's accumulators must not be touched and its operands in shared memory not be written.
+// product's accumulators must not be touched and its operands not be written.
 template <int Pending>
 __device__ __forceinline__ void wgmma_wait() {
   if constexpr (kHasSm90a)
@@ -44,35 +44,6 @@ __device__ __forceinline__ void wgmma_keep(float (&d)[Count]) {
 
 namespace wgmma_shapes {
 
-template <Major A, Major B>
-__device__ __forceinline__ void m64n16k16(float (&d)[8], uint64_t a, uint64_t b, int accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred accumulate;\n"
-      "setp.ne.b32 accumulate, %10, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7}, "
-      "%8, %9, accumulate, 1, 1, %11, %12;\n"
-      "}"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-        "+f"(d[7])
-      : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(A)), "n"(static_cast<int>(B)));
-}
-template <Major A, Major B>
-__device__ __forceinline__ void m64n32k16(float (&d)[16], uint64_t a, uint64_t b, int accumulate) {
-  asm volatile(
-      "{\n"
-      ".reg .pred accumulate;\n"
-      "setp.ne.b32 accumulate, %18, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "%16, %17, accumulate, 1, 1, %19, %20;\n"
-      "}"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
-        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-        "+f"(d[14]), "+f"(d[15])
-      : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(A)), "n"(static_cast<int>(B)));
-}
 template <Major A, Major B>
 __device__ __forceinline__ void m64n64k16(float (&d)[32], uint64_t a, uint64_t b, int accumulate) {
   asm volatile(
@@ -187,6 +158,61 @@ __device__ __forceinline__ void m64n256k16(float (&d)[128], uint64_t a, uint64_t
       : "l"(a), "l"(b), "r"(accumulate), "n"(static_cast<int>(A)), "n"(static_cast<int>(B)));
 }
 
+// With a in registers.
+template <Major B>
+__device__ __forceinline__ void m64n16k16(float (&d)[8], const uint32_t (&a)[4], uint64_t b,
+                                          int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, %13, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7}, "
+      "{%8, %9, %10, %11}, %12, accumulate, 1, 1, %14;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate),
+        "n"(static_cast<int>(B)));
+}
+template <Major B>
+__device__ __forceinline__ void m64n32k16(float (&d)[16], const uint32_t (&a)[4], uint64_t b,
+                                          int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, %21, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
+      "{%16, %17, %18, %19}, %20, accumulate, 1, 1, %22;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
+        "+f"(d[14]), "+f"(d[15])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate),
+        "n"(static_cast<int>(B)));
+}
+template <Major B>
+__device__ __forceinline__ void m64n64k16(float (&d)[32], const uint32_t (&a)[4], uint64_t b,
+                                          int accumulate) {
+  asm volatile(
+      "{\n"
+      ".reg .pred accumulate;\n"
+      "setp.ne.b32 accumulate, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "
+      "%20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, accumulate, 1, 1, %38;\n"
+      "}"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
+        "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
+        "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
+        "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
+        "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate),
+        "n"(static_cast<int>(B)));
+}
+
 }  // namespace wgmma_shapes
 
 // d[64, N] = a[64, 16] b[16, N] (+ d unless accumulate is 0), bfloat16 operands by descriptors
@@ -196,13 +222,9 @@ __device__ __forceinline__ void m64n256k16(float (&d)[128], uint64_t a, uint64_t
 template <int N, Major A = Major::k, Major B = Major::k>
 __device__ __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a, uint64_t b,
                                                   int accumulate) {
-  static_assert(N == 16 || N == 32 || N == 64 || N == 128 || N == 192 || N == 256);
+  static_assert(N == 64 || N == 128 || N == 192 || N == 256);
   if constexpr (!kHasSm90a)
     __trap();
-  else if constexpr (N == 16)
-    wgmma_shapes::m64n16k16<A, B>(d, a, b, accumulate);
-  else if constexpr (N == 32)
-    wgmma_shapes::m64n32k16<A, B>(d, a, b, accumulate);
   else if constexpr (N == 64)
     wgmma_shapes::m64n64k16<A, B>(d, a, b, accumulate);
   else if constexpr (N == 128)
@@ -211,6 +233,23 @@ __device__ __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a,
     wgmma_shapes::m64n192k16<A, B>(d, a, b, accumulate);
   else
     wgmma_shapes::m64n256k16<A, B>(d, a, b, accumulate);
+}
+
+// The same with a in registers: 16 rows for each warp, the fragment of mma_m16n8k16_bf16, as
+// ldmatrix_x4 gives it. (ptxas overlaps such products with loads of the next ones' registers when
+// these stand before the fence in program order: see its report for "serialized".)
+template <int N, Major B = Major::k>
+__device__ __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], const uint32_t (&a)[4],
+                                                  uint64_t b, int accumulate) {
+  static_assert(N == 16 || N == 32 || N == 64);
+  if constexpr (!kHasSm90a)
+    __trap();
+  else if constexpr (N == 16)
+    wgmma_shapes::m64n16k16<B>(d, a, b, accumulate);
+  else if constexpr (N == 32)
+    wgmma_shapes::m64n32k16<B>(d, a, b, accumulate);
+  else
+    wgmma_shapes::m64n64k16<B>(d, a, b, accumulate);
 }
 
 }  // namespace moat::kernels::ptx

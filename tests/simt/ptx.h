@@ -31,7 +31,8 @@ void bulk_store_wait_read(int pending);
 struct GroupProduct {
   float* sums;  // columns / 2 of each thread
   int columns;
-  uint64_t a, b;  // descriptors
+  const uint32_t* rows;  // a in registers, or nullptr
+  uint64_t a, b;         // descriptors
   moat::kernels::ptx::Major a_major, b_major;
   int accumulate;
 };
@@ -142,8 +143,14 @@ __forceinline__ void wgmma_keep(float (&)[Count]) {}
 template <int N, Major A = Major::k, Major B = Major::k>
 __forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate,
                                        Where where = Where::here()) {
-  static_assert(N == 16 || N == 32 || N == 64 || N == 128 || N == 192 || N == 256);
-  simt::group_product({d, N, a, b, A, B, accumulate}, where);
+  static_assert(N == 64 || N == 128 || N == 192 || N == 256);
+  simt::group_product({d, N, nullptr, a, b, A, B, accumulate}, where);
+}
+template <int N, Major B = Major::k>
+__forceinline__ void wgmma_m64k16_bf16(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b,
+                                       int accumulate, Where where = Where::here()) {
+  static_assert(N == 16 || N == 32 || N == 64);
+  simt::group_product({d, N, a, 0, b, Major::k, B, accumulate}, where);
 }
 
 }  // namespace moat::kernels::ptx

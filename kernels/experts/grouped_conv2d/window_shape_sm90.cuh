@@ -24,10 +24,9 @@ struct Window {
                                  // two of its tiles
 };
 
-// Warpgroups of a block and blocks of a multiprocessor: as many as registers leave room for, since
-// one's loads and epilogue take about as long as its products.
-constexpr int window_groups(int columns) { return columns == 32 ? 4 : 3; }
-constexpr int window_blocks(int columns) { return columns == 16 ? 2 : 1; }
+// Warpgroups of a block, one on a multiprocessor: as many as registers leave room for, since one's
+// loads and epilogue take longer than its products.
+constexpr int window_groups(int columns) { return columns == 16 ? 5 : columns == 32 ? 4 : 3; }
 constexpr int window_threads(int columns) { return window_groups(columns) * kGroup; }
 
 constexpr Window window_of(const ConvProduct& a) {

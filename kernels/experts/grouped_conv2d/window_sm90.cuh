@@ -10,9 +10,10 @@
 // position q is position q + u · line + v - lead. A tile is 128 positions and has the `lead`
 // positions before and after it; results in the padding are computed and dropped.
 //
-// The window is stored in planes of 8 channels, 16 bytes for each position, which wgmma takes as a
-// matrix along k without a swizzle: such a matrix may start at any position. Channels that are no
-// multiple of 8 (the three of an image) are copied one by one, those of the other side are not.
+// The window is stored in planes of 8 channels, 16 bytes for each position: eight positions in a
+// row, whichever comes first, are a matrix of ldmatrix without a bank conflict. wgmma takes the
+// window from registers, the filters from shared memory. Channels that are no multiple of 8 (the
+// three of an image) are copied one by one, those of the other side are not.
 
 #include "kernels/experts/grouped_conv2d/window_group_sm90.cuh"
 
@@ -58,9 +59,9 @@ __device__ void write_window_zeros(const WindowProduct& p, int first, int end) {
 // multiplies, others load and write. From memory comes every image once and goes every result, 2
 // bytes for each value; shared memory gives 2 KiB of a window and 32 bytes for each column, at 128
 // bytes a clock, for a product of 64 positions that takes the tensor cores half a clock for each
-// column.
+// column: with 64 columns both take 32 clocks.
 template <int kColumns, FilterUse kUse, bool kWhole>
-__global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColumns))
+__global__ void __launch_bounds__(window_threads(kColumns))
     conv_window_kernel(const __grid_constant__ WindowProduct p) {
   constexpr int kGroups = window_groups(kColumns);
   const Window& w = p.window;
@@ -96,15 +97,14 @@ __global__ void __launch_bounds__(window_threads(kColumns), window_blocks(kColum
     __syncthreads();
     for (int turn = 0; tile < to; tile += kGroups, turn ^= 1) {
       mine.multiply(filters);
-      mine.find_results(position(tile), turn);
       mine.fill_table(turn ^ 1);
-      mine.finish_products();
       ptx::bar_sync(1 + group, kGroup);  // this window has been read, the next table is there
       if (tile + kGroups < to) mine.load(turn ^ 1);
       ptx::cp_async_commit();
+      mine.find_results(position(tile), turn);
+      mine.finish_products();
       mine.write();
       ptx::cp_async_wait<0>();
-      ptx::fence_proxy_async();
       ptx::bar_sync(1 + group, kGroup);  // the next window is there
     }
   }

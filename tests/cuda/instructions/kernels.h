@@ -42,8 +42,9 @@ RunInstruction run_tma_load_plain, run_tma_load_2d, run_tma_load_3d, run_tma_loa
 
 // Products [64, N] of K = kDepth.
 inline constexpr int kDepth = 64;
-RunInstruction run_wgmma_16, run_wgmma_32, run_wgmma_64, run_wgmma_128, run_wgmma_192,
-    run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn, run_wgmma_256_mn, run_wgmma_192_mixed,
-    run_wgmma_written, run_wgmma_groups, run_wgmma_plain, run_wgmma_plain_mn;
+RunInstruction run_wgmma_16_rows, run_wgmma_32_rows, run_wgmma_64_rows, run_wgmma_64_rows_mn,
+    run_wgmma_64, run_wgmma_128, run_wgmma_192, run_wgmma_256, run_wgmma_64_mn, run_wgmma_128_mn,
+    run_wgmma_256_mn, run_wgmma_192_mixed, run_wgmma_written, run_wgmma_groups, run_wgmma_plain,
+    run_wgmma_plain_mn;
 
 }  // namespace moat::tests

@@ -56,14 +56,10 @@ __device__ void write_sums(const float (&d)[N / 2], uint32_t* out) {
           __float_as_uint(d[4 * j + i]);
 }
 
-// out = 2 a b: the first product of the first pass ignores what the accumulators hold, everything
-// else adds.
-template <int N, class A, class B, Major MajorA, Major MajorB>
-__global__ void __launch_bounds__(kThreads)
-    product_kernel(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b,
-                   uint32_t* out) {
-  unsigned char* a = shared_memory<unsigned char>();
-  unsigned char* b = a + kM * kDepth * 2;
+// Both operands, by TMA.
+template <int N, class A, class B>
+__device__ void load_operands(unsigned char* a, unsigned char* b, const TensorMap& map_a,
+                              const TensorMap& map_b) {
   __shared__ uint64_t barrier;
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(&barrier, 1);
@@ -74,6 +70,17 @@ __global__ void __launch_bounds__(kThreads)
   }
   __syncthreads();
   ptx::mbarrier_wait(&barrier, 0);
+}
+
+// out = 2 a b: the first product of the first pass ignores what the accumulators hold, everything
+// else adds.
+template <int N, class A, class B, Major MajorA, Major MajorB>
+__global__ void __launch_bounds__(kThreads)
+    product_kernel(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b,
+                   uint32_t* out) {
+  unsigned char* a = shared_memory<unsigned char>();
+  unsigned char* b = a + kM * kDepth * 2;
+  load_operands<N, A, B>(a, b, map_a, map_b);
   float d[N / 2];
 #pragma unroll
   for (int i = 0; i < N / 2; ++i) d[i] = __int_as_float(0x7fffffff);
@@ -103,6 +110,50 @@ Status run_product(Cuda on, const uint32_t* in, uint32_t* out) {
   if (const Status s = B::map(&map_b, in + kM * kDepth / 2, N); s != Status::ok) return s;
   return launch(on, {dim3(1), dim3(kThreads), (kM + N) * kDepth * 2},
                 product_kernel<N, A, B, MajorA, MajorB>, map_a, map_b, out);
+}
+
+// The same with a in registers, which come while the product before is under way.
+template <int N, class B, Major MajorB>
+__global__ void __launch_bounds__(kThreads)
+    rows_kernel(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b,
+                uint32_t* out) {
+  constexpr int kSteps = kDepth / 16;
+  unsigned char* a = shared_memory<unsigned char>();
+  unsigned char* b = a + kM * kDepth * 2;
+  load_operands<N, Operand<Major::k>, B>(a, b, map_a, map_b);
+  uint32_t rows[2][4];
+  const auto load_rows = [&](int step) {
+    const int lane = static_cast<int>(threadIdx.x) % 32,
+              row = static_cast<int>(threadIdx.x) / 32 * 16 + lane % 16,
+              piece = step % kSteps * 2 + lane / 16;
+    ptx::ldmatrix_x4(rows[step % 2], a + row * 128 + (piece ^ row % 8) * 16);
+  };
+  float d[N / 2];
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) d[i] = __int_as_float(0x7fffffff);
+  ptx::wgmma_keep(d);
+  load_rows(0);
+#pragma unroll
+  for (int step = 0; step < 2 * kSteps; ++step) {
+    ptx::wgmma_fence();
+    ptx::wgmma_m64k16_bf16<N, MajorB>(d, rows[step % 2], B::descriptor(b, N, step % kSteps), step);
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<1>();
+    if (step + 1 < 2 * kSteps) load_rows(step + 1);
+  }
+  ptx::wgmma_wait<0>();
+  ptx::wgmma_keep(d);
+  write_sums<N>(d, out);
+}
+
+template <int N, Major MajorB>
+Status run_rows(Cuda on, const uint32_t* in, uint32_t* out) {
+  using B = Operand<MajorB>;
+  TensorMap map_a, map_b;
+  if (const Status s = Operand<Major::k>::map(&map_a, in, kM); s != Status::ok) return s;
+  if (const Status s = B::map(&map_b, in + kM * kDepth / 2, N); s != Status::ok) return s;
+  return launch(on, {dim3(1), dim3(kThreads), (kM + N) * kDepth * 2}, rows_kernel<N, B, MajorB>,
+                map_a, map_b, out);
 }
 
 // Operands [64, 64] written by the threads themselves: piece c of row r to piece c ^ (r % 8).
@@ -202,11 +253,17 @@ Status run_wgmma_plain(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_wgmma_plain_mn(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_plain<Major::mn>(on, in, out);
 }
-Status run_wgmma_16(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<16, Major::k, Major::k>(on, in, out);
+Status run_wgmma_16_rows(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_rows<16, Major::k>(on, in, out);
 }
-Status run_wgmma_32(Cuda on, const uint32_t* in, uint32_t* out) {
-  return run_product<32, Major::k, Major::k>(on, in, out);
+Status run_wgmma_32_rows(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_rows<32, Major::k>(on, in, out);
+}
+Status run_wgmma_64_rows(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_rows<64, Major::k>(on, in, out);
+}
+Status run_wgmma_64_rows_mn(Cuda on, const uint32_t* in, uint32_t* out) {
+  return run_rows<64, Major::mn>(on, in, out);
 }
 Status run_wgmma_64(Cuda on, const uint32_t* in, uint32_t* out) {
   return run_product<64, Major::k, Major::k>(on, in, out);

@@ -54,8 +54,10 @@ std::vector<InstructionCase> wgmma_cases() {
   const Operand a = operand(kM, Along::k, 53), b = operand(kM, Along::k, 54);
   const Words in = joined(a.words, b.words);
   return {
-      product_case(run_wgmma_16, 16, Along::k, Along::k),
-      product_case(run_wgmma_32, 32, Along::k, Along::k),
+      product_case(run_wgmma_16_rows, 16, Along::k, Along::k),
+      product_case(run_wgmma_32_rows, 32, Along::k, Along::k),
+      product_case(run_wgmma_64_rows, 64, Along::k, Along::k),
+      product_case(run_wgmma_64_rows_mn, 64, Along::k, Along::rows),
       product_case(run_wgmma_64, 64, Along::k, Along::k),
       product_case(run_wgmma_128, 128, Along::k, Along::k),
       product_case(run_wgmma_192, 192, Along::k, Along::k),

@@ -1,6 +1,7 @@
 // wgmma: the 128 threads of a warpgroup meet for every step. Operands are read when a product is
 // issued and again when its group is waited for, and must be the same; in between, its accumulators
-// hold NaNs of a kind that nothing else makes.
+// hold NaNs of a kind that nothing else makes. Registers of an operand that are not what they were
+// when last used must have been fenced since.
 
 #include <algorithm>
 #include <bit>
@@ -35,8 +36,10 @@ struct Sums {
   int products = 0;           // under way
   bool is_fenced = true;      // since they were last written back
 };
+using Registers = std::array<const uint32_t*, kWarpgroupThreads>;  // of a, nullptrs when in memory
 struct Product {
   Sums* sums;
+  Registers rows;
   uint64_t a, b;
   Major a_major, b_major;
   int accumulate;
@@ -44,11 +47,16 @@ struct Product {
   Where where;
   std::vector<uint16_t> operands;  // a, then b, as they were at the issue
 };
+struct Rows {  // of an operand in registers, when it was last used
+  std::vector<uint16_t> values;
+  int fences;
+};
 struct Warpgroup {
   std::vector<std::unique_ptr<Sums>> sums;
+  std::unordered_map<const uint32_t*, Rows> rows;  // by those of thread 0
   std::vector<Product> open;
   std::deque<std::vector<Product>> groups;
-  bool was_fenced = false;
+  int fences = 0;
 };
 struct Warpgroups : Extension {  // of a block
   std::unordered_map<int, Warpgroup> all;
@@ -90,9 +98,22 @@ void read_operand(std::span<Thread* const> threads, uint64_t bits, Major major, 
             elements[i];
     }
 }
+// a [64, 16], in fragments of mma.m16n8k16.
+void read_registers(const Registers& rows, uint16_t* out) {
+  for (int thread = 0; thread < kWarpgroupThreads; ++thread)
+    for (int element = 0; element < 8; ++element) {
+      const Place place = place_of_a16(thread % 32, element);
+      const uint32_t word = rows[static_cast<size_t>(thread)][element / 2];
+      out[(thread / 32 * 16 + place.row) * kDepth + place.column] =
+          static_cast<uint16_t>(word >> element % 2 * 16);
+    }
+}
 std::vector<uint16_t> read_operands(std::span<Thread* const> threads, const Product& p) {
   std::vector<uint16_t> operands(static_cast<size_t>((kRows + p.sums->columns) * kDepth));
-  read_operand(threads, p.a, p.a_major, kRows, true, p.code, operands.data());
+  if (p.rows[0])
+    read_registers(p.rows, operands.data());
+  else
+    read_operand(threads, p.a, p.a_major, kRows, true, p.code, operands.data());
   read_operand(threads, p.b, p.b_major, p.sums->columns, false, p.code,
                operands.data() + kRows * kDepth);
   return operands;
@@ -137,7 +158,7 @@ Sums& sums_of(Warpgroup& group, std::span<void* const> arguments) {
     if (known->registers[0] == first.product->sums) sums = known.get();
   if (!sums) sums = group.sums.emplace_back(std::make_unique<Sums>()).get();
   if (sums->products == 0) {
-    if (!group.was_fenced || !sums->is_fenced)
+    if (group.fences == 0 || !sums->is_fenced)
       fail(
           "missing wgmma_fence: wgmma%s uses accumulators that ordinary code had since the last "
           "one",
@@ -163,6 +184,17 @@ Sums& sums_of(Warpgroup& group, std::span<void* const> arguments) {
   return *sums;
 }
 
+void require_fenced_rows(Warpgroup& group, const Product& p) {
+  Rows now{{p.operands.begin(), p.operands.begin() + kRows * kDepth}, group.fences};
+  const auto [known, is_new] = group.rows.try_emplace(p.rows[0], now);
+  if (!is_new && known->second.values != now.values && known->second.fences == now.fences)
+    fail(
+        "missing wgmma_fence: wgmma%s uses an operand's registers that were written since the "
+        "last one",
+        at(p.where).c_str());
+  known->second = std::move(now);
+}
+
 void issue(std::span<Thread* const> threads, std::span<void* const> arguments) {
   const Argument& first = of(arguments[0]);
   const GroupProduct& p = *first.product;
@@ -171,10 +203,14 @@ void issue(std::span<Thread* const> threads, std::span<void* const> arguments) {
     if (other.a != p.a || other.b != p.b || (other.accumulate != 0) != (p.accumulate != 0))
       fail("divergent wgmma%s: descriptors differ within the warpgroup", at(first.where).c_str());
   }
-  check_descriptor(p.a, first.where);
+  if (!p.rows) check_descriptor(p.a, first.where);
   check_descriptor(p.b, first.where);
   Warpgroup& group = warpgroup_of(threads);
+  Registers rows;
+  std::transform(arguments.begin(), arguments.end(), rows.begin(),
+                 [](const void* argument) { return of(argument).product->rows; });
   Product product{&sums_of(group, arguments),
+                  rows,
                   p.a,
                   p.b,
                   p.a_major,
@@ -184,6 +220,7 @@ void issue(std::span<Thread* const> threads, std::span<void* const> arguments) {
                   first.where,
                   {}};
   product.operands = read_operands(threads, product);
+  if (p.rows) require_fenced_rows(group, product);
   group.open.push_back(std::move(product));
 }
 
@@ -203,9 +240,8 @@ void multiply(const Product& p) {
 
 void finish(std::span<Thread* const> threads, const Product& p) {
   if (read_operands(threads, p) != p.operands)
-    report(nullptr, 0,
-           "overwritten: an operand in shared memory changed while the wgmma%s was under way",
-           at(p.where).c_str());
+    report(nullptr, 0, "overwritten: an operand in %s changed while the wgmma%s was under way",
+           p.rows[0] ? "shared memory or registers" : "shared memory", at(p.where).c_str());
   multiply(p);
   if (--p.sums->products > 0) return;
   require_untouched(*p.sums, " before it was waited for", p.where);
@@ -215,7 +251,7 @@ void finish(std::span<Thread* const> threads, const Product& p) {
 
 const Collective kFence{"wgmma_fence", [](auto threads, auto) {
                           Warpgroup& group = warpgroup_of(threads);
-                          group.was_fenced = true;
+                          ++group.fences;
                           for (const auto& sums : group.sums) sums->is_fenced = true;
                         }};
 const Collective kIssue{"wgmma", issue};

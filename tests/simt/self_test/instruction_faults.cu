@@ -258,6 +258,31 @@ __global__ void operand_overwritten(TensorMap, int* data) {
   ptx::wgmma_wait<0>();
   data[threadIdx.x] = static_cast<int>(d[0]);
 }
+__global__ void registers_not_fenced(TensorMap, int* data) {
+  ready_operands();
+  float d[8] = {}, e[8] = {};
+  uint32_t rows[4] = {};
+  ptx::wgmma_fence();
+  ptx::wgmma_m64k16_bf16<16>(d, rows, operand(1), 1);
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  rows[0] = 1;
+  ptx::wgmma_m64k16_bf16<16>(e, rows, operand(1), 1);  // registers not fenced
+  ptx::wgmma_commit();
+  ptx::wgmma_wait<0>();
+  data[threadIdx.x] = static_cast<int>(d[0] + e[0]);
+}
+__global__ void registers_overwritten(TensorMap, int* data) {
+  ready_operands();
+  float d[8] = {};
+  uint32_t rows[4] = {};
+  ptx::wgmma_fence();
+  ptx::wgmma_m64k16_bf16<16>(d, rows, operand(1), 1);  // registers overwritten
+  ptx::wgmma_commit();
+  rows[3] = 1;
+  ptx::wgmma_wait<0>();
+  data[threadIdx.x] = static_cast<int>(d[0]);
+}
 __global__ void descriptors_differ(TensorMap, int* data) {
   ready_operands();
   float d[32] = {};
@@ -402,6 +427,12 @@ const std::vector<Fault>& wgmma_faults() {
       {"an operand changes under a product",
        run_on<operand_overwritten, 128>,
        {"overwritten: an operand", "line operand overwritten"}},
+      {"an operand's registers written after the fence",
+       run_on<registers_not_fenced, 128>,
+       {"missing wgmma_fence", "an operand's registers", "line registers not fenced"}},
+      {"an operand's registers change under a product",
+       run_on<registers_overwritten, 128>,
+       {"overwritten: an operand", "registers", "line registers overwritten"}},
       {"different descriptors",
        run_on<descriptors_differ, 128>,
        {"divergent wgmma", "line descriptors differ"}},
