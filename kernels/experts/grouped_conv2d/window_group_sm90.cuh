@@ -64,7 +64,7 @@ class WindowGroup {
 
   // Starts the products of the window with the filters, 16 terms of the sums after another; the
   // last ones are still under way when the window has been read. Its rows come by ldmatrix: by
-  // wgmma's own descriptors, from any position on, 2 KiB took about 65 clocks (an H200, from the
+  // wgmma's own descriptors, from any position on, 2 KiB took 50 to 60 clocks (an H200, from the
   // times of 16, 32 and 64 columns), and 2 KiB of filters 16.
   __device__ void multiply(const unsigned char* filters) {
     const Window& w = p_.window;
