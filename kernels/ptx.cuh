@@ -11,6 +11,7 @@
 #include "kernels/ptx/barrier.cuh"
 #include "kernels/ptx/copy.cuh"
 #include "kernels/ptx/mma.cuh"
+#include "kernels/ptx/numbers.cuh"
 #include "kernels/ptx/registers.cuh"
 #include "kernels/ptx/tma.cuh"
 #include "kernels/ptx/wgmma.cuh"

@@ -33,14 +33,25 @@ TEST_CASE("grouped products: the tile that fills the waves", "[grouped_gemm_heur
   REQUIRE(tile(32, 8, 256, 512) == kSquare);
 }
 
-TEST_CASE("grouped products: gates only where they fit", "[grouped_gemm_heuristics]") {
-  REQUIRE(takes_gates(kLarge));
-  REQUIRE(takes_gates(kSquare));
-  REQUIRE(!takes_gates(kTall));
-  REQUIRE(!takes_gates({128, 192, TileSchedule::ping_pong}));
-  for (const int64_t n : {384, 1536, 28672})
-    for (const int64_t k : {64, 384, 4096})
-      REQUIRE(takes_gates(tile(50432, 8, n, k, ExpertActivation::swiglu)));
+TEST_CASE("grouped products: activations only where they fit", "[grouped_gemm_heuristics]") {
+  GroupedExtents a{.rows = 50432, .experts = 8, .n = 384, .k = 384, .multiprocessors = kH200};
+  REQUIRE(takes(kTall, a));
+  a.keeps_pre = true;
+  REQUIRE(!takes(kTall, a));
+  for (a.keeps_pre = false;
+       const auto activation : {ExpertActivation::relu, ExpertActivation::gelu,
+                                ExpertActivation::gelu_tanh, ExpertActivation::swiglu}) {
+    a.activation = activation;
+    REQUIRE(takes(kLarge, a));
+    REQUIRE(takes(kSquare, a));
+    REQUIRE(!takes(kTall, a));
+    REQUIRE(!takes({128, 192, TileSchedule::ping_pong}, a));
+    for (a.n = 384; a.n < 30000; a.n *= 4)
+      for (a.k = 64; a.k < 5000; a.k *= 8) REQUIRE(takes(grouped_tile_shape(a), a));
+  }
+  // Few terms: the activations of one tile while another is multiplied. Many: the largest tile.
+  REQUIRE(tile(50432, 8, 1536, 384, ExpertActivation::gelu) == kSquare);
+  REQUIRE(tile(50432, 8, 14336, 4096, ExpertActivation::gelu) == kLarge);
 }
 
 TEST_CASE("grouped products: every extent has a tile", "[grouped_gemm_heuristics]") {

@@ -2,17 +2,22 @@
 
 // The activations of kernels/experts/activation_functions.h for results that are rounded to
 // bfloat16: the same functions, off by at most some 2^-20 of x, on the approximate instructions for
-// e^x and 1/x. The exact ones take longer than memory does (gelu of 51 million values: 114 us on an
-// H200 for 50 us of traffic), and in Hopper's products, where a thread has up to 192 results,
+// 2^x and 1 / x. The exact ones take longer than memory does (gelu of 51 million values: 114 us on
+// an H200 for 50 us of traffic), and in Hopper's products, where a thread has up to 192 results,
 // longer than a product of few terms, and more registers than there are.
 
 #include "kernels/cuda.cuh"
 #include "kernels/experts/activation_functions.h"
+#include "kernels/ptx.cuh"
 
 namespace moat::kernels {
 
+inline constexpr float kLog2E = std::numbers::log2e_v<float>;
+
 struct Bf16Sigmoid {
-  static __device__ float value(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
+  static __device__ float value(float x) {
+    return ptx::approximate_reciprocal(1.0f + ptx::approximate_exp2(-kLog2E * x));
+  }
 };
 
 struct Bf16Silu {
@@ -32,15 +37,19 @@ struct Bf16GeluTanh {
   }
 };
 
-// The normal distribution's tail beyond |x| by Abramowitz and Stegun 26.2.17, error 7.5e-8.
+// The normal distribution's tail beyond |x| by Abramowitz and Stegun 26.2.17, error 7.5e-8; their
+// coefficients over sqrt(2 pi), so that e^(-x^2 / 2) is their only other factor.
 struct Bf16Gelu {
   static __device__ Normal<float> normal(float x) {
-    const float t = __fdividef(1.0f, 1.0f + 0.2316419f * fabsf(x));
+    constexpr float kDensity = 0.39894228f;
+    const float t = ptx::approximate_reciprocal(1.0f + 0.2316419f * fabsf(x));
     const float polynomial =
-        t * (0.319381530f +
-             t * (-0.356563782f + t * (1.781477937f + t * (-1.821255978f + t * 1.330274429f))));
-    const float density = 0.39894228f * __expf(-0.5f * x * x), tail = density * polynomial;
-    return {x < 0 ? tail : 1.0f - tail, density};
+        t * (kDensity * 0.319381530f +
+             t * (kDensity * -0.356563782f +
+                  t * (kDensity * 1.781477937f +
+                       t * (kDensity * -1.821255978f + t * (kDensity * 1.330274429f)))));
+    const float power = ptx::approximate_exp2(-0.5f * kLog2E * x * x), tail = power * polynomial;
+    return {x < 0 ? tail : 1.0f - tail, kDensity * power};
   }
   static __device__ float value(float x) { return x * normal(x).cdf; }
   static __device__ float slope(float x) {

@@ -115,7 +115,8 @@ GroupedExtents extents(const GroupedGemm& a) {
           .n = a.n,
           .k = a.k,
           .multiprocessors = multiprocessors(),
-          .activation = a.activation};
+          .activation = a.activation,
+          .keeps_pre = a.pre != nullptr};
 }
 GroupedExtents extents(const GroupedGemmWeightGrad& a) {
   return {.rows = a.rows,
@@ -135,7 +136,7 @@ bool can_run(const GroupedGemm& a) {
 }
 
 bool can_run(const GroupedGemm& a, const GroupedTileShape& tile) {
-  return can_run(a) && (!is_gated(a) || takes_gates(tile));
+  return can_run(a) && takes(tile, extents(a));
 }
 
 Status run(Cuda on, const GroupedGemm& a, const GroupedTileShape& tile) {

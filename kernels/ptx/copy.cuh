@@ -1,6 +1,6 @@
 #pragma once
 
-// Copies: cp.async (global to shared memory past the registers); a cache hint; number formats.
+// Copies: cp.async (global to shared memory past the registers); a cache hint.
 
 #include "kernels/ptx/arch.cuh"
 
@@ -45,23 +45,6 @@ __device__ __forceinline__ void cp_async_wait() {
 // (cp.async.bulk.prefetch) takes uniform registers, so that a warp's lanes go one after another.
 __device__ __forceinline__ void prefetch_l2(const void* global) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(global) : "memory");
-}
-
-// Two floats, rounded to nearest even, in one register: `low` in the lower half (the lower
-// address).
-__device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
-  uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
-// The float rounded to tf32 (10 bits of mantissa, nearest, ties away from zero), as its bits. They
-// are those of a float again: the rest after rounding is x - __uint_as_float(round_tf32(x)). What
-// cvt leaves in the 13 bits that a tf32 lacks is not specified, hence the mask.
-__device__ __forceinline__ uint32_t round_tf32(float x) {
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return bits & 0xffffe000u;
 }
 
 }  // namespace moat::kernels::ptx

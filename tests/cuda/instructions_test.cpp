@@ -54,7 +54,7 @@ void check(const std::vector<InstructionCase>& cases) {
 }  // namespace
 
 TEST_CASE("cuda: copies and their waits", "[cuda][instructions]") { check(copy_cases()); }
-TEST_CASE("cuda: roundings", "[cuda][instructions]") { check(number_cases()); }
+TEST_CASE("cuda: roundings and approximations", "[cuda][instructions]") { check(number_cases()); }
 TEST_CASE("cuda: ldmatrix, stmatrix and mma.sync", "[cuda][instructions]") { check(mma_cases()); }
 TEST_CASE("cuda: named barriers and mbarriers", "[cuda][instructions]") { check(barrier_cases()); }
 TEST_CASE("cuda: TMA loads and stores", "[cuda][instructions]") { check(tma_cases()); }
@@ -65,7 +65,8 @@ TEST_CASE("cuda: every instruction of kernels/ptx has a row", "[cuda][instructio
   for (const InstructionCase& row : all_cases()) covered.merge(words_of(row.covers));
   const std::regex definition("__forceinline__ [^()=;]*?(\\w+)\\(");
   std::set<std::string> defined;
-  for (const char* family : {"arch", "barrier", "copy", "mma", "registers", "tma", "wgmma"}) {
+  for (const char* family :
+       {"arch", "barrier", "copy", "mma", "numbers", "registers", "tma", "wgmma"}) {
     const std::string path = std::string(MOAT_SOURCE_DIR "/kernels/ptx/") + family + ".cuh";
     std::ifstream file(path);
     INFO(path);

@@ -68,6 +68,8 @@ __forceinline__ void cp_async_wait(Where where = Where::here()) {
 void prefetch_l2(const void* global);
 uint32_t pack_bf16(float low, float high);
 uint32_t round_tf32(float x);
+float approximate_exp2(float x);
+float approximate_reciprocal(float x);
 
 __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row, Where where = Where::here()) {
   simt::matrix_load(r, row, false, where);

@@ -87,12 +87,10 @@ class TileWriter {
 
   // All panels go through the same code, some thousand instructions: a copy for each would not stay
   // in the instruction cache. Registers have no addresses: the sums move up panel by panel, and are
-  // lost. A large tile has no registers left for a loop.
+  // lost. A large tile has no registers left for a loop, nor activations.
   __device__ void write(typename T::Sums& sums, const GroupedTile& tile, int row, int rows) {
-    if (is_gated(p_.a)) {
-      if constexpr (T::kTakesGates) write_gated(sums, tile, row, rows);
-      return;
-    }
+    if constexpr (!T::kIsLarge)
+      if (is_gated(p_.a)) return write_gated(sums, tile, row, rows);
     constexpr int kAcross = T::kColumns / kPanelColumns, kPanels = T::kBlocks * kAcross;
 #pragma unroll(T::kIsLarge ? kPanels : 1)
     for (int panel = 0; panel < kPanels; ++panel) {
@@ -101,11 +99,13 @@ class TileWriter {
       if (panel_rows > 0 && column < p_.y.width) {
         float values[32];
         add_bias(values, sums[0], 0, tile.expert, column);
-        if (p_.pre.base) panels_.write(values, p_.pre, row + below, panel_rows, column);
-        with_bf16_function(p_.a.activation, [&]<class Function>() {
+        if constexpr (!T::kIsLarge) {
+          if (p_.pre.base) panels_.write(values, p_.pre, row + below, panel_rows, column);
+          with_bf16_function(p_.a.activation, [&]<class Function>() {
 #pragma unroll
-          for (float& v : values) v = Function::value(v);
-        });
+            for (float& v : values) v = Function::value(v);
+          });
+        }
         panels_.write(values, p_.y, row + below, panel_rows, column);
       }
 #pragma unroll
@@ -129,6 +129,7 @@ class TileWriter {
   __device__ void write_gated(const typename T::Sums& sums, const GroupedTile& tile, int row,
                               int rows) {
     constexpr int kHalf = T::kColumns / 2;
+    static_assert(kHalf % kPanelColumns == 0);
 #pragma unroll
     for (int b = 0; b < T::kBlocks; ++b)
 #pragma unroll

@@ -42,7 +42,6 @@ struct Tile {
   static constexpr int kRows = kTileRows, kColumns = kTileColumns;
   static constexpr bool kPingPong = kTileSchedule == TileSchedule::ping_pong;
   static constexpr GroupedTileShape kShape{kRows, kColumns, kTileSchedule};
-  static constexpr bool kTakesGates = takes_gates(kShape);
   static constexpr int kGroupRows = kPingPong ? kRows : kRows / 2;  // of one warpgroup
   static constexpr int kBlocks = kGroupRows / 64;                   // wgmma has 64 rows
   static constexpr int kXBytes = kRows * kDepth * 2, kWBytes = kColumns * kDepth * 2;
@@ -51,7 +50,7 @@ struct Tile {
 
   // A multiplying thread needs registers for its sums, a loading one for addresses; all 384 have
   // 168 each.
-  static constexpr bool kIsLarge = kBlocks * kColumns / 2 > 128;
+  static constexpr bool kIsLarge = is_large(kShape);
   static constexpr int kLoadRegisters = kIsLarge ? 40 : 72;
   static constexpr int kMultiplyRegisters = (3 * 168 - kLoadRegisters) / 2;
 

@@ -60,13 +60,6 @@ __global__ void prefetch_kernel(const uint4* in, uint4* out) {
   out[threadIdx.x] = in[threadIdx.x];
 }
 
-__global__ void pack_bf16_kernel(const float* in, uint32_t* out) {
-  out[threadIdx.x] = ptx::pack_bf16(in[2 * threadIdx.x], in[2 * threadIdx.x + 1]);
-}
-__global__ void round_tf32_kernel(const float* in, uint32_t* out) {
-  out[threadIdx.x] = ptx::round_tf32(in[threadIdx.x]);
-}
-
 Grid one_warp() { return {dim3(1), dim3(kLanes), 4096}; }
 
 }  // namespace
@@ -85,14 +78,6 @@ Status run_cp_async_groups(Cuda on, const uint32_t* in, uint32_t* out) {
 Status run_prefetch(Cuda on, const uint32_t* in, uint32_t* out) {
   return launch(on, one_warp(), prefetch_kernel, reinterpret_cast<const uint4*>(in),
                 reinterpret_cast<uint4*>(out));
-}
-Status run_pack_bf16(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, {dim3(1), dim3(kRounded / 2)}, pack_bf16_kernel,
-                reinterpret_cast<const float*>(in), out);
-}
-Status run_round_tf32(Cuda on, const uint32_t* in, uint32_t* out) {
-  return launch(on, {dim3(1), dim3(kRounded)}, round_tf32_kernel,
-                reinterpret_cast<const float*>(in), out);
 }
 
 }  // namespace moat::tests

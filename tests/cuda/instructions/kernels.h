@@ -14,7 +14,7 @@ using RunInstruction = kernels::Status(kernels::Cuda, const uint32_t* in, uint32
 inline constexpr int kRounded = 512;  // floats that the roundings are tried on
 
 RunInstruction run_cp_async, run_cp_async_l1, run_cp_async_groups, run_prefetch, run_pack_bf16,
-    run_round_tf32;
+    run_round_tf32, run_exp2, run_reciprocal;
 
 RunInstruction run_ldmatrix, run_ldmatrix_trans, run_stmatrix, run_mma_bf16, run_mma_tf32,
     run_mma_from_ldmatrix;

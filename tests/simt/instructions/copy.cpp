@@ -76,9 +76,4 @@ void prefetch_l2(const void* global) {
   observe(*current, global, 1, Access::read, return_address(__builtin_return_address(0)));
 }
 
-uint32_t pack_bf16(float low, float high) {
-  return to_bf16(low) | static_cast<uint32_t>(to_bf16(high)) << 16;
-}
-uint32_t round_tf32(float x) { return to_tf32(x); }
-
 }  // namespace moat::kernels::ptx
