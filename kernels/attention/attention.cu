@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/attention/backward.cuh"
+#include "kernels/attention/backward_head.cuh"
 #include "kernels/attention/forward.cuh"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/stretch.cuh"
@@ -59,11 +60,15 @@ Access access_of(const Args& a, std::initializer_list<const void*> pointers) {
 }
 
 // A block per tile of rows of each head.
-template <class P, int kOwnTiles, class Args>
+template <class P, class Tiles, class Args>
 Grid grid_of(const Args& a) {
   const int64_t tiles = (a.tokens + P::kRows - 1) / P::kRows;
-  return {blocks_of(int64_t{a.batch} * a.heads * tiles, 1), dim3(P::kThreads),
-          SharedTiles<P, kOwnTiles>::bytes()};
+  return {blocks_of(int64_t{a.batch} * a.heads * tiles, 1), dim3(P::kThreads), Tiles::bytes()};
+}
+
+// Whether its tokens are one tile of kWidth <= 64.
+constexpr bool has_one_tile(const AttentionGrad& a) {
+  return a.dtype == Dtype::bf16 && a.head_width <= 64 && a.tokens <= 80;
 }
 
 // Of the scores.
@@ -82,13 +87,13 @@ Status attention(Cuda on, const Attention& a) {
   using namespace attention_tiles;
   if (!is_valid(a)) return Status::bad_args;
   return with_products(on, a, [&]<class P>() {
-    return launch(on, grid_of<P, 1>(a), forward_kernel<P>, a, scale_of<P>(a),
+    return launch(on, grid_of<P, SharedTiles<P, 1>>(a), forward_kernel<P>, a, scale_of<P>(a),
                   access_of(a, {a.qkv, a.y}));
   });
 }
 
 size_t attention_grad_workspace(Cuda, const AttentionGrad& a) {
-  if (!attention_tiles::is_valid(a)) return 0;
+  if (!attention_tiles::is_valid(a) || attention_tiles::has_one_tile(a)) return 0;
   return static_cast<size_t>(int64_t{a.batch} * a.heads * a.tokens) *
          (a.dtype == Dtype::f64 ? sizeof(double) : sizeof(float));
 }
@@ -98,8 +103,12 @@ Status attention_grad(Cuda on, const AttentionGrad& a) {
   if (!is_valid(a)) return Status::bad_args;
   if (on.workspace_bytes < attention_grad_workspace(on, a)) return Status::small_workspace;
   return with_products(on, a, [&]<class P>() {
-    auto* products = static_cast<typename P::Sum*>(on.workspace);
     const Access access = access_of(a, {a.qkv, a.d_y, a.d_qkv});
+    if constexpr (P::kTakesHeads)
+      if (has_one_tile(a))
+        return launch(on, grid_of<P, HeadTiles<P>>(a), head_gradient_kernel<P>, a, scale_of<P>(a),
+                      access);
+    auto* products = static_cast<typename P::Sum*>(on.workspace);
     // In vectors or not as the width has it, never the addresses: sums keep their order.
     Status status = with_vector<typename P::Value>(a.head_width, {}, [&]<int N>() {
       return launch(on,
@@ -108,11 +117,11 @@ Status attention_grad(Cuda on, const AttentionGrad& a) {
                     row_products_kernel<typename P::Value, N>, a, products);
     });
     if (status == Status::ok)
-      status = launch(on, grid_of<P, 2>(a), query_gradient_kernel<P>, a, products, scale_of<P>(a),
-                      access);
+      status = launch(on, grid_of<P, SharedTiles<P, 2>>(a), query_gradient_kernel<P>, a, products,
+                      scale_of<P>(a), access);
     if (status == Status::ok)
-      status =
-          launch(on, grid_of<P, 2>(a), key_gradient_kernel<P>, a, products, scale_of<P>(a), access);
+      status = launch(on, grid_of<P, SharedTiles<P, 2>>(a), key_gradient_kernel<P>, a, products,
+                      scale_of<P>(a), access);
     return status;
   });
 }

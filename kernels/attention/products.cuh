@@ -26,6 +26,7 @@ struct FmaProducts {
   static constexpr int kChunks = kWidth / kVector;                     // of 16 bytes
   static constexpr int kPadding = kVector, kPitch = kWidth + kVector;  // odd in 16 bytes
   static constexpr int kScratchPitch = kOthers + kVector, kScratch = kRows * kScratchPitch;
+  static constexpr bool kTakesHeads = false;
 
   struct Scores {
     T values[kMyRows][kMyOthers] = {};
@@ -113,6 +114,8 @@ struct MmaProducts {
   static constexpr int kChunks = kWidth / kChunk;                    // of 16 bytes
   static constexpr int kPadding = kStep, kPitch = kWidth + kChunk;   // odd in 16 bytes
   static constexpr int kScratch = 0;
+  static constexpr bool kTakesHeads = kBf16 && kWidth <= 64;  // as a whole: backward_head.cuh
+  static constexpr int kScorePitch = kOthers + kChunk;        // of scores in shared memory
 
   template <int kColumns>
   struct Fragments {
@@ -174,25 +177,54 @@ struct MmaProducts {
       accumulate_tf32(sums, scores, others, width);
   }
 
+  // Rounded scores of this warp's rows, to [kRows, kScorePitch].
+  static __device__ void leave(const Scores& scores, Bf16* to) {
+#pragma unroll
+    for (int j = 0; j < kOthers / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < kMyRows; ++i)
+        *reinterpret_cast<uint32_t*>(to + row(i) * kScorePitch + 8 * j + 2 * lane()) =
+            ptx::pack_bf16(scores.values[j][2 * i], scores.values[j][2 * i + 1]);
+  }
+
+  // sums += scoresᵀ · rows, of scores that all warps have left: this warp's rows are their columns.
+  static __device__ void accumulate_transposed(Wide& sums, const Bf16* scores, const Bf16* rows,
+                                               int width) {
+    const int l = lane_index();
+    const Bf16* left = scores + (l / 16 * 8 + l % 8) * kScorePitch + warp_row() + l / 8 % 2 * 8;
+#pragma unroll
+    for (int k = 0; k < kRows; k += 16) {
+      uint32_t a[4];
+      ptx::ldmatrix_x4_trans(a, left + k * kScorePitch);
+      accumulate_terms(sums, a, rows + k * kPitch, width);
+    }
+  }
+
  private:
+  // sums += a · 16 rows, of bfloat16.
+  static __device__ void accumulate_terms(Wide& sums, const uint32_t (&a)[4], const T* rows,
+                                          int width) {
+    const int l = lane_index();
+    const T* right = rows + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
+#pragma unroll
+    for (int c = 0; c < kWidth / 16; ++c) {
+      if (16 * c >= width) continue;
+      uint32_t b[4];
+      ptx::ldmatrix_x4_trans(b, right + 16 * c);
+      mma(sums.values[2 * c], a, b[0], b[1]);
+      mma(sums.values[2 * c + 1], a, b[2], b[3]);
+    }
+  }
+
   template <int kColumns>
   static __device__ void accumulate_bf16(Wide& sums, const Fragments<kColumns>& scores,
                                          const T* others, int width) {
-    const int l = lane_index();
-    const T* right = others + (l / 8 % 2 * 8 + l % 8) * kPitch + l / 16 * 8;
 #pragma unroll
     for (int k = 0; k < kColumns / 16; ++k) {
       const float(&low)[4] = scores.values[2 * k], (&high)[4] = scores.values[2 * k + 1];
       const uint32_t a[4] = {ptx::pack_bf16(low[0], low[1]), ptx::pack_bf16(low[2], low[3]),
                              ptx::pack_bf16(high[0], high[1]), ptx::pack_bf16(high[2], high[3])};
-#pragma unroll
-      for (int c = 0; c < kWidth / 16; ++c) {
-        if (16 * c >= width) continue;
-        uint32_t b[4];
-        ptx::ldmatrix_x4_trans(b, right + 16 * k * kPitch + 16 * c);
-        mma(sums.values[2 * c], a, b[0], b[1]);
-        mma(sums.values[2 * c + 1], a, b[2], b[3]);
-      }
+      accumulate_terms(sums, a, others + 16 * k * kPitch, width);
     }
   }
 
