@@ -15,7 +15,7 @@ using namespace engine;
 
 namespace {
 
-// A MoE classifier with projection shortcuts, read through the names of its tensors and run the
+// A MoE classifier of plain blocks, read through the names of its tensors and run the
 // mask-everything way.
 class MaskedNet {
  public:
@@ -24,27 +24,26 @@ class MaskedNet {
     const int64_t experts = settings_.experts;
     identity_ = Tensor::zeros({experts, experts});
     for (int64_t e = 0; e < experts; ++e) identity_.data_as<float>()[e * experts + e] = 1;
-    identity_ = identity_.to(model.device());
+    identity_ = identity_.to(at("fc.weight").dtype()).to(model.device());
   }
 
   models::Prediction forward(const Tensor& images, Mode mode, bool gate_is_open) {
     const Tensor x = div(sub(images, at("normalize.mean")), at("normalize.std"));
     models::Prediction out;
-    out.scores = net("router.", x, mode, settings_.router.blocks, Shortcuts::pad, {});
-    out.scores = normed("router.score_norm", out.scores, mode, {}, Activation::none);
+    out.scores = net("router.", x, mode, settings_.router.blocks, {});
+    if (settings_.router.score_norm)
+      out.scores = normed("router.score_norm", out.scores, mode, {}, Activation::none);
     out.experts = argmax(out.scores.detached(), 1);
     const int64_t n = x.dim(0);
     Tensor mask = gather_rows(identity_, out.experts);
     if (gate_is_open)
       mask = mul(mask,
                  reshape(straight_through_gate(out.scores, out.experts, settings_.gate), {n, 1}));
-    out.logits = net("", x, mode, settings_.blocks, Shortcuts::projection, mask);
+    out.logits = net("", x, mode, settings_.blocks, mask);
     return out;
   }
 
  private:
-  enum class Shortcuts { projection, pad };
-
   const Tensor& at(const std::string& name) const { return *tensors_.at(name); }
 
   Tensor normed(const std::string& name, const Tensor& x, Mode mode, const Tensor& residual,
@@ -63,7 +62,8 @@ class MaskedNet {
               const Conv2dOptions& options, const Tensor& mask, const Tensor& residual,
               Activation activation) {
     const int64_t experts = mask.defined() ? mask.dim(1) : 1;
-    if (mode == Mode::eval && !is_differentiated(mask)) {
+    if (mode == Mode::eval && !is_differentiated(mask) &&
+        !is_differentiated(at(conv + ".weight"))) {
       Tensor kept;
       for (int64_t e = 0; e < experts; ++e) {
         const Tensor y =
@@ -102,7 +102,7 @@ class MaskedNet {
   }
 
   Tensor net(const std::string& prefix, const Tensor& x, Mode mode, const std::vector<int>& blocks,
-             Shortcuts shortcuts, const Tensor& mask) {
+             const Tensor& mask) {
     Tensor y = unit(prefix + "conv1", prefix + "bn1", x, mode, {1, 1}, {}, {}, Activation::relu);
     for (size_t s = 0; s < blocks.size(); ++s)
       for (int b = 0; b < blocks[s]; ++b) {
@@ -113,7 +113,7 @@ class MaskedNet {
         if (tensors_.contains(block + "downsample.0.weight"))
           shortcut = unit(block + "downsample.0", block + "downsample.1", y, mode, {stride, 0}, {},
                           {}, Activation::none);
-        else if (shortcuts == Shortcuts::pad && (stride != 1 || y.dim(3) != width))
+        else if (stride != 1 || y.dim(3) != width)
           shortcut = subsample_pad(y, stride, width);
         const Tensor inner =
             unit(block + "conv1", block + "bn1", y, mode, {stride, 1}, mask, {}, Activation::relu);
