@@ -2,7 +2,6 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "engine/ops/elementwise.h"
@@ -34,10 +33,6 @@ double l2_distance(const Tensor& a, const Tensor& b, int64_t from, int64_t to) {
     square += d * d;
   }
   return std::sqrt(square);
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.nbytes() == b.nbytes() && std::memcmp(a.data(), b.data(), a.nbytes()) == 0;
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 
 #include "engine/ops/elementwise.h"
 #include "engine/ops/reduce.h"
@@ -43,12 +42,6 @@ double dot(const Tensor& a, const Tensor& b) {
   double s = 0;
   for (size_t i = 0; i < x.size(); ++i) s += x[i] * y[i];
   return s;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(Device{}).contiguous(), y = b.to(Device{}).contiguous();
-  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
-         (x.nbytes() == 0 || std::memcmp(x.data(), y.data(), x.nbytes()) == 0);
 }
 
 // |got - want| <= tolerance · bound for every element; NaN and infinities must agree exactly.

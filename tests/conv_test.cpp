@@ -2,7 +2,6 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
-#include <cstring>
 #include <functional>
 
 #include "engine/ops/elementwise.h"
@@ -25,12 +24,6 @@ const Conv2dOptions kSame{.stride = 1, .padding = 1};
 Tensor offset_tensor(const std::vector<int>& offsets) {
   return Tensor::from(std::vector<int32_t>(offsets.begin(), offsets.end()),
                       {static_cast<int64_t>(offsets.size())});
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.contiguous(), y = b.contiguous();
-  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
-         std::memcmp(x.data(), y.data(), x.nbytes()) == 0;
 }
 
 // As numbers: -0 equals 0, which relu may give either way.

@@ -1,7 +1,6 @@
 #include <omp.h>
 
 #include <catch2/catch.hpp>
-#include <cstring>
 
 #include "engine/ops/linalg.h"
 #include "engine/tape.h"
@@ -11,11 +10,6 @@ using namespace moat::engine;
 using namespace moat::tests;
 
 namespace {
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.contiguous(), y = b.contiguous();
-  return x.shape() == y.shape() && std::memcmp(x.data(), y.data(), x.nbytes()) == 0;
-}
 
 struct Product {
   int64_t in, out;

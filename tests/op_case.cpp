@@ -1,6 +1,7 @@
 #include "tests/op_case.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/random.h"
 
@@ -37,6 +38,12 @@ Tensor rand_ints(const Shape& shape, int low, int high, uint32_t stream) {
                                                                  static_cast<uint32_t>(i)) %
                                                      static_cast<uint32_t>(high - low));
   return t;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  const Tensor x = a.to(Device{}).contiguous(), y = b.to(Device{}).contiguous();
+  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
+         (x.nbytes() == 0 || std::memcmp(x.data(), y.data(), x.nbytes()) == 0);
 }
 
 std::vector<OpCase> all_cases(Scale scale) {

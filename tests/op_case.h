@@ -49,6 +49,9 @@ Tensor randn(const Shape& shape, uint32_t stream = 0);
 Tensor rand_ints(const Shape& shape, int low, int high,
                  uint32_t stream = 0);  // int32 in [low, high)
 
+// Shape and number format too; on any device.
+bool same_bits(const Tensor& a, const Tensor& b);
+
 // Reads an element of a float64 (or any floating) tensor by index; for plain reference loops.
 inline double* f64(const Tensor& t) { return t.data_as<double>(); }
 

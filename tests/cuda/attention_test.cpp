@@ -1,6 +1,5 @@
 #include "kernels/attention/attention.h"
 
-#include <cstring>
 #include <limits>
 #include <memory>
 
@@ -8,6 +7,7 @@
 #include "tests/cuda/device_memory.h"
 #include "tests/cuda/require_close.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -27,11 +27,6 @@ struct Results {
   std::vector<T> y, d_qkv;
   std::vector<compute_t<T>> log_sum_exp;
 };
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 template <class Args>
 void run(Status (*kernel)(Cuda, const Args&), size_t (*workspace)(Cuda, const Args&),

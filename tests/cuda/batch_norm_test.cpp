@@ -1,11 +1,11 @@
 #include "kernels/vision/batch_norm.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -27,11 +27,6 @@ void require_close(const char* what, const std::vector<double>& y,
     else
       REQUIRE(std::abs(y[i] - reference[i]) <= tolerance * (scale + std::abs(reference[i])));
   }
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 // A matrix whose device copy starts `offset` values behind an aligned address.

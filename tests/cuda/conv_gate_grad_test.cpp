@@ -1,11 +1,11 @@
 #include "kernels/vision/conv_gate_grad.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -108,11 +108,6 @@ void check(const Shape& s, const Form& form) {
     INFO("image " << i << ": " << double{got[i]} << ", reference " << d_gate[i]);
     REQUIRE(std::abs(got[i] - d_gate[i]) <= tolerance);
   }
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 }  // namespace

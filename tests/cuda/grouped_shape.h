@@ -3,11 +3,11 @@
 // Ragged groups of rows and random operands for the tests of grouped products on CUDA.
 
 #include <algorithm>
-#include <cstring>
 
 #include "kernels/experts/grouped_gemm.h"
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -59,10 +59,5 @@ inline std::vector<double> small_integers(size_t count, unsigned seed) {
 
 // Ragged groups with empty experts first, in the middle and last.
 inline const std::vector<int32_t> kRagged{0, 5, 1, 0, 37, 0};
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 }  // namespace moat::tests

@@ -2,12 +2,12 @@
 
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/cuda/require_close.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -19,11 +19,6 @@ enum class Affine { no, yes };
 enum class Added { no, yes };
 constexpr double kEpsilon = 1e-3;
 
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
 // Everything that the kernels write.
 template <class T>
 struct Results {
@@ -31,6 +26,7 @@ struct Results {
   std::vector<compute_t<T>> mean, inv_std, d_gamma, d_beta;
 };
 
+using tests::same_bits;  // which the overload would hide
 template <class T>
 bool same_bits(const Results<T>& a, const Results<T>& b) {
   return same_bits(a.y, b.y) && same_bits(a.d_x, b.d_x) && same_bits(a.mean, b.mean) &&

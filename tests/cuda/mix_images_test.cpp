@@ -1,21 +1,16 @@
 #include "kernels/vision/mix_images.h"
 
-#include <cstring>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
 using namespace kernels;
 
 namespace {
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 // The bits of the CPU half; images and y start so many values after a multiple of 256 bytes.
 void check(MixImages a, size_t images_offset = 0, size_t y_offset = 0) {

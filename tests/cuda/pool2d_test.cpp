@@ -6,6 +6,7 @@
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -27,11 +28,6 @@ std::string described(const PoolGeometry& g) {
          std::to_string(g.width) + "x" + std::to_string(g.channels) + ", window " +
          std::to_string(g.window_height) + "x" + std::to_string(g.window_width) + ", stride " +
          std::to_string(g.stride) + ", padding " + std::to_string(g.padding);
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 // The same comparisons, and the same sums in the same order: the same bits as on the CPU. Images

@@ -1,11 +1,11 @@
 #include "kernels/basic/reduce.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -21,11 +21,6 @@ struct View {
   size_t count() const { return size_t(outer * axis * inner); }
   size_t reduced() const { return size_t(outer * inner); }
 };
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
 
 // x starts `offset` values after a multiple of 256 bytes.
 template <class T, class Y = T>

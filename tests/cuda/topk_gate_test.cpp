@@ -1,12 +1,12 @@
 #include "kernels/gate/topk_gate.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <random>
 
 #include "tests/cuda/device_memory.h"
 #include "tests/random_values.h"
+#include "tests/same_bits.h"
 
 namespace moat::tests {
 
@@ -100,12 +100,6 @@ Result<compute_t<T>> on_device(const Gate& g, const std::vector<T>& logits,
   a.noise.samples = samples.empty() ? nullptr : ids.data();
   REQUIRE(run<TopkGate>(topk_gate, a, topk_gate_workspace(Cuda{}, a)) == Status::ok);
   return {weights.host(), lse.host(), margin.host(), noisy.host(), experts.host()};
-}
-
-template <class C>
-bool same_bits(const std::vector<C>& a, const std::vector<C>& b) {
-  return a.size() == b.size() &&
-         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(C)) == 0);
 }
 
 // Experts and margins are the CPU's bits. Weights and log-sum-exp are within a few roundings of
