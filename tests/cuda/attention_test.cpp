@@ -1,7 +1,6 @@
 #include "kernels/attention/attention.h"
 
 #include <limits>
-#include <memory>
 
 #include "kernels/library/context.h"
 #include "tests/cuda/device_memory.h"
@@ -72,15 +71,6 @@ Results<T> on_device(const Extents& e, const std::vector<T>& qkv, const std::vec
   return {y.host(), d_qkv.host(), log_sum_exp.host()};
 }
 
-template <class Args>
-void run_on_cpu(Status (*kernel)(Cpu, const Args&), size_t bytes, const Args& args) {
-  std::vector<double> workspace(bytes / sizeof(double) + 8);
-  void* aligned = workspace.data();
-  size_t room = workspace.size() * sizeof(double);
-  REQUIRE(std::align(64, bytes, aligned, room));
-  REQUIRE(kernel({.workspace = aligned, .workspace_bytes = bytes}, args) == Status::ok);
-}
-
 Results<double> reference(const Extents& e, const std::vector<double>& qkv,
                           const std::vector<double>& d_y) {
   Results<double> out{std::vector<double>(e.values()), std::vector<double>(3 * e.values()),
@@ -93,7 +83,7 @@ Results<double> reference(const Extents& e, const std::vector<double>& qkv,
                        .heads = e.heads,
                        .head_width = e.width,
                        .dtype = Dtype::f64};
-  run_on_cpu(attention, attention_workspace(Cpu{}, args), args);
+  REQUIRE(run_on_cpu(attention, args, attention_workspace(Cpu{}, args)) == Status::ok);
   const AttentionGrad grad{.qkv = qkv.data(),
                            .y = out.y.data(),
                            .log_sum_exp = out.log_sum_exp.data(),
@@ -104,7 +94,7 @@ Results<double> reference(const Extents& e, const std::vector<double>& qkv,
                            .heads = e.heads,
                            .head_width = e.width,
                            .dtype = Dtype::f64};
-  run_on_cpu(attention_grad, attention_grad_workspace(Cpu{}, grad), grad);
+  REQUIRE(run_on_cpu(attention_grad, grad, attention_grad_workspace(Cpu{}, grad)) == Status::ok);
   return out;
 }
 

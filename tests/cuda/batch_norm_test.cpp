@@ -36,11 +36,6 @@ struct Matrix {
   DeviceArray<T> device;
   size_t offset;
 
-  static std::vector<T> shifted(const std::vector<T>& v, size_t offset) {
-    std::vector<T> out(offset);
-    out.insert(out.end(), v.begin(), v.end());
-    return out;
-  }
   explicit Matrix(const std::vector<T>& v, size_t at = 0)
       : values(v), device(shifted(v, at)), offset(at) {}
   explicit Matrix(size_t count, size_t at = 0) : device(count + at), offset(at) {}
@@ -98,15 +93,6 @@ TrainRun<T> train_on_device(const std::vector<T>& x, const std::vector<T>& resid
   return {y.host(), mean.host(), inv_std.host(), running_mean.host(), running_var.host()};
 }
 
-template <class Args>
-Status run_on_cpu(Status (*kernel)(Cpu, const Args&), size_t bytes, const Args& args) {
-  std::vector<double> workspace(bytes / sizeof(double) + 8);
-  void* aligned = workspace.data();
-  size_t room = workspace.size() * sizeof(double);
-  REQUIRE(std::align(64, bytes, aligned, room));
-  return kernel({.workspace = aligned, .workspace_bytes = bytes}, args);
-}
-
 // Roundings of a thread's float32 sums: of up to 128 terms, which lie on both sides of 0.
 template <class T>
 constexpr double kSumError = 64 * roundoff<compute_t<T>>;
@@ -142,7 +128,7 @@ void check_train(int64_t rows, int channels, const Form& form, double mean_of_x 
                             .epsilon = 1e-5,
                             .activation = form.activation,
                             .dtype = Dtype::f64};
-  REQUIRE(run_on_cpu(batch_norm_train, batch_norm_train_workspace(Cpu{}, args), args) ==
+  REQUIRE(run_on_cpu(batch_norm_train, args, batch_norm_train_workspace(Cpu{}, args)) ==
           Status::ok);
   // The deviation is 2; x - mean is exact but for the rounding of the mean.
   const double stat = kSumError<T> + roundoff<compute_t<T>> * std::abs(mean_of_x);
@@ -200,7 +186,7 @@ void check_eval(int64_t rows, int channels, const Form& form) {
   args.y = y.data();
   args.inv_std = inv_std.data();
   args.dtype = Dtype::f64;
-  REQUIRE(run_on_cpu(batch_norm_eval, batch_norm_eval_workspace(Cpu{}, args), args) == Status::ok);
+  REQUIRE(run_on_cpu(batch_norm_eval, args, batch_norm_eval_workspace(Cpu{}, args)) == Status::ok);
   require_close("inv_std", widened(device_inv_std.host()), inv_std, 2 * roundoff<C>, 0);
   // The terms (x - mean) gamma inv_std are up to about 30.
   require_close("y", widened(device_y.host()), y, 2 * roundoff<T> + 64 * roundoff<C>);
@@ -260,7 +246,7 @@ GradRun<T> check_grad(int64_t rows, int channels, NormStatistics statistics, uns
   args.d_gamma = wanted & kDgamma ? ref_d_gamma.data() : nullptr;
   args.d_beta = wanted & kDbeta ? ref_d_beta.data() : nullptr;
   args.dtype = Dtype::f64;
-  REQUIRE(run_on_cpu(batch_norm_grad, batch_norm_grad_workspace(Cpu{}, args), args) == Status::ok);
+  REQUIRE(run_on_cpu(batch_norm_grad, args, batch_norm_grad_workspace(Cpu{}, args)) == Status::ok);
   // Sums of `rows` terms of about 2 in magnitude.
   const double of_sums = kSumError<T> * 2 * std::sqrt(static_cast<double>(rows) + 1);
   if (wanted & kDx)

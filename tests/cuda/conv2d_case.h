@@ -96,12 +96,6 @@ class DeviceFilter {
 };
 
 template <class T>
-std::vector<T> shifted(const std::vector<T>& values, size_t shift) {
-  std::vector<T> out(shift);
-  out.insert(out.end(), values.begin(), values.end());
-  return out;
-}
-template <class T>
 std::vector<T> without(std::vector<T> values, size_t shift) {
   values.erase(values.begin(), values.begin() + std::ptrdiff_t(shift));
   return values;

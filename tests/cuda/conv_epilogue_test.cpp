@@ -22,13 +22,6 @@ struct Form {
   ConvActivation activation;
 };
 
-template <class T>
-std::vector<T> shifted(const std::vector<T>& values, size_t shift) {
-  std::vector<T> out(shift);
-  out.insert(out.end(), values.begin(), values.end());
-  return out;
-}
-
 // The same sums in the same format: equal to the last bit.
 template <class T>
 void check(const Shape& s, const Form& form) {

@@ -49,18 +49,11 @@ struct Operands {
 };
 
 template <class T>
-std::vector<T> behind(const std::vector<T>& values, size_t offset) {
-  std::vector<T> out(offset);
-  out.insert(out.end(), values.begin(), values.end());
-  return out;
-}
-
-template <class T>
 std::vector<compute_t<T>> on_device(const Shape& s, const Form& form, const Operands<T>& in) {
   using C = compute_t<T>;
-  const DeviceArray<T> d_pre(behind(in.d_pre, s.offset(0))), y(behind(in.y, s.offset(1))),
-      residual(behind(in.residual, s.offset(2)));
-  const DeviceArray<C> bias(behind(in.bias, s.offset(3))), d_gate(size_t(s.n()));
+  const DeviceArray<T> d_pre(shifted(in.d_pre, s.offset(0))), y(shifted(in.y, s.offset(1))),
+      residual(shifted(in.residual, s.offset(2)));
+  const DeviceArray<C> bias(shifted(in.bias, s.offset(3))), d_gate(size_t(s.n()));
   const DeviceArray<int32_t> offsets(s.offsets());
   const ConvGateGrad args{.d_pre = d_pre.data() + s.offset(0),
                           .y = y.data() + s.offset(1),

@@ -3,6 +3,8 @@
 // Device memory for the kernel tests, on a GPU or in the interpreter.
 
 #include <catch2/catch.hpp>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda.cuh"
@@ -41,13 +43,20 @@ class DeviceArray {
   size_t count_;
 };
 
+// `shift` values and then the given ones, which then lie so far behind an aligned address.
+template <class T>
+std::vector<T> shifted(std::vector<T> values, size_t shift) {
+  values.insert(values.begin(), shift, T());
+  return values;
+}
+
 // As above, `shift` values behind an aligned address.
 template <class T>
 class ShiftedArray {
  public:
   ShiftedArray(size_t count, size_t shift) : array_(count + shift), shift_(shift) {}
   ShiftedArray(std::vector<T> values, size_t shift)
-      : array_((values.insert(values.begin(), shift, T()), values)), shift_(shift) {}
+      : array_(shifted(std::move(values), shift)), shift_(shift) {}
 
   T* data() const { return array_.data() + shift_; }
   std::vector<T> host() const {
@@ -103,6 +112,16 @@ kernels::Status run(kernels::Status (*kernel)(kernels::Cuda, const Args&), const
       kernel({.workspace = workspace.data(), .workspace_bytes = workspace_bytes}, args);
   REQUIRE(cudaDeviceSynchronize() == cudaSuccess);
   return status;
+}
+// The same on the CPU.
+template <class Args>
+kernels::Status run_on_cpu(kernels::Status (*kernel)(kernels::Cpu, const Args&), const Args& args,
+                           size_t workspace_bytes) {
+  std::vector<double> workspace(workspace_bytes / sizeof(double) + 8);
+  void* aligned = workspace.data();
+  size_t room = workspace.size() * sizeof(double);
+  REQUIRE(std::align(64, workspace_bytes, aligned, room));
+  return kernel({.workspace = aligned, .workspace_bytes = workspace_bytes}, args);
 }
 
 }  // namespace moat::tests

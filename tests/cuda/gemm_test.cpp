@@ -34,13 +34,6 @@ Status product(const Gemm& args, Precision precision = Precision::float32) {
   return status;
 }
 
-template <class T>
-std::vector<T> shifted(const std::vector<T>& values, size_t shift) {
-  std::vector<T> out(shift);
-  out.insert(out.end(), values.begin(), values.end());
-  return out;
-}
-
 // y of a and b in T, on the device.
 template <class T, class Y>
 std::vector<Y> on_device(const Shape& s, const std::vector<T>& a, const std::vector<T>& b,

@@ -9,12 +9,8 @@ namespace {
 
 // Points and worst start `offset` values after a multiple of 256 bytes.
 WorstState on_device(const Iterate& in, const WorstState& s, size_t offset = 0) {
-  const auto shifted = [&](std::vector<float> values) {
-    values.insert(values.begin(), offset, 0.0f);
-    return values;
-  };
-  const DeviceArray<float> points(shifted(in.points)), loss(in.loss), best_loss(s.best_loss),
-      worst(shifted(s.worst));
+  const DeviceArray<float> points(shifted(in.points, offset)), loss(in.loss),
+      best_loss(s.best_loss), worst(shifted(s.worst, offset));
   const DeviceArray<int32_t> rows(in.rows), predicted(in.predicted), labels(in.labels),
       fooled_at(s.fooled_at), resisting(1);
   KeepWorst a = in.args();

@@ -25,9 +25,7 @@ struct View {
 // x starts `offset` values after a multiple of 256 bytes.
 template <class T, class Y = T>
 std::vector<Y> sum_on_device(const View& v, const std::vector<T>& x, size_t offset = 0) {
-  std::vector<T> shifted(offset);
-  shifted.insert(shifted.end(), x.begin(), x.end());
-  const DeviceArray<T> device_x(shifted);
+  const DeviceArray<T> device_x(shifted(x, offset));
   const DeviceArray<Y> y(v.reduced());
   const SumAxis a{
       device_x.data() + offset, y.data(), v.outer, v.axis, v.inner, dtype_of<T>, dtype_of<Y>};

@@ -83,9 +83,7 @@ Result<compute_t<T>> on_device(const Gate& g, const std::vector<T>& logits,
                                Keep keep = Keep::nothing) {
   using C = compute_t<T>;
   const size_t offset = g.start == Gate::Start::odd ? 1 : 0;
-  std::vector<T> shifted(offset + logits.size());
-  std::copy(logits.begin(), logits.end(), shifted.begin() + static_cast<int64_t>(offset));
-  const DeviceArray<T> x(shifted);
+  const DeviceArray<T> x(shifted(logits, offset));
   const DeviceArray<C> b(bias), weights(g.choices()), lse(size_t(g.tokens)),
       margin(size_t(g.tokens)), noisy(g.logits());
   const DeviceArray<int32_t> experts(g.choices()), ids(samples);
