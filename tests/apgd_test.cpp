@@ -10,6 +10,7 @@
 #include "engine/ops/linalg.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
+#include "tests/attack_fixture.h"
 #include "tests/models_fixture.h"
 #include "train/objective.h"
 
@@ -21,15 +22,9 @@ using attacks::Gate;
 
 namespace {
 
-Victims victims_of(const Tensor& images, const Tensor& labels) {
-  return {images, labels, row_numbers(images.dim(0)), {}};
-}
-
 Tensor uniform_images(int64_t n, int64_t pixels, double low, double high) {
   return random_uniform({n, pixels, 1, 1}, row_numbers(n), {.seed = 3}, low, high);
 }
-
-std::vector<float> values(const Tensor& t) { return t.to_vector<float>(); }
 
 Tensor flat(const Tensor& images) { return reshape(images, {images.dim(0), -1}); }
 
@@ -63,10 +58,6 @@ int64_t count_outside(const Tensor& adversarial, const Tensor& images, const Thr
     outside += !in_box || !in_ball;
   }
   return outside;
-}
-
-int64_t count_fooled(const AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
 }
 
 // A network, with images labelled as it sees them.

@@ -9,6 +9,7 @@
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
+#include "tests/attack_fixture.h"
 #include "tests/models_fixture.h"
 #include "train/objective.h"
 
@@ -48,17 +49,11 @@ LinearModel linear_model(double certainty) {
           Tensor::from(std::vector<float>{static_cast<float>(certainty), 0}, {2})};
 }
 
-Victims victims_of(const Tensor& images, const Tensor& labels) {
-  return {images, labels, row_numbers(images.dim(0)), {}};
-}
-
 Tensor zeros_of(int64_t n) { return Tensor::zeros({n}, Dtype::i32); }
 
 Tensor uniform_images(int64_t n, double low, double high) {
   return random_uniform({n, 4, 4, 3}, row_numbers(n), {.seed = 3}, low, high);
 }
-
-std::vector<float> values(const Tensor& t) { return t.to_vector<float>(); }
 
 void check_in_ball(const Tensor& adversarial, const Tensor& images, const ThreatModel& threat) {
   const auto x = values(adversarial), c = values(images);
@@ -121,10 +116,6 @@ Pgd some_pgd(double eps = kHalfway) {
 }
 
 Victims rows_of(const Victims& v, const std::vector<int32_t>& rows) { return v.rows(rows); }
-
-int64_t count_fooled(const AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
-}
 
 void check_same_bits(const AttackResult& whole, const AttackResult& part,
                      const std::vector<int32_t>& rows) {

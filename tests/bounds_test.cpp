@@ -20,8 +20,6 @@ Tensor matrix(const std::vector<double>& values, const Shape& shape) {
   return Tensor::from(values, shape);
 }
 
-std::vector<double> doubles(const Tensor& t) { return t.to(Dtype::f64).to_vector<double>(); }
-
 // Every convolutional family, alone and in mixtures; neither dual nor transformers.
 std::vector<ClassifierSettings> bounded_families() {
   std::vector<ClassifierSettings> out;

@@ -23,8 +23,6 @@ using models::GateGradient;
 
 namespace {
 
-std::vector<double> doubles(const Tensor& t) { return t.to(Dtype::f64).to_vector<double>(); }
-
 double inner(const Tensor& a, const Tensor& b) { return sum(mul(a, b)).item(); }
 
 // <direction, gradient> of `loss` at every tensor of `moved` together, by central differences.

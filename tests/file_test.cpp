@@ -14,13 +14,7 @@ namespace moat::tests {
 
 using namespace engine;
 
-namespace {
 namespace fs = std::filesystem;
-
-size_t files_in(const fs::path& folder) {
-  return static_cast<size_t>(std::distance(fs::directory_iterator(folder), {}));
-}
-}  // namespace
 
 TEST_CASE("files appear whole or not at all", "[file]") {
   const TemporaryFolder folder;

@@ -10,6 +10,7 @@
 #include "engine/ops/linalg.h"
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
+#include "tests/attack_fixture.h"
 #include "tests/models_fixture.h"
 
 namespace moat::tests {
@@ -53,8 +54,6 @@ struct Linear {
   }
 };
 
-inline std::vector<float> values(const Tensor& t) { return t.to_vector<float>(); }
-
 // On the stored float32 values, in float64.
 inline bool inside(const Tensor& adversarial, const Tensor& images, const ThreatModel& threat) {
   const auto x = values(adversarial), c = values(images);
@@ -70,10 +69,6 @@ inline bool inside(const Tensor& adversarial, const Tensor& images, const Threat
       return false;
   }
   return true;
-}
-
-inline int64_t count_fooled(const AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
 }
 
 // max_{i≠y} z_i - z_y.

@@ -11,6 +11,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
+#include "tests/attack_fixture.h"
 #include "tests/box_plane_reference.h"
 #include "tests/models_fixture.h"
 #include "train/objective.h"
@@ -138,10 +139,6 @@ inline void check_verdicts(const attacks::Model& model, const attacks::Victims& 
              labels = v.labels.to_vector<int32_t>();
   for (size_t i = 0; i < labels.size(); ++i)
     CHECK((predicted[i] != labels[i]) == (r.fooled_at[i] >= 0));
-}
-
-inline int64_t count_fooled(const attacks::AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
 }
 
 // attack(victims) gives an image the same bits in batches of 1, 7 and all, and in another order.

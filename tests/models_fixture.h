@@ -110,6 +110,16 @@ inline std::vector<models::ClassifierSettings> small_families() {
   return all;
 }
 
+inline models::ClassifierSettings small_family(const std::string& name) {
+  for (const models::ClassifierSettings& s : small_families())
+    if (s.name == name) return s;
+  throw engine::Error("no small family " + name);
+}
+
+inline std::vector<double> doubles(const engine::Tensor& t) {
+  return t.to(engine::Dtype::f64).to_vector<double>();
+}
+
 inline engine::Tensor row_numbers(int64_t n) {
   std::vector<int32_t> rows;
   for (int32_t i = 0; i < n; ++i) rows.push_back(i);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "attacks/protocol_run.h"
+#include "tests/attack_fixture.h"
 #include "tests/linear_moe.h"
 #include "train/objective.h"
 
@@ -87,10 +88,6 @@ Victims victims_of(const LinearMoe& moe, int64_t n, double spread) {
 
 Pgd climb_of(int steps, double step) {
   return {.threat = {.eps = kEps}, .steps = steps, .step = step, .seed = 5};
-}
-
-int64_t count_fooled(const AttackResult& r) {
-  return std::count_if(r.fooled_at.begin(), r.fooled_at.end(), [](int at) { return at >= 0; });
 }
 
 // That it finds all that can be found, but for images within `slack` of it, and nothing else.

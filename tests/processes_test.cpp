@@ -13,16 +13,13 @@
 
 using moat::cli::Job;
 using moat::cli::run_in_processes;
+using moat::tests::files_in;
 using moat::tests::TemporaryFolder;
 namespace fs = std::filesystem;
 
 namespace {
 
 void touch(const fs::path& file) { std::ofstream(file) << '.'; }
-
-int64_t files_in(const fs::path& folder) {
-  return std::distance(fs::directory_iterator(folder), fs::directory_iterator());
-}
 
 }  // namespace
 

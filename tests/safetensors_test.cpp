@@ -29,10 +29,6 @@ std::string file_of(const std::string& header, size_t data_bytes) {
   return bytes + header + std::string(data_bytes, '\1');
 }
 
-size_t files_in(const fs::path& folder) {
-  return static_cast<size_t>(std::distance(fs::directory_iterator(folder), {}));
-}
-
 SafeTensors sample() {
   SafeTensors s;
   s.tensors["conv1.weight"] = Tensor::from<float>({1, -2, 3.5, 4, 5, 6}, {1, 2, 3});

@@ -7,6 +7,7 @@
 #include "engine/ops/reduce.h"
 #include "engine/ops/shape.h"
 #include "engine/tape.h"
+#include "tests/attack_fixture.h"
 #include "tests/models_fixture.h"
 #include "tests/noise_set.h"
 #include "train/evaluate.h"
@@ -24,16 +25,9 @@ using attacks::Gate;
 namespace {
 
 models::ClassifierSettings v_moe() {
-  for (models::ClassifierSettings s : small_families()) {
-    if (s.name != "v-moe") continue;
-    s.transformer.moe.importance = 3;
-    return s;
-  }
-  throw Error("no v-moe");
-}
-
-Victims victims_of(const Tensor& images, const Tensor& labels) {
-  return {images, labels, row_numbers(images.dim(0)), {}};
+  models::ClassifierSettings s = small_family("v-moe");
+  s.transformer.moe.importance = 3;
+  return s;
 }
 
 // The study's loop in plain numbers, on a model and its losses as they are; pixels stay in [0, 1].

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <span>
 #include <string>
 
@@ -28,6 +29,10 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+inline int64_t files_in(const std::filesystem::path& folder) {
+  return std::distance(std::filesystem::directory_iterator(folder), {});
+}
 
 inline void put_file(const std::filesystem::path& path, std::span<const uint8_t> bytes) {
   std::filesystem::create_directories(path.parent_path());

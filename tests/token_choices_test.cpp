@@ -14,12 +14,6 @@ using namespace engine;
 using models::TokenChoices;
 using models::TokenRanks;
 
-namespace {
-
-std::vector<double> numbers(const Tensor& t) { return t.to(Dtype::f64).to_vector<double>(); }
-
-}  // namespace
-
 TEST_CASE("token choices: whoever chooses is told the gate and obeyed", "[v-moe][routes]") {
   constexpr int kWidth = 6, kExperts = 4, kHidden = 4 * kWidth;
   models::TransformerShape shape;
@@ -32,11 +26,11 @@ TEST_CASE("token choices: whoever chooses is told the gate and obeyed", "[v-moe]
     *t.value = random_normal({t.value->size(), 1}, row_numbers(t.value->size()),
                              {.seed = 8, .stream = ++number}, 0, 0.7, Dtype::f64)
                    .reshaped(t.value->shape());
-    w[t.name] = numbers(*t.value);
+    w[t.name] = doubles(*t.value);
   }
   const Tensor x = random_normal({3, 5 * kWidth}, row_numbers(3), {.stream = 1}, 0, 1, Dtype::f64)
                        .reshaped({3, 5, kWidth});
-  const auto in = numbers(x);
+  const auto in = doubles(x);
   std::vector<int32_t> experts, ranked;
   std::vector<double> weights, given;
   for (int i = 0; i < 30; ++i) {
@@ -45,14 +39,14 @@ TEST_CASE("token choices: whoever chooses is told the gate and obeyed", "[v-moe]
   }
   const models::ChooseTokens choose = [&](const TokenRanks& r) -> TokenChoices {
     CHECK(r.layer == 1);  // the second mixture, though its block is the fourth
-    CHECK(numbers(r.room) == std::vector<double>(30, 1));
+    CHECK(doubles(r.room) == std::vector<double>(30, 1));
     ranked = r.experts.to_vector<int32_t>();
-    given = numbers(r.weights);
+    given = doubles(r.weights);
     return {Tensor::from(experts, r.room.shape()), Tensor::from(weights, r.room.shape())};
   };
   models::TokenGates gates;
-  const auto out = numbers(moe.forward(x, {.gates = &gates, .choose = &choose}));
-  const auto margins = numbers(gates.margins.at(0)), own = numbers(moe.forward(x, {}));
+  const auto out = doubles(moe.forward(x, {.gates = &gates, .choose = &choose}));
+  const auto margins = doubles(gates.margins.at(0)), own = doubles(moe.forward(x, {}));
   const auto wished = gates.chosen.at(0).to_vector<int32_t>();
   CHECK(out != own);
   for (size_t t = 0; t < 15; ++t) {

@@ -26,14 +26,11 @@ namespace {
 // A V-MoE of two of three experts for each token, in its first block, so that tokens dropped there
 // are seen by all of the next.
 models::ClassifierSettings v_moe(double capacity, int group) {
-  for (models::ClassifierSettings s : small_families()) {
-    if (s.name != "v-moe") continue;
-    s.transformer.moe.blocks = {0};
-    s.transformer.moe.capacity = capacity;
-    s.transformer.moe.group = group;
-    return s;
-  }
-  throw Error("no v-moe");
+  models::ClassifierSettings s = small_family("v-moe");
+  s.transformer.moe.blocks = {0};
+  s.transformer.moe.capacity = capacity;
+  s.transformer.moe.group = group;
+  return s;
 }
 
 models::ClassifierSettings dense() { return tiny_dense(); }

@@ -24,8 +24,6 @@ using models::TokenRanks;
 
 namespace {
 
-std::vector<double> numbers(const Tensor& t) { return t.to(Dtype::f64).to_vector<double>(); }
-
 // Two blocks, each with a mixture.
 ClassifierSettings two_layers(int experts, int active) {
   ClassifierSettings s = tiny_dense();
@@ -124,7 +122,7 @@ TokenChoices at(const TokenRanks& r, const std::vector<int32_t>& experts,
                 const std::vector<double>& weights = {}) {
   const int64_t active = r.room.dim(2), all = r.experts.dim(2);
   const auto ranked = r.experts.to_vector<int32_t>();
-  std::vector<double> w = weights, ranks = numbers(r.weights);
+  std::vector<double> w = weights, ranks = doubles(r.weights);
   std::vector<int32_t> used = experts;
   if (w.empty())
     for (int64_t i = 0; i < std::ssize(experts); ++i) {
@@ -146,7 +144,7 @@ struct Chosen {
   void add(const TokenRanks& r) {
     const auto active = size_t(r.room.dim(2)), all = size_t(r.experts.dim(2));
     const auto ranked = r.experts.to_vector<int32_t>();
-    const auto given = numbers(r.weights), room = numbers(r.room);
+    const auto given = doubles(r.weights), room = doubles(r.room);
     std::vector<int32_t> e;
     std::vector<double> w;
     for (size_t i = 0; i < room.size(); ++i) {
@@ -170,7 +168,7 @@ Chosen chosen_by(const Classifier& model, const Tensor& images) {
     return own(r);
   });
   const models::Prediction free = model.forward(images, Mode::eval);
-  CHECK(numbers(p.logits) == numbers(free.logits));  // the same bits
+  CHECK(doubles(p.logits) == doubles(free.logits));  // the same bits
   for (size_t l = 0; l < out.experts.size(); ++l)
     CHECK(free.tokens.experts[l].to_vector<int32_t>() == out.experts[l]);
   return out;
@@ -267,8 +265,8 @@ TEST_CASE("token routes: the next of two experts is the other one", "[v-moe][rou
     check_equal(t.layers[size_t(row)].next, s.right_with(other));
     if (row != 1) continue;
     // In the last block the class token alone matters, and it jumps to the other expert.
-    const auto before = numbers(s.model.forward(s.images(), Mode::eval).logits),
-               after = numbers(other.forward(s.images(), Mode::eval).logits);
+    const auto before = doubles(s.model.forward(s.images(), Mode::eval).logits),
+               after = doubles(other.forward(s.images(), Mode::eval).logits);
     double jump = 0;
     for (size_t i = 0; i < 24; ++i) {
       double squares = 0;
@@ -357,7 +355,7 @@ TEST_CASE("token routes: the token nearest to another choice jumps", "[v-moe][ro
   const Scene s(two_layers(4, 2), 6);
   const TokenTests t = test_tokens(s.model, s.set, kSettings);
   const models::Prediction p = s.model.forward(s.images(), Mode::eval);
-  const auto before = numbers(p.logits), margins = numbers(p.tokens.margins[0]);
+  const auto before = doubles(p.logits), margins = doubles(p.tokens.margins[0]);
   double jump = 0;
   for (int64_t i = 0; i < 6; ++i) {
     const auto first = margins.begin() + 5 * i;
@@ -370,7 +368,7 @@ TEST_CASE("token routes: the token nearest to another choice jumps", "[v-moe][ro
         now.experts[0][2 * token + 1] = r.experts.to_vector<int32_t>()[token * 4 + 2];
       return at(r, now.experts[0], now.weights[0]);
     };
-    const auto after = numbers(s.model.forward_choosing(image, choose).logits);
+    const auto after = doubles(s.model.forward_choosing(image, choose).logits);
     double squares = 0;
     for (size_t c = 0; c < 5; ++c) squares += std::pow(after[c] - before[size_t(i) * 5 + c], 2);
     jump += std::sqrt(squares) / 6;
@@ -411,7 +409,7 @@ TEST_CASE("token routes: the Jacobian through the gate and along frozen routes",
   const data::ImageSet set = set_for(model, 1);
   const JacobianNorms n = jacobian_norms(model, set, kSettings);
   const Tensor x = data::batch_of(set).images.to(Dtype::f64);
-  const auto pixels = numbers(x);
+  const auto pixels = doubles(x);
   const Chosen clean = chosen_by(exact, x);
   constexpr double kStep = 1e-5;
   for (const bool frozen : {false, true}) {
@@ -426,7 +424,7 @@ TEST_CASE("token routes: the Jacobian through the gate and along frozen routes",
           return at(r, clean.experts[l], frozen ? clean.weights[l] : std::vector<double>{});
         };
         sides[side] =
-            numbers(exact.forward_choosing(Tensor::from(moved, x.shape()), choose).logits);
+            doubles(exact.forward_choosing(Tensor::from(moved, x.shape()), choose).logits);
       }
       for (size_t c = 0; c < 5; ++c)
         squares += std::pow((sides[0][c] - sides[1][c]) / (2 * kStep), 2);

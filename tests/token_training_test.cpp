@@ -12,18 +12,8 @@ namespace moat::tests {
 using namespace engine;
 using namespace train;
 
-namespace {
-
-models::ClassifierSettings tiny_token_moe() {
-  for (const models::ClassifierSettings& s : small_families())
-    if (s.name == "v-moe") return s;
-  return {};
-}
-
-}  // namespace
-
 TEST_CASE("v-moe: auxiliary losses are in the training attack or out of it", "[train][v-moe]") {
-  models::ClassifierSettings s = tiny_token_moe();
+  models::ClassifierSettings s = small_family("v-moe");
   s.transformer.moe.importance = 3;
   Learner learner(s, 2);
   const data::Batch batch = batch_for(s, 8);
@@ -60,7 +50,7 @@ TEST_CASE("v-moe: auxiliary losses are in the training attack or out of it", "[t
 TEST_CASE("v-moe: adversarial training moves its gates and experts, and its loss falls",
           "[train][v-moe]") {
   for (double auxiliary : {0.0, 1.0}) {
-    const models::ClassifierSettings s = tiny_token_moe();
+    const models::ClassifierSettings s = small_family("v-moe");
     Learner learner(s, 2);
     TrainSettings settings;
     settings.steps = 2;

@@ -8,6 +8,7 @@
 #include "models/checkpoint.h"
 #include "tests/models_fixture.h"
 #include "tests/temporary_folder.h"
+#include "tests/training_run.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 #include "train/weight_average.h"
@@ -33,20 +34,6 @@ Config short_run(const fs::path& dir) {
   config.eval.validation_steps = 1;
   config.run.dir = dir.string();
   return config;
-}
-
-std::string bytes_of(const fs::path& run, const char* file) {
-  return read_file(run / "checkpoints" / file);
-}
-
-std::string error_of(const Config& config, Resume resume = Resume::never) {
-  try {
-    train::train(config, resume, {});
-  } catch (const Error& error) {
-    CHECK(std::string(error.what()).find('\n') == std::string::npos);
-    return error.what();
-  }
-  return "no error";
 }
 
 std::vector<nlohmann::json> events(const fs::path& run, const std::string& name) {

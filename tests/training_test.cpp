@@ -9,6 +9,7 @@
 #include "tests/image_bytes.h"
 #include "tests/temporary_folder.h"
 #include "tests/text_file.h"
+#include "tests/training_run.h"
 
 namespace moat::tests {
 
@@ -33,25 +34,11 @@ Config short_run(const fs::path& dir, const std::string& method = "advmoe") {
   return config;
 }
 
-std::string bytes_of(const fs::path& run, const char* file) {
-  return engine::read_file(run / "checkpoints" / file);
-}
-
 void check_same_run(const fs::path& a, const fs::path& b) {
   for (const char* file : kFiles) {
     INFO(file);
     CHECK(bytes_of(a, file) == bytes_of(b, file));
   }
-}
-
-std::string error_of(const Config& config, Resume resume, const TrainWatcher& watcher = {}) {
-  try {
-    train::train(config, resume, watcher);
-  } catch (const engine::Error& error) {
-    CHECK(std::string(error.what()).find('\n') == std::string::npos);
-    return error.what();
-  }
-  return "no error";
 }
 
 // Asks to stop after this many batches.

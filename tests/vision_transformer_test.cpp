@@ -45,14 +45,6 @@ TokenMoe make(const models::TransformerShape& shape) {
   return moe;
 }
 
-std::vector<double> values(const Tensor& t) { return t.to(Dtype::f64).to_vector<double>(); }
-
-ClassifierSettings v_moe() {
-  for (const ClassifierSettings& s : small_families())
-    if (s.name == "v-moe") return s;
-  throw Error("no v-moe");
-}
-
 }  // namespace
 
 // V-MoE's release; the numbers are those of its formula, worked by hand.
@@ -69,9 +61,9 @@ TEST_CASE("v-moe: capacity of an expert", "[models][vit]") {
 TEST_CASE("v-moe: each token is the weighted sum of its best experts", "[models][vit]") {
   TokenMoe moe = make(mixture(4, 2));
   std::map<std::string, std::vector<double>> w;
-  for (const NamedTensor& t : state_of(moe)) w[t.name] = values(*t.value);
+  for (const NamedTensor& t : state_of(moe)) w[t.name] = doubles(*t.value);
   const Tensor x = tokens(3, 5);
-  const auto in = values(x), out = values(moe.forward(x, {}));
+  const auto in = doubles(x), out = doubles(moe.forward(x, {}));
   constexpr size_t kHidden = 4 * kWidth;
   for (size_t t = 0; t < 15; ++t) {
     const double* token = &in[t * kWidth];
@@ -112,7 +104,7 @@ TEST_CASE("v-moe: choices beyond an expert's room are dropped", "[models][vit]")
   TokenMoe moe = make(shape);
   const Tensor x = tokens(2, 16);
   models::TokenGates gates;
-  const auto y = values(moe.forward(x, {.gates = &gates}));
+  const auto y = doubles(moe.forward(x, {.gates = &gates}));
   const auto experts = gates.experts.at(0).to_vector<int32_t>();
   CHECK(models::capacity_of(shape.moe, 32) == 16);
   for (int32_t e : {0, 1}) CHECK(std::count(experts.begin(), experts.end(), e) == 16);
@@ -145,7 +137,7 @@ TEST_CASE("v-moe: images share an expert's room within their group alone", "[mod
   const Tensor x = tokens(6, 9);
   const auto own = [&](int group, int64_t from, int64_t to) {
     shape.moe.group = group;
-    return values(make(shape).forward(x.sliced(0, from, to), {}));
+    return doubles(make(shape).forward(x.sliced(0, from, to), {}));
   };
   const size_t image = 9 * kWidth;
   const auto alone = own(1, 2, 3), among = own(1, 0, 6);
@@ -172,18 +164,18 @@ TEST_CASE("v-moe: the auxiliary losses are added up over groups and layers", "[m
 }
 
 TEST_CASE("v-moe: the auxiliary losses of an image are its own", "[models][vit]") {
-  ClassifierSettings s = v_moe();
+  ClassifierSettings s = small_family("v-moe");
   s.transformer.moe.importance = 0.7;
   s.transformer.moe.balance = 0.2;
   const Classifier model(s, 1);
   const Tensor x = random_images(5, s);
-  const auto all = values(model.auxiliary_losses(x));
+  const auto all = doubles(model.auxiliary_losses(x));
   REQUIRE(all.size() == 5);
   for (int64_t i = 0; i < 5; ++i) {
     const double alone =
         model.forward(x.sliced(0, i, i + 1).contiguous(), Mode::eval).tokens.auxiliary.item();
     CHECK(all[size_t(i)] == Approx(alone));
-    CHECK(values(model.auxiliary_losses(x.sliced(0, i, i + 1))) == std::vector{all[size_t(i)]});
+    CHECK(doubles(model.auxiliary_losses(x.sliced(0, i, i + 1))) == std::vector{all[size_t(i)]});
   }
   CHECK(all[0] != all[1]);
   CHECK(model.auxiliary_losses(x.sliced(0, 0, 0)).size() == 0);
@@ -192,13 +184,13 @@ TEST_CASE("v-moe: the auxiliary losses of an image are its own", "[models][vit]"
 }
 
 TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch", "[models][vit]") {
-  const ClassifierSettings s = v_moe();
+  const ClassifierSettings s = small_family("v-moe");
   Classifier model(s, 1);
   const Tensor x = random_images(8, s);
   const auto run = [&](std::vector<int32_t> ids, int64_t from, uint32_t iteration) {
     const auto n = static_cast<int64_t>(ids.size());
     const models::GateSeed seed{.seed = 3, .iteration = iteration, .ids = Tensor::from(ids, {n})};
-    return values(
+    return doubles(
         model.forward(x.sliced(0, from, from + n), Mode::train, models::GateGradient::open, &seed)
             .logits);
   };
@@ -211,9 +203,9 @@ TEST_CASE("v-moe: noise on the gate depends on image and step, not on the batch"
   // Numbers of tokens count modulo 2^32.
   const int32_t far = std::numeric_limits<int32_t>::max();
   CHECK(run({far}, 0, 0) != run({far - 1}, 0, 0));
-  CHECK(values(model.forward(x, Mode::train).logits) != all);  // no seed, no noise
-  const auto eval = values(model.forward(x, Mode::eval).logits);
-  CHECK(values(model.forward(x, Mode::train).logits) == eval);
+  CHECK(doubles(model.forward(x, Mode::train).logits) != all);  // no seed, no noise
+  const auto eval = doubles(model.forward(x, Mode::eval).logits);
+  CHECK(doubles(model.forward(x, Mode::train).logits) == eval);
 }
 
 TEST_CASE("v-moe: which blocks are mixtures", "[models][vit]") {
@@ -233,16 +225,16 @@ TEST_CASE("v-moe: which blocks are mixtures", "[models][vit]") {
 }
 
 TEST_CASE("vit: shapes that do not fit are one line", "[models][vit]") {
-  ClassifierSettings s = v_moe();
+  ClassifierSettings s = small_family("v-moe");
   s.transformer.patch = 3;
   CHECK_THROWS_WITH(Classifier(s, 0), Catch::Contains("8x8") && Catch::Contains("3x3"));
-  s = v_moe();
+  s = small_family("v-moe");
   s.transformer.heads = 5;
   CHECK_THROWS_WITH(Classifier(s, 0), Catch::Contains("heads"));
-  s = v_moe();
+  s = small_family("v-moe");
   s.transformer.moe.blocks = {2};
   CHECK_THROWS_WITH(Classifier(s, 0), Catch::Contains("2 blocks"));
-  s = v_moe();
+  s = small_family("v-moe");
   s.transformer.moe.active = 4;
   CHECK_THROWS_WITH(Classifier(s, 0), Catch::Contains("from 1 to 3"));
 }
