@@ -1,8 +1,6 @@
 #include "train/advmoe.h"
 
-#include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
-#include "engine/tape.h"
 #include "train/methods.h"
 #include "train/objective.h"
 
@@ -13,20 +11,10 @@ using namespace engine;
 StepReport trades_level(Learner& learner, FlatParameters& group, double learning_rate,
                         double balance_weight, const data::Batch& batch, const Tensor& adversarial,
                         const StepSettings& step, const FiniteChecks& earlier) {
-  Tape tape;
-  group.watch(tape);
-  const Terms terms = trades_terms(learner, batch, adversarial, step);
-  StepReport out;
-  out.checks = earlier;
-  require_finite_scores(terms.clean, out.checks);
-  require_finite_scores(terms.adversarial, out.checks);
-  Tensor loss = terms.loss;
-  if (balance_weight > 0) loss = add(loss, scale(balance_loss(terms.clean), balance_weight));
-  descend(tape, loss, {&group}, {learning_rate}, step.train, out.checks);
-  out.loss = loss;
-  out.count_clean(terms.clean, batch.labels);
-  out.count_robust(terms.adversarial, batch.labels);
-  return out;
+  return update(
+      {&group}, {learning_rate}, batch, step.train,
+      [&] { return balanced(trades_terms(learner, batch, adversarial, step), balance_weight); },
+      earlier);
 }
 
 StepReport advmoe_step(Learner& learner, const data::Batch& batch, const StepSettings& step) {

@@ -1,7 +1,6 @@
 #include "engine/ops/elementwise.h"
 #include "engine/ops/loss.h"
 #include "engine/ops/reduce.h"
-#include "engine/tape.h"
 #include "train/advmoe.h"
 #include "train/objective.h"
 
@@ -40,22 +39,21 @@ Tensor joint_attack(const Learner& learner, const data::Batch& batch, const Step
 StepReport router_level(Learner& learner, const data::Batch& batch, const Tensor& adversarial,
                         const StepSettings& step, const FiniteChecks& earlier,
                         Divergence divergence) {
-  const models::Classifier& model = learner.model;
-  Tape tape;
-  learner.router->watch(tape);
-  const Mode mode = loss_mode(step.train);
-  const Tensor clean = model.scores(batch.images, mode), attacked = model.scores(adversarial, mode);
-  StepReport out;
-  out.checks = earlier;
-  for (const Tensor& scores : {clean, attacked})
-    out.checks.require_finite(scores, "a router score is not finite");
-  data::Batch classes = batch;
-  classes.labels = modulo(batch.labels, model.routes());
-  classes.other_labels = modulo(batch.other_labels, model.routes());
-  out.loss = add(scale(mean_cross_entropy(clean, classes, 0), step.train.router_weight),
-                 scale(mean(divergence(clean, attacked)), step.train.beta));
-  descend(tape, out.loss, {&*learner.router}, {step.router_learning_rate}, step.train, out.checks);
-  return out;
+  const auto objective = [&] {
+    const models::Classifier& model = learner.model;
+    const Mode mode = loss_mode(step.train);
+    Terms terms;
+    const Tensor clean = terms.clean.scores = model.scores(batch.images, mode),
+                 attacked = terms.adversarial.scores = model.scores(adversarial, mode);
+    data::Batch classes = batch;
+    classes.labels = modulo(batch.labels, model.routes());
+    classes.other_labels = modulo(batch.other_labels, model.routes());
+    terms.loss = add(scale(mean_cross_entropy(clean, classes, 0), step.train.router_weight),
+                     scale(mean(divergence(clean, attacked)), step.train.beta));
+    return terms;
+  };
+  return update({&*learner.router}, {step.router_learning_rate}, batch, step.train, objective,
+                earlier);
 }
 
 StepReport released_advmoe_step(Learner& learner, const data::Batch& batch,

@@ -63,6 +63,12 @@ Tensor with_auxiliary(const Tensor& loss, const models::Prediction& prediction) 
   return auxiliary.defined() ? add(loss, auxiliary) : loss;
 }
 
+Terms balanced(Terms terms, double weight) {
+  const models::Prediction& p = terms.clean.logits.defined() ? terms.clean : terms.adversarial;
+  if (weight > 0) terms.loss = add(terms.loss, scale(balance_loss(p), weight));
+  return terms;
+}
+
 Terms trades_terms(const Learner& learner, const data::Batch& batch, const Tensor& adversarial,
                    const StepSettings& step) {
   Terms terms;
@@ -98,9 +104,22 @@ void descend(Tape& tape, const Tensor& loss, const std::vector<FlatParameters*>&
     });
 }
 
-void require_finite_scores(const models::Prediction& prediction, FiniteChecks& checks) {
-  if (prediction.scores.defined())
-    checks.require_finite(prediction.scores, "a router score is not finite");
+StepReport update(const std::vector<FlatParameters*>& groups,
+                  const std::vector<double>& learning_rates, const data::Batch& batch,
+                  const TrainSettings& settings, const std::function<Terms()>& objective,
+                  const FiniteChecks& earlier, PerturbedWeights* perturbed) {
+  Tape tape;
+  for (FlatParameters* group : groups) group->watch(tape);
+  const Terms terms = objective();
+  StepReport out;
+  out.checks = earlier;
+  for (const Tensor& scores : {terms.clean.scores, terms.adversarial.scores})
+    if (scores.defined()) out.checks.require_finite(scores, "a router score is not finite");
+  descend(tape, terms.loss, groups, learning_rates, settings, out.checks, perturbed);
+  out.loss = terms.loss;
+  if (terms.clean.logits.defined()) out.count_clean(terms.clean, batch.labels);
+  if (terms.adversarial.logits.defined()) out.count_robust(terms.adversarial, batch.labels);
+  return out;
 }
 
 }  // namespace moat::train

@@ -29,12 +29,16 @@ models::Prediction training_pass(const Learner& learner, const engine::Tensor& i
 // The loss with the auxiliary losses of token gates added, where the model has any.
 engine::Tensor with_auxiliary(const engine::Tensor& loss, const models::Prediction& prediction);
 
-// What a method minimises, and the passes in training mode that it takes.
+// What an update minimises, and the passes in training mode that it takes, each nothing where there
+// is no such pass.
 struct Terms {
-  models::Prediction clean;  // nothing where there is no such pass
-  models::Prediction adversarial;
+  models::Prediction clean, adversarial;
   engine::Tensor loss;
 };
+
+// With `weight` times the balance loss of the clean pass added, or of the adversarial one where it
+// is alone; 0: as they are.
+Terms balanced(Terms terms, double weight);
 
 // CE(clean) + beta · KL(clean ‖ adversarial), mean over the batch, target not detached (TRADES),
 // plus the auxiliary losses of the clean pass.
@@ -57,7 +61,12 @@ void descend(engine::Tape& tape, const engine::Tensor& loss,
              const std::vector<double>& learning_rates, const TrainSettings& settings,
              FiniteChecks& checks, PerturbedWeights* perturbed = nullptr);
 
-// A dense model has no scores.
-void require_finite_scores(const models::Prediction& prediction, FiniteChecks& checks);
+// One update: `objective` records its terms on a tape that watches the groups, all else is a
+// constant, and the groups descend. Reports the loss, the passes' predictions and, behind `earlier`
+// ones of the same step, the checks, that of the router's scores among them.
+StepReport update(const std::vector<engine::FlatParameters*>& groups,
+                  const std::vector<double>& learning_rates, const data::Batch& batch,
+                  const TrainSettings& settings, const std::function<Terms()>& objective,
+                  const FiniteChecks& earlier = {}, PerturbedWeights* perturbed = nullptr);
 
 }  // namespace moat::train
