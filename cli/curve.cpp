@@ -10,6 +10,7 @@
 #include "cli/table.h"
 #include "engine/io/file.h"
 #include "engine/names.h"
+#include "train/images.h"
 #include "train/machine.h"
 #include "train/numbers.h"
 #include "train/objective.h"
@@ -171,14 +172,14 @@ void curve_command(const CurveOptions& options, const Globals& globals) {
                                   train::attack_model(subject.loaded.model));
   };
   std::vector<data::ImageSet> sets;
-  std::string pixels;  // of the first set, whose hash costs a pass over it
+  ordered_json images;  // of the first set, whose hash costs a pass over it
   ordered_json models = ordered_json::array();
   for (Subject& subject : subjects) {
     const train::Config config = set_up(subject, options.images, globals);
     sets.push_back(load_for(subject.loaded, config, options.images));
-    const std::string hash = data::content_hash(sets.back());
-    if (pixels.empty()) pixels = hash;
-    require(hash == pixels, [&] {
+    const ordered_json own = train::images_json(sets.back());
+    if (images.is_null()) images = own;
+    require(own["sha256"] == images["sha256"], [&] {
       return text("all runs must be attacked on the same images: those of '", subject.file.string(),
                   "' are others than those of '", subjects.front().file.string(),
                   "'; choose --data and --root, or a curve for each");
@@ -201,11 +202,7 @@ void curve_command(const CurveOptions& options, const Globals& globals) {
                    {"seed", seed},
                    {"norm", norm},
                    {"eps", radii},
-                   {"data",
-                    {{"name", set.name},
-                     {"split", data::name_of(set.split)},
-                     {"n", set.size()},
-                     {"sha256", pixels}}}});
+                   {"data", images}});
   for (size_t r = 0; r < subjects.size(); ++r) {
     RunCurve run(options.runs[r], subjects[r], sets[r], options.images.batch);
     run.restore(curve.points());

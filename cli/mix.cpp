@@ -11,6 +11,7 @@
 #include "engine/io/file.h"
 #include "engine/io/safetensors.h"
 #include "engine/names.h"
+#include "train/images.h"
 #include "train/machine.h"
 #include "train/numbers.h"
 #include "train/run_folder.h"
@@ -151,11 +152,7 @@ void mix_command(const MixOptions& options, const Globals& globals) {
                                         {"robust", part(robust)},
                                         {"average", options.on},
                                         {"weights", weights},
-                                        {"data",
-                                         {{"name", set.name},
-                                          {"split", data::name_of(set.split)},
-                                          {"n", set.size()},
-                                          {"sha256", data::content_hash(set)}}},
+                                        {"data", train::images_json(set)},
                                         {"protocol", protocol}});
   for (size_t i = curve.points().size(); i < weights.size(); ++i) {
     models::Classifier model = model_of(weights[i]).model;

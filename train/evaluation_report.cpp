@@ -5,6 +5,7 @@
 #include "train/evaluation_checks.h"
 #include "train/evaluation_exchange.h"
 #include "train/evaluation_files.h"
+#include "train/images.h"
 #include "train/machine.h"
 #include "train/statistics.h"
 #include "train/token_room.h"
@@ -134,11 +135,7 @@ ordered_json report_of(const Evaluation& e, const EvaluationSubject& on,
           {"tool", tool_json()},
           {"machine", machine_json(on.model.device())},
           {"model", model_json(on)},
-          {"data",
-           {{"name", on.set.name},
-            {"split", data::name_of(on.set.split)},
-            {"n", on.set.size()},
-            {"sha256", data::content_hash(on.set)}}},
+          {"data", images_json(on.set)},
           {"threat",
            {{"norm", attacks::name_of(on.threat.norm)},
             {"eps", eps},

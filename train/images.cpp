@@ -1,5 +1,7 @@
 #include "train/images.h"
 
+#include <nlohmann/json.hpp>
+
 #include "data/catalog.h"
 
 namespace moat::train {
@@ -11,6 +13,13 @@ data::ImageSet load_images(const DataSettings& settings, data::Split split, int6
                      .crop = settings.crop,
                      .limit = limit},
                     split);
+}
+
+nlohmann::ordered_json images_json(const data::ImageSet& set) {
+  return {{"name", set.name},
+          {"split", data::name_of(set.split)},
+          {"n", set.size()},
+          {"sha256", data::content_hash(set)}};
 }
 
 }  // namespace moat::train

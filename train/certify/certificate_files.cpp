@@ -5,6 +5,7 @@
 
 #include "engine/io/file.h"
 #include "train/certify/output_bounds.h"
+#include "train/images.h"
 #include "train/machine.h"
 #include "train/run_log.h"
 #include "train/statistics.h"
@@ -169,11 +170,7 @@ ordered_json certificate_json(const Certification& c, const CertifiedSubject& on
           {"tool", tool_json()},
           {"machine", machine_json(on.model.device())},
           {"model", {{"file", on.file}, {"sha256", on.sha256}, {"arch", on.model.settings().name}}},
-          {"data",
-           {{"name", on.set.name},
-            {"split", data::name_of(on.set.split)},
-            {"n", on.set.size()},
-            {"sha256", data::content_hash(on.set)}}},
+          {"data", images_json(on.set)},
           {"threat", {{"norm", "linf"}, {"domain", {0, 1}}}},
           {"protocol", on.protocol},
           {"results", results_json(c, on)},
