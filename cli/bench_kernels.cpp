@@ -7,9 +7,9 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/kernel_bench.h"
-#include "bench/kernel_table.h"
 #include "cli/ceilings.h"
 #include "cli/interrupt.h"
+#include "cli/kernel_table.h"
 #include "cli/progress.h"
 #include "cli/session.h"
 #include "engine/error.h"
@@ -115,7 +115,7 @@ void bench_kernels(const Asked& asked, const Globals& globals) {
       measure();
       out << document.dump(2) << '\n';
     });
-  print(globals, document, bench::kernel_table(document));
+  print(globals, document, kernel_table(document));
   engine::require(!is_interrupted(),
                   [&] { return engine::text("stopped after ", document["rows"].size(), " rows"); });
 }

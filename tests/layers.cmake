@@ -8,7 +8,8 @@ set(may_include_models engine models)
 set(may_include_attacks engine attacks)
 set(may_include_data engine data)
 set(may_include_train engine models attacks data train)
-foreach(room cli bench tests examples)
+set(may_include_bench kernels ${may_include_train} bench tests)  # whose op cases it measures
+foreach(room cli tests examples)
   set(may_include_${room} ${rooms})
 endforeach()
 

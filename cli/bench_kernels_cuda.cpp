@@ -9,14 +9,15 @@
 
 #include "bench/conv_bench.h"
 #include "bench/cuda/workbench.h"
-#include "bench/kernel_table.h"
 #include "bench/layer_bench.h"
+#include "cli/kernel_table.h"
 #include "cli/progress.h"
 #include "engine/error.h"
 #include "train/machine.h"
 
-namespace moat::bench {
+namespace moat::cli {
 
+using namespace bench;
 using nlohmann::ordered_json;
 
 namespace {
@@ -55,9 +56,9 @@ Asked asked(int argc, char** argv) {
 ordered_json measured(const Asked& a) {
   CudaWorkbench bench;
   const Roof roof{bench.copy_bytes_per_second(), bench.product_flops_per_second()};
-  cli::Progress::Output output{};
+  Progress::Output output{};
   output.unit = "rows";
-  cli::Progress progress(cli::progress_style_of_stderr(), 0, 0, output);
+  Progress progress(progress_style_of_stderr(), 0, 0, output);
   const BeforeRow before_row = [&](const std::string& name, int64_t done, int64_t total) {
     progress.set_total(total);
     progress.update(done, name);
@@ -99,11 +100,11 @@ void run(int argc, char** argv) {
 
 }  // namespace
 
-}  // namespace moat::bench
+}  // namespace moat::cli
 
 int main(int argc, char** argv) {
   try {
-    moat::bench::run(argc, argv);
+    moat::cli::run(argc, argv);
     return 0;
   } catch (const moat::engine::UsageError& e) {
     std::cerr << e.what() << '\n';
