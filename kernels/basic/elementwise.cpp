@@ -1,9 +1,9 @@
 #include "kernels/basic/elementwise.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/basic/axes.h"
+#include "kernels/basic/elementwise_functions.h"
 #include "kernels/parallel.h"
 
 namespace moat::kernels {
@@ -86,11 +86,6 @@ Status zip_all(const Binary& args, const Axes& axes, F f) {
   return Status::ok;
 }
 
-template <class C>
-bool takes_first(C a, C b) {
-  return a >= b || a != a;
-}
-
 }  // namespace
 
 Status unary(Cpu, const Unary& args) {
@@ -98,29 +93,9 @@ Status unary(Cpu, const Unary& args) {
   return with_float(args.dtype, [&]<class T>() {
     using C = compute_t<T>;
     const C p = static_cast<C>(args.p), q = static_cast<C>(args.q);
-    switch (args.op) {
-      case UnaryOp::relu:
-        return map<T>(args, [](C x) { return x <= 0 ? C(0) : x; });
-      case UnaryOp::exp:
-        return map<T>(args, [](C x) { return std::exp(x); });
-      case UnaryOp::log:
-        return map<T>(args, [](C x) { return std::log(x); });
-      case UnaryOp::sqrt:
-        return map<T>(args, [](C x) { return std::sqrt(x); });
-      case UnaryOp::square:
-        return map<T>(args, [](C x) { return x * x; });
-      case UnaryOp::abs:
-        return map<T>(args, [](C x) { return std::abs(x); });
-      case UnaryOp::sign:
-        return map<T>(args, [](C x) { return x > 0 ? C(1) : x < 0 ? C(-1) : x; });
-      case UnaryOp::tanh:
-        return map<T>(args, [](C x) { return std::tanh(x); });
-      case UnaryOp::clamp:
-        return map<T>(args, [=](C x) { return x < p ? p : x > q ? q : x; });
-      case UnaryOp::affine:
-        return map<T>(args, [=](C x) { return p * x + q; });
-    }
-    return Status::bad_args;
+    return with_op(args.op, [&]<UnaryOp kOp>() {
+      return map<T>(args, [=](C x) { return unary_value<kOp>(x, p, q); });
+    });
   });
 }
 
@@ -129,29 +104,9 @@ Status unary_grad(Cpu, const UnaryGrad& args) {
   return with_float(args.dtype, [&]<class T>() {
     using C = compute_t<T>;
     const C p = static_cast<C>(args.p), q = static_cast<C>(args.q);
-    switch (args.op) {
-      case UnaryOp::relu:
-        return map_grad<T>(args, [](C d, C y) { return y <= 0 ? C(0) : d; });
-      case UnaryOp::exp:
-        return map_grad<T>(args, [](C d, C y) { return d * y; });
-      case UnaryOp::log:
-        return map_grad<T>(args, [](C d, C x) { return d / x; });
-      case UnaryOp::sqrt:
-        return map_grad<T>(args, [](C d, C y) { return d / (2 * y); });
-      case UnaryOp::square:
-        return map_grad<T>(args, [](C d, C x) { return 2 * d * x; });
-      case UnaryOp::abs:
-        return map_grad<T>(args, [](C d, C x) { return x > 0 ? d : x < 0 ? -d : C(0); });
-      case UnaryOp::sign:
-        return map_grad<T>(args, [](C, C) { return C(0); });
-      case UnaryOp::tanh:
-        return map_grad<T>(args, [](C d, C y) { return d * (1 - y * y); });
-      case UnaryOp::clamp:
-        return map_grad<T>(args, [=](C d, C x) { return x >= p && x <= q ? d : C(0); });
-      case UnaryOp::affine:
-        return map_grad<T>(args, [=](C d, C) { return p * d; });
-    }
-    return Status::bad_args;
+    return with_op(args.op, [&]<UnaryOp kOp>() {
+      return map_grad<T>(args, [=](C d, C saved) { return unary_slope<kOp>(d, saved, p, q); });
+    });
   });
 }
 
@@ -162,23 +117,9 @@ Status binary(Cpu, const Binary& args) {
   if (axes.count == 0) return Status::ok;
   return with_float(args.dtype, [&]<class T>() {
     using C = compute_t<T>;
-    switch (args.op) {
-      case BinaryOp::add:
-        return zip_all<T>(args, axes, [](C a, C b) { return a + b; });
-      case BinaryOp::sub:
-        return zip_all<T>(args, axes, [](C a, C b) { return a - b; });
-      case BinaryOp::mul:
-        return zip_all<T>(args, axes, [](C a, C b) { return a * b; });
-      case BinaryOp::div:
-        return zip_all<T>(args, axes, [](C a, C b) { return a / b; });
-      case BinaryOp::maximum:
-        return zip_all<T>(args, axes, [](C a, C b) { return takes_first(a, b) ? a : b; });
-      case BinaryOp::at_least:
-        return zip_all<T>(args, axes, [](C a, C b) { return takes_first(a, b) ? C(1) : C(0); });
-      case BinaryOp::keep:
-        return zip_all<T>(args, axes, [](C a, C b) { return b != 0 ? a : C(0); });
-    }
-    return Status::bad_args;
+    return with_op(args.op, [&]<BinaryOp kOp>() {
+      return zip_all<T>(args, axes, [](C a, C b) { return binary_value<kOp>(a, b); });
+    });
   });
 }
 

@@ -1,61 +1,21 @@
 #include "kernels/basic/elementwise.h"
 
-#include <cmath>
 #include <type_traits>
 
+#include "kernels/basic/elementwise_functions.h"
 #include "kernels/cuda.cuh"
 #include "kernels/cuda/axes.cuh"
 #include "kernels/cuda/stretch.cuh"
 #include "kernels/cuda/vector.cuh"
 
-// The formulas of elementwise.cpp, a value per thread; vectors of 16 bytes where operands are dense
-// or constant. Each value is read and written once.
+// A value per thread; vectors of 16 bytes where operands are dense or constant. Each value is read
+// and written once.
 
 namespace moat::kernels {
 
 namespace {
 
 constexpr int kThreads = 256;
-
-template <UnaryOp kOp, class C>
-__device__ C value(C x, C p, C q) {
-  if constexpr (kOp == UnaryOp::relu) return x <= 0 ? C(0) : x;
-  if constexpr (kOp == UnaryOp::exp) return exp(x);
-  if constexpr (kOp == UnaryOp::log) return log(x);
-  if constexpr (kOp == UnaryOp::sqrt) return sqrt(x);
-  if constexpr (kOp == UnaryOp::square) return x * x;
-  if constexpr (kOp == UnaryOp::abs) return fabs(x);
-  if constexpr (kOp == UnaryOp::sign) return x > 0 ? C(1) : x < 0 ? C(-1) : x;
-  if constexpr (kOp == UnaryOp::tanh) return tanh(x);
-  if constexpr (kOp == UnaryOp::clamp) return x < p ? p : x > q ? q : x;
-  if constexpr (kOp == UnaryOp::affine) return p * x + q;
-}
-
-template <UnaryOp kOp, class C>
-__device__ C slope(C d, C s, C p, C q) {  // s: what the op saved
-  if constexpr (kOp == UnaryOp::relu) return s <= 0 ? C(0) : d;
-  if constexpr (kOp == UnaryOp::exp) return d * s;
-  if constexpr (kOp == UnaryOp::log) return d / s;
-  if constexpr (kOp == UnaryOp::sqrt) return d / (2 * s);
-  if constexpr (kOp == UnaryOp::square) return 2 * d * s;
-  if constexpr (kOp == UnaryOp::abs) return s > 0 ? d : s < 0 ? -d : C(0);
-  if constexpr (kOp == UnaryOp::sign) return C(0);
-  if constexpr (kOp == UnaryOp::tanh) return d * (1 - s * s);
-  if constexpr (kOp == UnaryOp::clamp) return s >= p && s <= q ? d : C(0);
-  if constexpr (kOp == UnaryOp::affine) return p * d;
-}
-
-template <BinaryOp kOp, class C>
-__device__ C joined(C a, C b) {
-  const bool takes_first = a >= b || a != a;
-  if constexpr (kOp == BinaryOp::add) return a + b;
-  if constexpr (kOp == BinaryOp::sub) return a - b;
-  if constexpr (kOp == BinaryOp::mul) return a * b;
-  if constexpr (kOp == BinaryOp::div) return a / b;
-  if constexpr (kOp == BinaryOp::maximum) return takes_first ? a : b;
-  if constexpr (kOp == BinaryOp::at_least) return takes_first ? C(1) : C(0);
-  if constexpr (kOp == BinaryOp::keep) return b != 0 ? a : C(0);
-}
 
 template <class T, int N, UnaryOp kOp>
 __global__ void __launch_bounds__(kThreads) unary_kernel(Unary a) {
@@ -67,11 +27,11 @@ __global__ void __launch_bounds__(kThreads) unary_kernel(Unary a) {
   if (at + N <= a.count) {
     Vector<T, N> v = load<N>(x + at);
 #pragma unroll
-    for (T& element : v.values) element = T(value<kOp>(C(element), p, q));
+    for (T& element : v.values) element = T(unary_value<kOp>(C(element), p, q));
     store(y + at, v);
     return;
   }
-  for (; at < a.count; ++at) y[at] = T(value<kOp>(C(x[at]), p, q));
+  for (; at < a.count; ++at) y[at] = T(unary_value<kOp>(C(x[at]), p, q));
 }
 
 template <class T, int N, UnaryOp kOp>
@@ -85,11 +45,12 @@ __global__ void __launch_bounds__(kThreads) unary_grad_kernel(UnaryGrad a) {
     Vector<T, N> v = load<N>(d_y + at);
     const Vector<T, N> s = load<N>(saved + at);
 #pragma unroll
-    for (int n = 0; n < N; ++n) v.values[n] = T(slope<kOp>(C(v.values[n]), C(s.values[n]), p, q));
+    for (int n = 0; n < N; ++n)
+      v.values[n] = T(unary_slope<kOp>(C(v.values[n]), C(s.values[n]), p, q));
     store(d_x + at, v);
     return;
   }
-  for (; at < a.count; ++at) d_x[at] = T(slope<kOp>(C(d_y[at]), C(saved[at]), p, q));
+  for (; at < a.count; ++at) d_x[at] = T(unary_slope<kOp>(C(d_y[at]), C(saved[at]), p, q));
 }
 
 // N > 1: along the first axis both operands are vectors or one value, and no vector crosses its
@@ -101,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(const T* a, const T* b
   if (N == 1 || at + N > axes.count) {
     for (int64_t i = at; i < min(at + N, axes.count); ++i) {
       const Offsets from = offsets_of(axes, i);
-      y[i] = T(joined<kOp>(C(a[from.a]), C(b[from.b])));
+      y[i] = T(binary_value<kOp>(C(a[from.a]), C(b[from.b])));
     }
     return;
   }
@@ -116,56 +77,8 @@ __global__ void __launch_bounds__(kThreads) binary_kernel(const T* a, const T* b
   Vector<T, N> v = operand(a + from.a, axes.a_strides[0]);
   const Vector<T, N> w = operand(b + from.b, axes.b_strides[0]);
 #pragma unroll
-  for (int n = 0; n < N; ++n) v.values[n] = T(joined<kOp>(C(v.values[n]), C(w.values[n])));
+  for (int n = 0; n < N; ++n) v.values[n] = T(binary_value<kOp>(C(v.values[n]), C(w.values[n])));
   store(y + at, v);
-}
-
-// Calls f.operator()<kOp>() with the op as a constant.
-template <class F>
-Status with_op(UnaryOp op, F&& f) {
-  switch (op) {
-    case UnaryOp::relu:
-      return f.template operator()<UnaryOp::relu>();
-    case UnaryOp::exp:
-      return f.template operator()<UnaryOp::exp>();
-    case UnaryOp::log:
-      return f.template operator()<UnaryOp::log>();
-    case UnaryOp::sqrt:
-      return f.template operator()<UnaryOp::sqrt>();
-    case UnaryOp::square:
-      return f.template operator()<UnaryOp::square>();
-    case UnaryOp::abs:
-      return f.template operator()<UnaryOp::abs>();
-    case UnaryOp::sign:
-      return f.template operator()<UnaryOp::sign>();
-    case UnaryOp::tanh:
-      return f.template operator()<UnaryOp::tanh>();
-    case UnaryOp::clamp:
-      return f.template operator()<UnaryOp::clamp>();
-    case UnaryOp::affine:
-      return f.template operator()<UnaryOp::affine>();
-  }
-  return Status::bad_args;
-}
-template <class F>
-Status with_op(BinaryOp op, F&& f) {
-  switch (op) {
-    case BinaryOp::add:
-      return f.template operator()<BinaryOp::add>();
-    case BinaryOp::sub:
-      return f.template operator()<BinaryOp::sub>();
-    case BinaryOp::mul:
-      return f.template operator()<BinaryOp::mul>();
-    case BinaryOp::div:
-      return f.template operator()<BinaryOp::div>();
-    case BinaryOp::maximum:
-      return f.template operator()<BinaryOp::maximum>();
-    case BinaryOp::at_least:
-      return f.template operator()<BinaryOp::at_least>();
-    case BinaryOp::keep:
-      return f.template operator()<BinaryOp::keep>();
-  }
-  return Status::bad_args;
 }
 
 Grid grid_of(int64_t count, int each) {
