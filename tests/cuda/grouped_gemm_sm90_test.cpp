@@ -185,8 +185,7 @@ void check_product(const Shape& shape, const GroupedTileShape& tile) {
     }
   const auto is_zero = [](Bf16 v) { return v.bits == 0; };
   REQUIRE(std::all_of(y.begin() + int64_t(at_y), y.end(), is_zero));
-  if (keeps_pre(p, tile))
-    REQUIRE(std::all_of(pre.begin() + int64_t(at_pre), pre.end(), is_zero));
+  if (keeps_pre(p, tile)) REQUIRE(std::all_of(pre.begin() + int64_t(at_pre), pre.end(), is_zero));
 }
 
 // Rows of an expert: none, one, less than a panel, whole panels, more than a tile.
