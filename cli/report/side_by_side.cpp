@@ -65,6 +65,7 @@ const std::vector<Measure>& measures() {
   static const std::vector<Measure> all = {
       {"SA %", "sa", false, [](const SameRuns& g) { return g.clean(); }},
       {"RA %, PGD-50", "ra_pgd_50", true, robust("pgd-50@1")},
+      {"RA %, sign-40", "ra_sign_40", true, robust("sign-40@1")},
       {"AA %", "aa", true, robust("aa-standard@1")},
       {"MoE-AA %", "moe_aa", true, robust("moe-aa@1")},
       {"RA-E %", "ra_e", true, part("experts (RA-E)")},
@@ -88,7 +89,7 @@ std::string balls(const SameRuns& g) {
 
 Measured SameRuns::clean() const {
   std::string beside;  // the protocol whose accuracy is shown beside
-  for (const char* protocol : {"pgd-50@1", "aa-standard@1", "moe-aa@1"})
+  for (const char* protocol : {"pgd-50@1", "aa-standard@1", "moe-aa@1", "sign-40@1"})
     if (beside.empty() && robust(protocol).like) beside = protocol;
   const auto values = [&](const Run& run) {
     std::vector<Value> out;

@@ -35,9 +35,9 @@ struct SameRuns {
 };
 std::vector<SameRuns> same_runs(const std::vector<Run>& runs);
 
-// A row per configuration, mean ± standard deviation over its seeds: SA, RA by PGD-50, AutoAttack
-// and MoE-AA, experts and router alone (RA-E, RA-R), and what it costs. Columns that nobody has are
-// left out; the balls are a column where the rows differ in them.
+// A row per configuration, mean ± standard deviation over its seeds: SA, RA by PGD-50, sign-40,
+// AutoAttack and MoE-AA, experts and router alone (RA-E, RA-R), and what it costs. Columns that
+// nobody has are left out; the balls are a column where the rows differ in them.
 Table side_by_side_table(const std::vector<SameRuns>& groups);
 // What is missing in the table and why, a sentence each.
 std::vector<std::string> side_by_side_notes(const std::vector<SameRuns>& groups);
