@@ -263,6 +263,65 @@ TEST_CASE("report: numbers of other balls, images or checkpoints have no mean") 
   CHECK(headline_json(pair)["runs"][1]["eps"] == 0.2);
 }
 
+TEST_CASE("report: evaluations of a V-MoE with other room for its experts are rows of their own") {
+  const TemporaryFolder folder;
+  const auto with = [&](const char* run, const char* evaluation, double capacity, double robust) {
+    auto report = report_document();
+    report["protocol"]["name"] = "sign-40@1";
+    report["model"]["moe"] = {{"capacity", capacity}, {"group", 1}, {"priority", "order"}};
+    report["moe"] = nullptr;
+    report["results"]["robust"] = robust;
+    tests::write_config(folder.path() / run);
+    Json config = read_json(folder.path() / run / "config.json");
+    config["run"]["seed"] = run;
+    write_text(folder.path() / run / "config.json", config.dump());
+    tests::write_evaluation_folder(folder.path() / run / "eval" / evaluation, report);
+  };
+  with("0", "a", 1.5, 0.2), with("0", "b", 0, 0.4), with("1", "a", 0, 0.6),
+      with("1", "b", 1.5, 0.4);
+  const std::vector<Run> runs{read_run(folder.path() / "0"), read_run(folder.path() / "1")};
+  const auto groups = same_runs(runs);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[0].name == "advmoe · moe-digits-resnet, capacity 1.5, order");
+  CHECK(groups[1].name == "advmoe · moe-digits-resnet, room for all");
+  CHECK(groups[0].robust("sign-40@1").values == std::vector<double>{0.2, 0.4});
+  CHECK(groups[1].robust("sign-40@1").values == std::vector<double>{0.4, 0.6});
+  CHECK(groups[0].passes_per_second().size() == 2);
+  CHECK(side_by_side_table(groups).rows()[0][3] == "30.0 ± 14.1");
+  CHECK(side_by_side_json(groups)[1]["room"] == "room for all");
+  // Image by image only as another model of the same seed.
+  CHECK(differences_of(runs[0]).empty());
+  const auto between = differences_between(groups);
+  REQUIRE(between.size() == 2);
+  CHECK(between[1].images.first == &runs[1].evaluations[0]);
+  CHECK(between[1].images.second == &runs[1].evaluations[1]);
+  const Table headline = headline_table(runs);
+  REQUIRE(headline.columns()[3].title == "room");
+  CHECK(headline.rows()[0][3] == "capacity 1.5, order");
+  CHECK(headline_json(runs)["runs"][1]["room"] == "room for all");
+  CHECK(has(page(runs), "Under attack: sign-40@1, capacity 1.5, order"));
+  CHECK(has(page(runs), "0, sign-40@1, room for all"));  // of a chart
+  // A seed without one of the rooms has no number there.
+  with("1", "b", 0.5, 0.4);
+  const std::vector<Run> others{runs[0], read_run(folder.path() / "1")};
+  const auto three = same_runs(others);
+  REQUIRE(three.size() == 3);
+  CHECK(three[1].robust("sign-40@1").values == std::vector<double>{0.2});
+  CHECK(has(side_by_side_notes(three)[0], "capacity 0.5, order is of 1 of its 2 seeds"));
+  // The parts of a dual model have the same room, or each its own.
+  auto dual = report_document();
+  const Json all{{"capacity", 0}, {"priority", "order"}};
+  const auto room = [&](const Json& standard, const Json& robust) {
+    dual["model"]["moe"] = {{"standard", standard}, {"robust", robust}};
+    tests::write_evaluation_folder(folder.path() / "1" / "eval" / "a", dual);
+    return read_run(folder.path() / "1").evaluations[0].room;
+  };
+  CHECK(room(all, all) == "room for all");
+  CHECK(room(nullptr, all) == "room for all");
+  CHECK(room({{"capacity", 2}, {"priority", "best-gate"}}, all) ==
+        "capacity 2, best-gate and room for all");
+}
+
 TEST_CASE("report: claims are about one ball on both sides, and the papers'") {
   const TemporaryFolder folder;
   std::vector<Run> runs = six_runs(folder.path(), {0.4, 0.5, 0.6}, {0.5, 0.52, 0.54});

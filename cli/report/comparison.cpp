@@ -24,7 +24,7 @@ std::string accuracies(const std::vector<Run>& runs) {
   BarChart bars{"Accuracy with 95 % intervals", {"clean (SA)", "robust (RA)"}, {}};
   for (const Run& run : runs)
     for (const Evaluation& e : run.evaluations)
-      bars.groups.push_back({run.evaluations.size() > 1 ? run.name + ", " + e.protocol : run.name,
+      bars.groups.push_back({run.evaluations.size() > 1 ? run.name + ", " + e.title() : run.name,
                              {{e.clean, e.clean_interval, text(" of ", e.n)},
                               {e.robust, e.robust_interval, text(" of ", e.n, ", ", e.protocol)}}});
   return bar_chart(bars);

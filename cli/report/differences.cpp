@@ -20,6 +20,7 @@ Conditions identity(const Evaluation& e) {
   const auto model = JsonView(e.report, e.folder / "report.json").find("model");
   const auto bytes = model ? model->find("sha256") : std::nullopt;
   out.emplace_back("model", bytes ? bytes->json().dump() : text("unknown in ", e.folder.string()));
+  out.emplace_back("room", e.room);
   return out;
 }
 
@@ -85,7 +86,7 @@ Table differences_table(const std::vector<Difference>& differences) {
                {"images that the first alone fools"},
                {"images that the second alone fools"}});
   for (const Difference& d : differences)
-    table.row({d.first->protocol, percent(d.first->robust, d.first->n), d.second->protocol,
+    table.row({d.first->title(), percent(d.first->robust, d.first->n), d.second->title(),
                percent(d.second->robust, d.second->n), listed(d.by_first_alone),
                listed(d.by_second_alone)});
   return table;
@@ -94,8 +95,8 @@ Table differences_table(const std::vector<Difference>& differences) {
 Json differences_json(const std::vector<Difference>& differences) {
   Json list = Json::array();
   for (const Difference& d : differences)
-    list.push_back({{"first", d.first->protocol},
-                    {"second", d.second->protocol},
+    list.push_back({{"first", d.first->title()},
+                    {"second", d.second->title()},
                     {"by_first_alone", d.by_first_alone},
                     {"by_second_alone", d.by_second_alone}});
   return list;
@@ -109,6 +110,7 @@ std::vector<RunDifference> differences_between(const std::vector<SameRuns>& grou
       if (!beside) continue;
       for (const Evaluation& first : run->evaluations)
         for (const Evaluation& second : beside->evaluations) {
+          if (!groups[g].is_of(first) || !groups[0].is_of(second)) continue;
           if (first.protocol != second.protocol || !have_the_same_images(first, second)) continue;
           const Difference images = difference(first, second);
           out.push_back({groups[g].name, groups[0].name, seed_of(*run), images,

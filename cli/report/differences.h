@@ -19,7 +19,7 @@ std::vector<Difference> differences_of(const Run& run);
 // A row per pair, with the first few indices; none where there is no such pair.
 Table differences_table(const std::vector<Difference>& differences);
 
-// [{first, second, by_first_alone, by_second_alone}] with the protocols' names.
+// [{first, second, by_first_alone, by_second_alone}] with the evaluations' titles.
 Json differences_json(const std::vector<Difference>& differences);
 
 // The same protocol on two models: each run of another configuration beside that of the first one

@@ -52,11 +52,13 @@ Json number(const std::optional<double>& value) { return value ? Json(*value) : 
 
 Table headline_table(const std::vector<Run>& runs) {
   const bool protocols = count_different(runs, [](const Evaluation&e) { return e.protocol; }) > 1,
+             rooms = count_different(runs, [](const Evaluation&e) { return e.room; }) > 1,
              balls = count_different(runs, [](const Evaluation&e) { return e.ball(); }) > 1,
              checkpoints = count_different(runs, checkpoint_of) > 1,
              images = count_different(runs, images_of) > 1, routed = is_routed(runs);
   std::vector<Column> columns{{"run"}, {"method"}, {"model"}};
   if (protocols) columns.push_back({"protocol"});
+  if (rooms) columns.push_back({"room"});
   if (balls) columns.push_back({"within"});
   if (checkpoints) columns.push_back({"checkpoint"});
   if (images) columns.push_back({"images", Align::right});
@@ -78,6 +80,7 @@ Table headline_table(const std::vector<Run>& runs) {
         run.unfinished.empty() ? run.name : run.name + " (" + run.unfinished + ")", run.method,
         run.model};
     if (protocols) cells.push_back(e ? e->protocol : kNone);
+    if (rooms) cells.push_back(e && !e->room.empty() ? e->room : kNone);
     if (balls) cells.push_back(e ? e->ball() : kNone);
     if (checkpoints) cells.push_back(e ? checkpoint_of(*e) : kNone);
     if (images) cells.push_back(e ? images_of(*e) : kNone);
@@ -140,6 +143,7 @@ Json headline_json(const std::vector<Run>& runs) {
          {"method", run.method},
          {"model", run.model},
          {"protocol", e ? Json(e->protocol) : Json(nullptr)},
+         {"room", e && !e->room.empty() ? Json(e->room) : Json(nullptr)},
          {"norm", e ? Json(e->norm) : Json(nullptr)},
          {"eps", e ? number(e->eps) : Json(nullptr)},
          {"checkpoint", e ? Json(checkpoint_of(*e)) : Json(nullptr)},

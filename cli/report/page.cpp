@@ -180,7 +180,7 @@ std::string under_attack(const Evaluation& e) {
   for (const auto& [name, accuracy] : e.alone) attacked(name + " alone", accuracy);
   if (e.alone.empty())  // each attack saw what the ones before had left
     for (const auto& [name, accuracy] : e.after) attacked("after " + name, accuracy);
-  std::string out = heading(3, "Under attack: " + e.protocol);
+  std::string out = heading(3, "Under attack: " + e.title());
   out += "<div class=\"charts\"><div>" + html_table(table) + "</div>";
   out += "<div>" + classes(e) + "</div></div>\n";
   return out + charts(check_curves(e)) + heading(3, "Checks") + checks_table(checks(e));

@@ -60,6 +60,20 @@ ExpertUse read_experts(const JsonView& moe, size_t classes) {
   return use;
 }
 
+// Groups are left out: an image that is evaluated shares room with no other one.
+std::string room_of(const JsonView& moe) {
+  if (const auto capacity = moe.find("capacity"))
+    return capacity->number() == 0 ? "room for all"
+                                   : text("capacity ", capacity->number(), ", ",
+                                          moe.str_or("priority", "unknown priority"));
+  std::string rooms;  // of the parts of a dual model
+  for (const char* part : {"standard", "robust"})
+    if (const auto half = moe.find(part))
+      if (const std::string room = room_of(*half); !room.empty() && room != rooms)
+        rooms += (rooms.empty() ? "" : " and ") + room;
+  return rooms;
+}
+
 std::vector<SampleRow> read_samples(const std::filesystem::path& file) {
   const Csv csv = read_csv(file);
   std::vector<SampleRow> out;
@@ -96,6 +110,8 @@ Evaluation read_evaluation(const std::filesystem::path& folder) {
   const auto threat = root.find("threat");
   e.norm = threat ? threat->str_or("norm", "") : "";
   e.eps = threat ? threat->number_or("eps", kNan) : kNan;
+  const auto model = root.find("model");
+  if (const auto mixture = model ? model->find("moe") : std::nullopt) e.room = room_of(*mixture);
   e.n = root.at("data").at("n").count();
   e.clean = results.at("clean").fraction();
   e.robust = results.at("robust").fraction();
@@ -136,6 +152,8 @@ std::string folder_name(const std::filesystem::path& folder) {
 std::string Evaluation::ball() const {
   return norm.empty() || std::isnan(eps) ? "–" : ball_text(norm, eps);
 }
+
+std::string Evaluation::title() const { return room.empty() ? protocol : protocol + ", " + room; }
 
 std::optional<double> Evaluation::gate_open() const { return with_suffix(*this, " through"); }
 std::optional<double> Evaluation::gate_blocked() const { return with_suffix(*this, " blocked"); }

@@ -41,6 +41,7 @@ struct Evaluation {
 
   std::string protocol, norm;  // "linf" or "l2"; empty: not in the file
   double eps;                  // NaN: not in the file
+  std::string room;            // of a V-MoE's experts: "capacity 1.5, order", "room for all"
   int64_t n;
   double clean, robust;
   train::Interval clean_interval, robust_interval;
@@ -51,7 +52,8 @@ struct Evaluation {
   double seconds;                  // NaN: not in the file
   std::vector<SampleRow> samples;  // in the order of adversarial.safetensors
 
-  std::string ball() const;  // "L∞ 0.1 (25.5/255)"; "–" where it is not in the file
+  std::string ball() const;   // "L∞ 0.1 (25.5/255)"; "–" where it is not in the file
+  std::string title() const;  // "sign-40@1, capacity 1.5, order"
 
   // Accuracy under the attack that differentiates through the gate, or with the gate blocked.
   std::optional<double> gate_open() const;

@@ -25,11 +25,11 @@ struct Value {
 // One value of each run that has some, under conditions that are the same for all. `values_of` a
 // run: those that would do.
 template <class ValuesOf, class ConditionsOf>
-Measured measured(const std::vector<const Run*>& runs, ValuesOf values_of,
-                  ConditionsOf conditions) {
+Measured measured(const SameRuns& group, ValuesOf values_of, ConditionsOf conditions) {
   std::vector<std::vector<Value>> of_run;
-  for (const Run* run : runs) {
+  for (const Run* run : group.runs) {
     std::vector<Value> values = values_of(*run);
+    std::erase_if(values, [&](const Value& v) { return !group.is_of(*v.from); });
     std::ranges::stable_sort(values, std::greater{}, [](const Value& v) { return v.from->n; });
     if (!values.empty()) of_run.push_back(std::move(values));
   }
@@ -97,7 +97,7 @@ Measured SameRuns::clean() const {
       if (beside.empty() || e.protocol == beside) out.push_back({&e, e.clean});
     return out;
   };
-  return measured(runs, values, clean_conditions_of);
+  return measured(*this, values, clean_conditions_of);
 }
 
 Measured SameRuns::robust(const std::string& protocol) const {
@@ -107,7 +107,7 @@ Measured SameRuns::robust(const std::string& protocol) const {
       if (e.protocol == protocol) out.push_back({&e, e.robust});
     return out;
   };
-  return measured(runs, values, conditions_of);
+  return measured(*this, values, conditions_of);
 }
 
 Measured SameRuns::alone(const std::string& protocol, const std::string& attack) const {
@@ -118,13 +118,14 @@ Measured SameRuns::alone(const std::string& protocol, const std::string& attack)
         if (e.protocol == protocol && by == attack) out.push_back({&e, accuracy});
     return out;
   };
-  return measured(runs, values, conditions_of);
+  return measured(*this, values, conditions_of);
 }
 
 std::vector<double> SameRuns::passes_per_second() const {
   std::vector<double> out;
   for (const Run* run : runs)
     for (const Evaluation& e : run->evaluations) {
+      if (!is_of(e)) continue;
       const auto cost = JsonView(e.report, e.folder / "report.json").find("cost");
       const double passes =
           cost ? cost->number_or("forward", NAN) + cost->number_or("backward", NAN) : NAN;
@@ -161,6 +162,20 @@ std::vector<std::string> notes_on_images(const std::vector<SameRuns>& groups) {
     notes.push_back(text(m.title, ": ", fewer, "of up to ", most, " for others."));
   }
   return notes;
+}
+
+std::vector<SameRuns> by_room(const SameRuns& group) {
+  std::set<std::string> rooms;
+  for (const Run* run : group.runs)
+    for (const Evaluation& e : run->evaluations) rooms.insert(e.room);
+  if (rooms.empty()) return {group};
+  std::vector<SameRuns> out;
+  for (const std::string& room : rooms) {
+    out.push_back(group);
+    out.back().room = room;
+    if (rooms.size() > 1 && !room.empty()) out.back().name += ", " + room;
+  }
+  return out;
 }
 
 }  // namespace
@@ -200,7 +215,9 @@ std::vector<SameRuns> same_runs(const std::vector<Run>& runs) {
                       run.parameters,
                       run.macs});
   }
-  return groups;
+  std::vector<SameRuns> all;
+  for (const SameRuns& group : groups) std::ranges::move(by_room(group), std::back_inserter(all));
+  return all;
 }
 
 Table side_by_side_table(const std::vector<SameRuns>& groups) {
@@ -264,6 +281,7 @@ Json side_by_side_json(const std::vector<SameRuns>& groups) {
   Json list = Json::array();
   for (const SameRuns& g : groups) {
     Json row{{"name", g.name}, {"method", g.method}, {"model", g.model}, {"seeds", g.runs.size()}};
+    if (!g.room.empty()) row["room"] = g.room;
     for (const Measure& m : measures()) {
       const Measured measured = m.of(g);
       if (measured.values.empty()) continue;

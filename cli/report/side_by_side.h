@@ -16,13 +16,16 @@ struct Measured {
   std::string differing = {};  // conditions that no choice of evaluations makes equal: no values
 };
 
-// Runs that differ in nothing but their seed, with what each of them measured.
+// Runs that differ in nothing but their seed, with what each of them measured. A V-MoE whose
+// experts were given several rooms is as many of these.
 struct SameRuns {
   std::vector<const Run*> runs;           // one of each seed
   std::string name, method, model, data;  // the name is the first run's where it is alone
   double eps;                             // of training
   double parameters, macs;                // NaN: not in the files
   std::vector<const Run*> repeated = {};  // of a seed that is there already; not counted
+  std::string room = {};                  // of the evaluations that are looked at
+  bool is_of(const Evaluation& evaluation) const { return evaluation.room == room; }
 
   // Clean accuracy, accuracy under a protocol, and under one attack of a protocol by itself; of
   // several evaluations that would do the one of the most images. The clean accuracy is of the

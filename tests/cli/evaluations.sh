@@ -118,6 +118,12 @@ refuses "^moat: model.group=1 needs a v-moe, and digits-moe-resnet has no expert
 says '^sign-40 auxiliary blocked ' "$moat" eval shared model.capacity=1.5 model.group=1 --protocol sign-40@1 eval.limit=4 \
   eval.checks=0 eval.dir=own
 holds '"capacity": 1.5' own/report.json && holds '"group": 1' own/report.json
+# With another room it is another evaluation, and another row.
+says 'clean ' "$moat" eval shared model.capacity=0 --protocol sign-40@1 eval.limit=4 eval.checks=0
+refuses 'never overwritten; choose another folder with eval.dir=FOLDER$' "$moat" eval shared model.group=1 --protocol sign-40@1
+says 'clean ' "$moat" eval shared model.group=1 --protocol sign-40@1 eval.limit=4 eval.checks=0 eval.dir=shared/eval/less
+says '^shared .* capacity 0.5, order ' "$moat" report shared
+grep -q '^shared .* room for all ' out || fail 'the report lacks a room'
 says '"capacity": 0.0,' "$moat" attack shared model.capacity=0 --attack sign-steps --auxiliary 1 --limit 4 --out all --json
 holds '"keep": "the last point"' all/report.json && holds '"auxiliary": 1.0' all/report.json
 says '"priority": "best-gate"' "$moat" routes shared model.group=1 model.priority=best-gate --limit 4 --steps 1 --json
