@@ -93,6 +93,10 @@ grep -q '^cuda_tests .* 21 test cases, 0 failed$' "$folder/gpu.log" || fail 'the
 [[ $(json_of "$folder/gpu.json" bench_attack cases 0 name) == attack-step ]] || fail 'the attacks are missing'
 grep -q '^bench_train .* train-step 12 images/s$' "$folder/gpu.log" || fail 'images/s must be told'
 
+run study --images "$folder/tools" || fail 'images must be studied'
+grep -q " data.path=$folder/tools .* data.name=imagefolder " "$folder/study.json" ||
+  fail 'a folder of pictures must be read as one'
+
 run hurried --seconds 5 || fail 'what there is no time for does not fail'
 [[ $(verdict hurried kernels) == skipped ]] || fail 'without time nothing is begun'
 
