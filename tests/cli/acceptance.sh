@@ -97,6 +97,21 @@ run study --images "$folder/tools" || fail 'images must be studied'
 grep -q " data.path=$folder/tools .* data.name=imagefolder " "$folder/study.json" ||
   fail 'a folder of pictures must be read as one'
 
+parts_of() { awk '$2 ~ /^(passed|skipped)$/ { print $1, $2 }' "$folder/$1.log" | xargs; }
+run some --parts demo,cuda_tests || fail 'chosen parts must run'
+[[ $(parts_of some) == 'cuda_tests passed demo passed' ]] || fail 'chosen parts alone must run, in the order of the run'
+if run unknown --parts demo,kernel; then fail 'an unknown part must be refused'; fi
+grep -qE "^run: there is no part 'kernel'; --parts takes .*hgmma,instructions,kernels,memcheck" "$folder/unknown.log" ||
+  fail 'it must say which there are'
+# A bundle for some parts, from which one program is gone.
+echo hgmma,engine_tests,demo >"$folder/bundle/parts"
+mv -- "$folder/bundle/bench-kernels-cuda" "$folder/absent"
+run for_some || fail 'a bundle for some parts must run'
+[[ $(parts_of for_some) == 'engine_tests passed demo passed hgmma skipped' ]] || fail 'it must run these alone'
+grep -qE '^hgmma +skipped +not in this bundle$' "$folder/for_some.log" || fail 'it must be said that a program is absent'
+mv -- "$folder/absent" "$folder/bundle/bench-kernels-cuda"
+rm -- "$folder/bundle/parts"
+
 run hurried --seconds 5 || fail 'what there is no time for does not fail'
 [[ $(verdict hurried kernels) == skipped ]] || fail 'without time nothing is begun'
 

@@ -37,7 +37,9 @@ for program in cli/moat bench/bench-kernels-cuda tests/cuda/moat_cuda_tests test
 done'
 program tools/nvcc 'exit 1'
 program tools/nvidia-smi 'exit 9'
-program tree/bench/acceptance 'echo "run with $*"'
+# The run says what its parts need, and does none of them.
+sed '1a [[ " $* " == *" --programs "* ]] || { echo "run with $*" && exit; }' "$1/bench/acceptance" >"$tree/bench/acceptance"
+chmod +x "$tree/bench/acceptance"
 echo /build/ >"$tree/.gitignore"
 git -C "$tree" init -q
 commit one
@@ -57,6 +59,18 @@ tar -C "$folder" -xJf "$bundle"
 rm "$folder/moat-acceptance/moat_cuda_tests"
 tar -C "$folder" -cJf "$folder/part.tar.xz" moat-acceptance
 refuses "a bundle must hold every program; '$folder/part.tar.xz' has no moat_cuda_tests" gpu-acceptance "$folder/part.tar.xz"
+
+# For some parts.
+refuses "^run: there is no part 'kernel'; --parts takes .*kernels" gpu-acceptance --parts demo,kernel
+says_not '==>'
+without=bench/bench-kernels-cuda does gpu-acceptance --parts demo,engine_tests --bundle "$folder/some.tar.xz"
+does gpu-acceptance "$folder/some.tar.xz"
+says "^run with --out $tree/build/acceptance/no-gpu.json$"
+packed=$(tar -tJf "$folder/some.tar.xz" | xargs -n 1 basename)
+for file in moat moat_cuda_engine_tests parts; do grep -qx "$file" <<<"$packed" || fail "a bundle for some parts must have $file"; done
+! grep -qx moat_cuda_tests <<<"$packed" || fail 'a bundle for some parts must have their programs alone'
+does gpu-acceptance --parts demo "$folder/some.tar.xz"
+says '^run with .* --parts demo$'
 
 truncate -s 64M "$tree/large"
 commit two
