@@ -34,7 +34,8 @@ Status attention(Cuda, const Attention&);
 // The probabilities are computed again from log_sum_exp (Dao 2023, algorithm 2). With
 // D_i = <d_y_i, y_i> and d_s_ij = p_ij (<d_y_i, v_j> - D_i) / sqrt(head_width):
 //   d_q_i = sum_j d_s_ij k_j,  d_k_j = sum_i d_s_ij q_i,  d_v_j = sum_i p_ij d_y_i
-// For bfloat16 on CUDA, up to 80 tokens and a head_width of 64, D_i = sum_j p_ij <d_y_i, v_j>.
+// For bfloat16 on CUDA, up to 80 tokens and a head_width up to 64, D_i is the mean of <d_y_i, v_j>
+// by p_ij.
 // Every sum has its own owner and a fixed order: no atomics. Formats as above: on the tensor cores
 // p and d_s are rounded for these sums.
 struct AttentionGrad {

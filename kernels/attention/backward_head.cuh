@@ -2,8 +2,10 @@
 
 // The gradients of a head whose tokens are one tile, of bfloat16: a block has all of it in shared
 // memory and computes the probabilities once, 10 tokens · head_width products and sums per query
-// for backward.cuh's 14. D_i, which is sum_j p_ij <d_y_i, v_j> as well, needs no pass of its own. A
-// warp takes 16 queries, for d_q, then, from what all have left in shared memory, 16 keys.
+// for backward.cuh's 14. D_i needs no pass of its own: it is the mean of <d_y_i, v_j> by p_ij, by
+// these as they are, for what a log-sum-exp was rounded by is in all of its row, and of large
+// scores would remain in d_s. A warp takes 16 queries, for d_q, then, from what all have left in
+// shared memory, 16 keys.
 
 #include "kernels/attention/backward.cuh"
 
@@ -25,7 +27,8 @@ struct HeadTiles {
   static constexpr size_t bytes() { return (4 * kTile + 2 * kScores) * sizeof(typename P::Value); }
 };
 
-inline constexpr int kHeadBlocks = 3;  // of a multiprocessor; asked for more, ptxas spills
+// Of a multiprocessor; asked for more, ptxas spills. On sm_80 shared memory is enough for two.
+inline constexpr int kHeadBlocks = 3;
 
 template <class P>
 __global__ void __launch_bounds__(P::kThreads, kHeadBlocks)
@@ -56,13 +59,15 @@ __global__ void __launch_bounds__(P::kThreads, kHeadBlocks)
     P::multiply(p, shared.q, shared.k, width);
 #pragma unroll
     for (int i = 0; i < P::kMyRows; ++i) {
-      float product = 0;  // D
+      float total = 0, product = 0;  // of p, and D
 #pragma unroll
       for (int j = 0; j < P::kMyOthers; ++j) {
         p.at(i, j) = P::other(j) < a.tokens ? exp2(p.at(i, j) * to_log2 - log2_sum[i]) : 0.0f;
+        total += p.at(i, j);
         product += p.at(i, j) * d_s.at(i, j);
       }
-      product = warp_reduce<P::kLanes>(product, Sum());
+      product = warp_reduce<P::kLanes>(product, Sum()) *
+                ptx::approximate_reciprocal(warp_reduce<P::kLanes>(total, Sum()));
 #pragma unroll
       for (int j = 0; j < P::kMyOthers; ++j) d_s.at(i, j) = p.at(i, j) * (d_s.at(i, j) - product);
     }

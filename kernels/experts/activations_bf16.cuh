@@ -3,8 +3,8 @@
 // The activations of kernels/experts/activation_functions.h for results that are rounded to
 // bfloat16: the same functions, off by at most some 2^-20 of x, on the approximate instructions for
 // 2^x and 1 / x. The exact ones take longer than memory does (gelu of 51 million values: 114 us on
-// an H200 for 50 us of traffic), and in Hopper's products, where a thread has up to 192 results,
-// longer than a product of few terms, and more registers than there are.
+// an H200 for 50 us of traffic), and in Hopper's products, where a thread has up to 128 results,
+// longer than a product of few terms.
 
 #include "kernels/cuda.cuh"
 #include "kernels/experts/activation_functions.h"

@@ -30,19 +30,15 @@ Status run_weight_grad(Cuda on, const GroupedConv2dWeightGrad& a, int splits) {
       on, {p.sums, static_cast<float*>(a.d_filters), a.experts * a.geometry.filter_size(), splits});
 }
 
-int window_bytes(const Window& w) {
-  return w.filter_bytes + window_groups(w.columns) * w.group_bytes;
-}
-
 template <int kColumns, FilterUse kUse, bool kWhole>
 Status launch_window(Cuda on, const WindowProduct& p) {
   const int64_t most =
       int64_t{p.a.n} * p.window.image / Window::kRows + std::min(p.a.n, p.a.experts + 1);
   const auto blocks = static_cast<unsigned>(std::min<int64_t>(most, multiprocessors()));
-  return launch(
-      on,
-      {dim3(blocks), dim3(window_threads(kColumns)), static_cast<size_t>(window_bytes(p.window))},
-      conv_window_kernel<kColumns, kUse, kWhole>, p);
+  return launch(on,
+                {dim3(blocks), dim3(static_cast<unsigned>(p.window.groups * kGroup)),
+                 static_cast<size_t>(window_bytes(p.window))},
+                conv_window_kernel<kColumns, kUse, kWhole>, p);
 }
 template <int kColumns, FilterUse kUse>
 Status launch_window(Cuda on, const WindowProduct& p) {

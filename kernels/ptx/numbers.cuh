@@ -23,8 +23,9 @@ __device__ __forceinline__ uint32_t round_tf32(float x) {
   return bits & 0xffffe000u;
 }
 
-// 2^x and 1 / x, a relative error of at most 2^-22; subnormal numbers are zeros, coming and going.
-// (__expf and __fdividef keep them, which takes four instructions each.)
+// 2^x and 1 / x, at most 2 and 1 units in the last place off the rounded result; subnormal numbers
+// are zeros, coming and going. (__expf and __fdividef keep them, which takes four instructions
+// each.)
 __device__ __forceinline__ float approximate_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -195,6 +195,37 @@ TEST_CASE("cuda: attention of scores of -1e4, which rows of zeros are far above"
   check_finite.template operator()<Bf16>();
 }
 
+TEST_CASE("cuda: gradients of bfloat16 at scores of 4e5", "[cuda][attention]") {
+  // What all scores of a query have in common is without effect; their log-sum-exp is rounded.
+  const Extents e{1, 65, 1, 64};
+  const size_t width = 64, row = 3 * width;
+  auto qkv = random_values<Bf16>(3 * e.values(), 1);
+  for (size_t i = 0; i < qkv.size(); ++i)
+    if (i % row < 2 * width) qkv[i] = Bf16(10 * qkv[i]);
+  for (size_t i = 0; i < qkv.size(); i += row) qkv[i] = Bf16(2000.f), qkv[i + width] = Bf16(1600.f);
+  const auto d_y = random_values<Bf16>(e.values(), 2);
+  const std::vector<Bf16> got = on_device(e, qkv, d_y).d_qkv;
+  const std::vector<double> want = reference(e, widened(qkv), widened(d_y)).d_qkv;
+  double wrong = 0, size = 0;  // of d_q
+  for (size_t i = 0; i < got.size(); ++i)
+    if (i % row < width) {
+      wrong += std::pow(double(got[i]) - want[i], 2);
+      size += std::pow(want[i], 2);
+    }
+  CAPTURE(std::sqrt(wrong / size));
+  REQUIRE(wrong < 0.01 * size);
+}
+
+TEST_CASE("cuda: attention of bfloat16 keeps NaN to its query", "[cuda][attention]") {
+  const Extents e{1, 70, 1, 4};
+  auto qkv = random_values<Bf16>(3 * e.values(), 1);
+  qkv[12 * 3 + 1] = Bf16(std::numeric_limits<float>::quiet_NaN());  // q of token 3
+  const Results<Bf16> got = on_device(e, qkv, random_values<Bf16>(e.values(), 2));
+  for (size_t i = 0; i < got.y.size(); ++i) REQUIRE(std::isnan(float(got.y[i])) == (i / 4 == 3));
+  for (size_t i = 0; i < got.d_qkv.size(); ++i)  // every key and value meets that query
+    REQUIRE(std::isnan(float(got.d_qkv[i])) == (i % 12 >= 4 || i / 12 == 3));
+}
+
 TEST_CASE("cuda: attention of scores of 1e4 and of NaN", "[cuda][attention]") {
   const Extents e{1, 70, 1, 4};
   auto qkv = random_values<float>(3 * e.values(), 1);

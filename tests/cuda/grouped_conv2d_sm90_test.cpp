@@ -295,6 +295,8 @@ TEST_CASE("cuda: thin Hopper convolutions in windows", "[cuda][grouped_conv2d_sm
   window({2}, 1, square(6, 18, 2, 3, 1, 1), random_values);
   window({4, 9, 2, 1}, 0, square(8, 16, 32, 3, 1, 1), random_values);
   window({50, 14}, 0, square(8, 8, 8, 3, 1, 1));  // several tiles for each warpgroup
+  // Windows so wide that fewer warpgroups fit.
+  window({5}, 0, {3, 50, 64, 16, 5, 5, 1, 2, Dtype::f64});
   check({.counts = {2, 1}, .geometry = square(6, 16, 16, 3, 1, 1), .with_bias = false}, Windows{},
         random_values);
 }
@@ -305,6 +307,7 @@ TEST_CASE("cuda: windows are for thin layers", "[cuda][grouped_conv2d_sm90]") {
   };
   CHECK(fits(square(32, 64, 64, 3, 1, 1)));
   CHECK(fits(square(64, 64, 64, 3, 1, 1)));
+  CHECK(fits(square(190, 64, 3, 3, 1, 1)));
   CHECK(!fits(square(32, 72, 64, 3, 1, 1)));
   CHECK(!fits(square(32, 64, 72, 3, 1, 1)));
   CHECK(!fits(square(32, 64, 64, 3, 2, 1)));

@@ -36,7 +36,8 @@ Status run_walked(Cuda, const ConvProduct&, const GroupedTileShape&);
 Status run_gathered(Cuda, const ConvProduct&, ConvTile);
 
 // Windows, for thin layers: bfloat16, at most 64 channels on either side, any number, stride 1 and
-// results as large as the images; of all images fewer than 2^30 pixels with their padding.
+// results as large as the images, whose rows are so short that three windows fit in shared memory;
+// of all images fewer than 2^30 pixels with their padding.
 bool fits_window(const ConvProduct&);
 Status run_window(Cuda, const ConvProduct&);
 

@@ -19,15 +19,18 @@ struct Window {
   int pitch;    // positions from plane to plane: eight lanes that store 16 bytes meet all banks
   int at_once;  // positions that a warpgroup copies
   int filter_bytes, stage_bytes, group_bytes;
+  int groups;
   Radix radix;                   // of a position: image, row, column
   Digits group_step, turn_step;  // of as many positions as a warpgroup has threads, as lie between
                                  // two of its tiles
 };
 
-// Warpgroups of a block, one on a multiprocessor: as many as registers leave room for, since one's
-// loads and epilogue take longer than its products.
-constexpr int window_groups(int columns) { return columns == 16 ? 5 : columns == 32 ? 4 : 3; }
-constexpr int window_threads(int columns) { return window_groups(columns) * kGroup; }
+// Warpgroups of a block, one on a multiprocessor: as many as registers and shared memory have room
+// for, since one's loads and epilogue take longer than its products.
+constexpr int most_window_groups(int columns) { return columns == 16 ? 5 : columns == 32 ? 4 : 3; }
+inline constexpr int kFewestWindowGroups = 3;
+
+constexpr int window_bytes(const Window& w) { return w.filter_bytes + w.groups * w.group_bytes; }
 
 constexpr Window window_of(const ConvProduct& a) {
   const int padding = a.geometry.padding, width = a.to_shape.channels;
@@ -46,7 +49,9 @@ constexpr Window window_of(const ConvProduct& a) {
   w.group_bytes = w.stage_bytes + (2 * 4 * w.pitch + 15) / 16 * 16;  // with two tables
   w.radix = {a.geometry.height + padding, w.line};
   w.group_step = w.radix.digits(kGroup);
-  w.turn_step = w.radix.digits(window_groups(w.columns) * Window::kRows);
+  w.groups = most_window_groups(w.columns);
+  while (w.groups > kFewestWindowGroups && window_bytes(w) > kMostShared) --w.groups;
+  w.turn_step = w.radix.digits(w.groups * Window::kRows);
   return w;
 }
 

@@ -30,8 +30,7 @@ __device__ void load_window_filters(const WindowProduct& p, int expert, unsigned
   const int lines = kForward ? kColumns : w.planes * 8, planes = kForward ? w.planes : kColumns / 8,
             taps = w.side * w.side;
   const Bf16* from = static_cast<const Bf16*>(p.a.filters) + expert * p.a.filter_stride;
-  for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines;
-       i += window_threads(kColumns)) {
+  for (int i = static_cast<int>(threadIdx.x); i < taps * planes * lines; i += w.groups * kGroup) {
     const int rest = i / planes, plane = i % planes, tap = rest % taps, line = rest / taps;
     const int count = line < g.c_out ? values_in_piece(g.c_in, plane * 8) : 0;
     copy_piece(filters + ((tap * planes + plane) * lines + line) * 16,
@@ -61,9 +60,8 @@ __device__ void write_window_zeros(const WindowProduct& p, int first, int end) {
 // bytes a clock, for a product of 64 positions that takes the tensor cores half a clock for each
 // column: with 64 columns both take 32 clocks.
 template <int kColumns, FilterUse kUse, bool kWhole>
-__global__ void __launch_bounds__(window_threads(kColumns))
+__global__ void __launch_bounds__(most_window_groups(kColumns) * kGroup)
     conv_window_kernel(const __grid_constant__ WindowProduct p) {
-  constexpr int kGroups = window_groups(kColumns);
   const Window& w = p.window;
   unsigned char* filters = shared_memory<unsigned char>();
   const int group = __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / kGroup, 0);
@@ -81,7 +79,7 @@ __global__ void __launch_bounds__(window_threads(kColumns))
     const auto position = [&](int tile) { return segment.first + tile * Window::kRows; };
     int tile = from + group;
     if (e == p.a.experts) {
-      for (; tile < to; tile += kGroups)
+      for (; tile < to; tile += w.groups)
         write_window_zeros<kWhole>(p, position(tile), min(position(tile + 1), last));
       continue;
     }
@@ -95,11 +93,11 @@ __global__ void __launch_bounds__(window_threads(kColumns))
     ptx::cp_async_wait<0>();
     ptx::fence_proxy_async();
     __syncthreads();
-    for (int turn = 0; tile < to; tile += kGroups, turn ^= 1) {
+    for (int turn = 0; tile < to; tile += w.groups, turn ^= 1) {
       mine.multiply(filters);
       mine.fill_table(turn ^ 1);
       ptx::bar_sync(1 + group, kGroup);  // this window has been read, the next table is there
-      if (tile + kGroups < to) mine.load(turn ^ 1);
+      if (tile + w.groups < to) mine.load(turn ^ 1);
       ptx::cp_async_commit();
       mine.find_results(position(tile), turn);
       mine.finish_products();

@@ -87,7 +87,7 @@ class TileWriter {
 
   // All panels go through the same code, some thousand instructions: a copy for each would not stay
   // in the instruction cache. Registers have no addresses: the sums move up panel by panel, and are
-  // lost. A large tile has no registers left for a loop, nor activations.
+  // lost. A large tile (is_large) has no registers left for a loop, nor activations.
   __device__ void write(typename T::Sums& sums, const GroupedTile& tile, int row, int rows) {
     if constexpr (!T::kIsLarge)
       if (is_gated(p_.a)) return write_gated(sums, tile, row, rows);
