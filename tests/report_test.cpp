@@ -246,7 +246,7 @@ TEST_CASE("report: what a run lacks is said in a sentence") {
   std::filesystem::remove(eval / "adversarial.safetensors");
   std::filesystem::remove(eval / "per_sample.csv");
   const std::string html = page({read_run(folder.path() / "dense")});
-  CHECK(has(html, "it has no routes"));
+  CHECK(has(html, "does not route whole images"));
   CHECK(has(html, "kept no pictures"));
   CHECK_FALSE(has(html, "gate open"));
 }

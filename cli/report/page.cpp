@@ -58,7 +58,8 @@ std::string training(const Run& run) {
                  chart("Training loss", Unit::plain, {course_of(run, "train_loss", "loss", 2)}),
                  chart("Images per expert in training", Unit::percent, shares),
                  chart("Learning rate", Unit::plain, {course_of(run, "lr", "rate", 6)})});
-  if (shares.empty()) out += paragraph("The model is dense: there are no expert shares.", "note");
+  if (shares.empty())
+    out += paragraph("Only a model that routes whole images has shares of experts.", "note");
   return out;
 }
 
@@ -116,7 +117,10 @@ std::string expert_map(const Evaluation& e, const std::vector<ExpertUse::Counts>
 
 std::string experts(const Evaluation& e) {
   std::string out = heading(3, "Experts");
-  if (!e.experts) return out + paragraph("The model is dense: it has no routes.", "missing");
+  if (!e.experts)
+    return out +
+           paragraph("The model does not route whole images. `moat routes` shows where tokens go.",
+                     "missing");
   const ExpertUse& use = *e.experts;
   Table table({{"expert"},
                {"clean images", Align::right},
