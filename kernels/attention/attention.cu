@@ -66,9 +66,10 @@ Grid grid_of(const Args& a) {
   return {blocks_of(int64_t{a.batch} * a.heads * tiles, 1), dim3(P::kThreads), Tiles::bytes()};
 }
 
-// Whether its tokens are one tile of kWidth <= 64.
-constexpr bool has_one_tile(const AttentionGrad& a) {
-  return a.dtype == Dtype::bf16 && a.head_width <= 64 && a.tokens <= 80;
+// Whether a block has the gradients of a whole head.
+template <class P>
+constexpr bool takes_head(const AttentionGrad& a) {
+  return P::kTakesHeads && a.tokens <= P::kRows;
 }
 
 // Of the scores.
@@ -92,10 +93,16 @@ Status attention(Cuda on, const Attention& a) {
   });
 }
 
-size_t attention_grad_workspace(Cuda, const AttentionGrad& a) {
-  if (!attention_tiles::is_valid(a) || attention_tiles::has_one_tile(a)) return 0;
-  return static_cast<size_t>(int64_t{a.batch} * a.heads * a.tokens) *
-         (a.dtype == Dtype::f64 ? sizeof(double) : sizeof(float));
+size_t attention_grad_workspace(Cuda on, const AttentionGrad& a) {
+  using namespace attention_tiles;
+  if (!is_valid(a)) return 0;
+  size_t bytes = 0;
+  with_products(on, a, [&]<class P>() {
+    if (!takes_head<P>(a))
+      bytes = static_cast<size_t>(int64_t{a.batch} * a.heads * a.tokens) * sizeof(typename P::Sum);
+    return Status::ok;
+  });
+  return bytes;
 }
 
 Status attention_grad(Cuda on, const AttentionGrad& a) {
@@ -105,7 +112,7 @@ Status attention_grad(Cuda on, const AttentionGrad& a) {
   return with_products(on, a, [&]<class P>() {
     const Access access = access_of(a, {a.qkv, a.d_y, a.d_qkv});
     if constexpr (P::kTakesHeads)
-      if (has_one_tile(a))
+      if (takes_head<P>(a))
         return launch(on, grid_of<P, HeadTiles<P>>(a), head_gradient_kernel<P>, a, scale_of<P>(a),
                       access);
     auto* products = static_cast<typename P::Sum*>(on.workspace);

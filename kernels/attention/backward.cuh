@@ -49,7 +49,7 @@ struct QueryNumbers {
         products(d + at.image_head * a.tokens),
         tokens(a.tokens) {}
   __device__ C log2_sum(int token) const {
-    return token < tokens ? log_sum_exp[token] * static_cast<C>(kLog2E) : C(0);
+    return token < tokens ? log_sum_exp[token] * std::numbers::log2e_v<C> : C(0);
   }
   __device__ C product(int token) const { return token < tokens ? products[token] : C(0); }
 };
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   load_tile<P, P::kRows>(q, rows_of_qkv(a, qkv, at, Part::q), at.first, access);
   load_tile<P, P::kRows>(d_y, rows_of_y(a, static_cast<const T*>(a.d_y), at), at.first, access);
 
-  const C to_log2 = static_cast<C>(scale * kLog2E);
+  const C to_log2 = static_cast<C>(scale * std::numbers::log2e);
   const QueryNumbers<C> numbers(a, products, at);
   C log2_sum[P::kMyRows], product[P::kMyRows];
 #pragma unroll
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   load_tile<P, P::kRows>(k, rows_of_qkv(a, qkv, at, Part::k), at.first, access);
   load_tile<P, P::kRows>(v, rows_of_qkv(a, qkv, at, Part::v), at.first, access);
 
-  const C to_log2 = static_cast<C>(scale * kLog2E);
+  const C to_log2 = static_cast<C>(scale * std::numbers::log2e);
   typename P::Wide d_k, d_v;
   for (int first = 0; first < a.tokens; first += P::kOthers) {
     if (first > 0) __syncthreads();  // the tiles before have been read

@@ -47,11 +47,12 @@ __global__ void __launch_bounds__(P::kThreads, kHeadBlocks)
   float log2_sum[P::kMyRows];
 #pragma unroll
   for (int i = 0; i < P::kMyRows; ++i)
-    log2_sum[i] = P::row(i) < a.tokens ? log_sum_exp[P::row(i)] * static_cast<float>(kLog2E) : 0.0f;
+    log2_sum[i] =
+        P::row(i) < a.tokens ? log_sum_exp[P::row(i)] * std::numbers::log2e_v<float> : 0.0f;
   ptx::cp_async_wait<0>();
   __syncthreads();
 
-  const float to_log2 = scale * static_cast<float>(kLog2E);
+  const float to_log2 = scale * std::numbers::log2e_v<float>;
   typename P::Wide d_q;
   {
     typename P::Scores p, d_s;

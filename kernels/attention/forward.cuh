@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kBlocks)
   load_others(k, keys, 0);
   load_others(v, values, 0);
 
-  const C to_log2 = static_cast<C>(scale * kLog2E);  // exp(scale s) = exp2(to_log2 s)
+  const C to_log2 = static_cast<C>(scale * std::numbers::log2e);  // exp(scale s) = exp2(to_log2 s)
   typename P::Wide y;
   C max[P::kMyRows], sum[P::kMyRows] = {};  // of the scores; of this thread's exponentials
 #pragma unroll

@@ -3,6 +3,8 @@
 // How a CUDA block walks over a head: it owns a tile of rows (queries, or keys), and meets the
 // other rows tile by tile in shared memory.
 
+#include <numbers>
+
 #include "kernels/attention/attention.h"
 #include "kernels/cuda/vector.cuh"
 #include "kernels/experts/grouped_gemm/load_sm80.cuh"
@@ -141,7 +143,5 @@ struct SharedTiles {
     return (kOwnTiles * kOwn + 2 * kOther) * sizeof(T) + (P::kScratch + 2 * P::kOthers) * sizeof(C);
   }
 };
-
-inline constexpr double kLog2E = 1.4426950408889634;
 
 }  // namespace moat::kernels::attention_tiles

@@ -12,11 +12,10 @@
 
 namespace moat::kernels {
 
-inline constexpr float kLog2E = std::numbers::log2e_v<float>;
-
 struct Bf16Sigmoid {
   static __device__ float value(float x) {
-    return ptx::approximate_reciprocal(1.0f + ptx::approximate_exp2(-kLog2E * x));
+    return ptx::approximate_reciprocal(1.0f +
+                                       ptx::approximate_exp2(-std::numbers::log2e_v<float> * x));
   }
 };
 
@@ -48,7 +47,8 @@ struct Bf16Gelu {
              t * (kDensity * -0.356563782f +
                   t * (kDensity * 1.781477937f +
                        t * (kDensity * -1.821255978f + t * (kDensity * 1.330274429f)))));
-    const float power = ptx::approximate_exp2(-0.5f * kLog2E * x * x), tail = power * polynomial;
+    const float power = ptx::approximate_exp2(-0.5f * std::numbers::log2e_v<float> * x * x),
+                tail = power * polynomial;
     return {x < 0 ? tail : 1.0f - tail, kDensity * power};
   }
   static __device__ float value(float x) { return x * normal(x).cdf; }
