@@ -97,18 +97,23 @@ std::vector<Case> cases(Mode mode) {
   return all;
 }
 
+// One that routes these images as the case has it.
+Classifier balanced_model(const Case& c, Mode mode, Dtype dtype, const Tensor& images) {
+  Classifier model(c.settings, 3);
+  stir(model);
+  balance_router(model, images.to(Dtype::f32), c.push, mode);
+  convert(model, dtype);
+  return model;
+}
+
 // Everything the two forms compute.
 void compare(const Case& c, Mode mode, GateGradient gradient, Dtype dtype, double tolerance) {
   INFO(c.name << (mode == Mode::train ? ", train" : ", eval")
               << (gradient == GateGradient::open ? ", open, " : ", blocked, ") << name_of(dtype));
-  Classifier model(c.settings, 3);
-  stir(model);
-  Tensor images = random_images(c.images, c.settings).to(dtype);
-  balance_router(model, images.to(Dtype::f32), c.push, mode);
-  convert(model, dtype);
-  Classifier twin = copy_of(model);
+  const Tensor images = random_images(c.images, c.settings).to(dtype),
+               labels = random_labels(c.images, c.settings.classes);
+  Classifier model = balanced_model(c, mode, dtype, images), twin = copy_of(model);
   const auto masked = bench::masked_forward(twin);
-  const Tensor labels = random_labels(c.images, c.settings.classes);
 
   Tape ours;
   watch_parameters(ours, model);
@@ -167,14 +172,10 @@ TEST_CASE("moe-cnn: the folded form equals its mask-everything form", "[models][
   const double tolerance = dtype == Dtype::f64 ? 1e-9 : 2e-3;
   for (const Case& c : cases(Mode::eval)) {
     INFO(c.name << ' ' << name_of(dtype));
-    Classifier model(c.settings, 3);
-    stir(model);
-    const Tensor images = random_images(c.images, c.settings).to(dtype);
-    balance_router(model, images.to(Dtype::f32), c.push, Mode::eval);
-    convert(model, dtype);
-    Classifier twin = copy_of(model);
+    const Tensor images = random_images(c.images, c.settings).to(dtype),
+                 labels = random_labels(c.images, c.settings.classes);
+    Classifier model = balanced_model(c, Mode::eval, dtype, images), twin = copy_of(model);
     const auto masked = bench::masked_forward(twin);
-    const Tensor labels = random_labels(c.images, c.settings.classes);
     Tape tape;
     watch_parameters(tape, twin);
     const Tensor a = tape.watch(images), b = tape.watch(images);
